@@ -1,0 +1,72 @@
+"""One cell of a study: SFT with one pair of weights and one seed, DPO from it, both evaluated."""
+
+# Prefect's annotation of `submit` does not know `wait_for`.
+# pyright: reportCallIssue=false
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+
+from tasks.data import prepare
+from tasks.evaluation import evaluate
+from tasks.report import begin, conclude
+from tasks.training import train_dpo, train_sft
+from wit.loading import load_runtime, load_study
+from wit.plan import CellPlan, Plan, make_plan
+from wit.workers import Workers, workers_for
+
+Futures = dict[str, PrefectFuture]  # by fingerprint
+
+
+def submit_data(plan: Plan, workers: Workers) -> Futures:
+    """Everything that the cells share."""
+    name = plan.study.name
+    tokenizer = prepare.submit(plan.tokenizer, name, workers)
+    instructions = prepare.submit(plan.instructions, name, workers, wait_for=[tokenizer])
+    preferences = prepare.submit(plan.preferences, name, workers, wait_for=[tokenizer])
+    return {
+        plan.tokenizer.fingerprint: tokenizer,
+        plan.instructions.fingerprint: instructions,
+        plan.preferences.fingerprint: preferences,
+    }
+
+
+def submit_cell(cell: CellPlan, name: str, data: list[PrefectFuture], workers: Workers) -> Futures:
+    """SFT, DPO from it, and the evaluation of both."""
+    label = str(cell.cell)
+    sft = train_sft.submit(cell.sft, cell.cell, name, workers, wait_for=data)
+    dpo = train_dpo.submit(cell.dpo, cell.cell, name, workers, wait_for=[sft])
+    of_sft = evaluate.submit(cell.sft_evaluation, f"sft {label}", name, workers, wait_for=[sft])
+    of_dpo = evaluate.submit(cell.dpo_evaluation, f"dpo {label}", name, workers, wait_for=[dpo])
+    return {
+        cell.sft.fingerprint: sft,
+        cell.sft_evaluation.fingerprint: of_sft,
+        cell.dpo.fingerprint: dpo,
+        cell.dpo_evaluation.fingerprint: of_dpo,
+    }
+
+
+@flow(name="cell", flow_run_name="{study_file} p{prompt_weight} r{response_weight} s{seed}")
+def run_cell(
+    study_file: str,
+    prompt_weight: float,
+    response_weight: float,
+    seed: int = 0,
+    overrides: list[str] | None = None,
+    runtime_file: str | None = None,
+) -> State:
+    """One cell of a study file; its weights need not be in the file's grid."""
+    point = [
+        f"weights=[{{prompt: {prompt_weight}, response: {response_weight}}}]",
+        f"seeds=[{seed}]",
+    ]
+    study = load_study(Path(study_file), [*(overrides or []), *point])
+    runtime = load_runtime(Path(runtime_file) if runtime_file else None)
+    plan = make_plan(study, runtime)
+    run = begin(plan, runtime)
+    with workers_for(study.name, runtime) as workers:
+        data = submit_data(plan, workers)
+        cell = submit_cell(plan.cells[0], study.name, list(data.values()), workers)
+        return conclude(plan, runtime, run, {**data, **cell})

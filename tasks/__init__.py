@@ -1,0 +1,1 @@
+"""One Prefect task per stage: name, tags, retries. What a stage does stands in ``wit``."""

@@ -1,0 +1,26 @@
+"""All benchmarks of one model."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+
+from tasks.stage import run_stage, worker_died
+from wit.artifacts import Artifact
+from wit.workers import Workers
+
+
+@task(
+    task_run_name="evaluate {model_name}",
+    tags=["evaluation"],
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_condition_fn=worker_died,
+)
+def evaluate(
+    artifact: Artifact,
+    model_name: str,  # noqa: ARG001  for the run's name
+    study_name: str,
+    workers: Workers,
+) -> State:
+    """Benchmarks, held-out likelihoods and preference accuracy of one model."""
+    return run_stage(artifact, study_name, workers)

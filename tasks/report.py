@@ -1,0 +1,97 @@
+"""Before the first stage and after the last one: the study's MLflow run, table and report."""
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, wait
+from prefect.states import Completed, Failed
+
+from wit import lineage
+from wit.artifacts import versions
+from wit.config import Runtime
+from wit.errors import InputError
+from wit.outcome import REPORT, StageOutcome, StudyOutcome, save_study, study_folder
+from wit.plan import Plan
+
+
+@task(cache_policy=NO_CACHE)
+def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
+    """The MLflow run on top of the study, and its links to all that exists already."""
+    uri = lineage.tracking_uri(runtime)
+    lineage.prepare(uri)
+    save_study(plan.study, study_folder(runtime, plan.study.name))
+    artifacts = [artifact for artifact, _ in plan.artifacts()]
+    run = lineage.start_study(plan.study, artifacts, uri)
+    lineage.link(artifacts, plan.study.name, uri)
+    return run
+
+
+def conclude(
+    plan: Plan, runtime: Runtime, run: lineage.StudyRun, futures: dict[str, PrefectFuture]
+) -> State:
+    """Waits for every stage, writes the report, and says what became of the study."""
+    wait(list(futures.values()))
+    stages = tuple(
+        _outcome(artifact.stage, str(cell) if cell else None, artifact.fingerprint, future.state)
+        for artifact, cell in plan.artifacts()
+        if (future := futures.get(artifact.fingerprint))
+    )
+    outcome = report(plan, runtime, run, stages)
+    if outcome.failures:
+        causes = "; ".join(f"{s.stage} {s.cell or ''}: {s.message}" for s in outcome.failures)
+        return Failed(message=f"{outcome}: {causes}"[:1000])
+    return Completed(message=str(outcome))
+
+
+@task(cache_policy=NO_CACHE)
+def report(
+    plan: Plan, runtime: Runtime, run: lineage.StudyRun, stages: tuple[StageOutcome, ...]
+) -> StudyOutcome:
+    """The report of what is there, however much that is."""
+    from wit.analysis.report import Extras, write_report
+    from wit.analysis.summary import markdown_summary
+
+    study, uri = plan.study, lineage.tracking_uri(runtime)
+    folder = study_folder(runtime, study.name)
+    lineage.link([artifact for artifact, _ in plan.artifacts()], study.name, uri)
+    outcome = StudyOutcome(
+        study=study.name,
+        stages=stages,
+        report=str(folder / REPORT),
+        tracking_uri=uri,
+        mlflow_url=run.url,
+    )
+    scores = lineage.table(study.name, uri)
+    extras = Extras(tracking_uri=uri, versions=versions())
+    write_report(scores, study, extras, folder / REPORT)
+    has_failed = any(stage.status in ("failed", "blocked") for stage in stages)
+    lineage.end_study(run, uri, is_failed=has_failed, files=[folder / REPORT])
+    summary = markdown_summary(scores, str(folder / REPORT), run.url or uri)
+    create_markdown_artifact(summary, key=f"report-{_slug(study.name)}")
+    outcome.save(folder)
+    return outcome
+
+
+def _outcome(stage: str, cell: str | None, fingerprint: str, state: State) -> StageOutcome:
+    message, is_input_error = "", False
+    if state.is_completed():
+        status = "reused" if state.name == "Reused" else "made"
+    elif state.name == "NotReady":
+        status = "blocked"
+    else:
+        status = "failed"
+        error = state.result(raise_on_failure=False)
+        message, is_input_error = str(error), isinstance(error, InputError)
+    return StageOutcome(
+        stage=stage,
+        cell=cell,
+        fingerprint=fingerprint,
+        status=status,
+        message=message,
+        is_input_error=is_input_error,
+    )
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())

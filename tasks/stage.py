@@ -1,0 +1,63 @@
+"""The single policy of all stages: reuse what is complete, else have a worker make it."""
+
+import time
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed
+
+from wit.artifacts import Artifact
+from wit.errors import WorkerDiedError
+from wit.progress import Progress
+from wit.workers import Workers
+
+UI_UPDATE_SECONDS = 5.0
+
+
+def run_stage(artifact: Artifact, study_name: str, workers: Workers) -> State:
+    """Makes the artifact unless it exists.
+
+    The directory on disk is the only cache. Prefect's own would hash ``Runtime`` too, and the
+    source of the task but not of the ``wit`` functions that do the work.
+
+    Returns:
+        A completed state, named ``Reused`` where nothing had to be made.
+
+    Raises:
+        WitError: The stage failed.
+    """
+    logger = get_run_logger()
+    shown = _ProgressInUI(artifact)
+    outcome = workers.make(artifact, study_name, shown.update)
+    logger.info("%s %s: %s", outcome, artifact.stage, artifact.path)
+    if outcome == "reused":
+        return Completed(name="Reused", message=f"found complete: {artifact.path}")
+    return Completed(message=f"made {artifact.path}")
+
+
+def worker_died(_task: object, _run: object, state: State) -> bool:
+    """Whether a retry can help: a killed stage resumes, a wrong one fails again."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, WorkerDiedError)
+
+
+class _ProgressInUI:
+    """A progress bar in the Prefect UI, moved every few seconds."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.key = f"{artifact.stage}-{artifact.fingerprint}"
+        self.id: UUID | None = None
+        self.next_update = 0.0
+
+    def update(self, progress: Progress) -> None:
+        if time.monotonic() < self.next_update:
+            return
+        self.next_update = time.monotonic() + UI_UPDATE_SECONDS
+        percent = 100 * progress.step / max(1, progress.num_steps)
+        if self.id is None:
+            created = create_progress_artifact(percent, self.key, description=str(progress))
+            self.id = created if isinstance(created, UUID) else None
+        else:
+            update_progress_artifact(self.id, percent, description=str(progress))

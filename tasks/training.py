@@ -1,0 +1,44 @@
+"""Weighted SFT, and DPO from each of its checkpoints."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+
+from tasks.stage import run_stage, worker_died
+from wit.artifacts import Artifact
+from wit.config import Cell
+from wit.workers import Workers
+
+
+@task(
+    task_run_name="sft {cell}",
+    tags=["training"],
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_condition_fn=worker_died,
+)
+def train_sft(
+    artifact: Artifact,
+    cell: Cell,  # noqa: ARG001  for the run's name
+    study_name: str,
+    workers: Workers,
+) -> State:
+    """The base, tuned on the instructions with the cell's weights and seed."""
+    return run_stage(artifact, study_name, workers)
+
+
+@task(
+    task_run_name="dpo {cell}",
+    tags=["training"],
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_condition_fn=worker_died,
+)
+def train_dpo(
+    artifact: Artifact,
+    cell: Cell,  # noqa: ARG001  for the run's name
+    study_name: str,
+    workers: Workers,
+) -> State:
+    """DPO from the cell's SFT model, which is also the frozen reference model."""
+    return run_stage(artifact, study_name, workers)

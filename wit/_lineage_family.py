@@ -1,0 +1,192 @@
+"""The family of an artifact: what it was made of, and what came of it, in few queries."""
+
+import difflib
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from wit._lineage_description import PRINCIPAL
+from wit._lineage_store import Store, open_store, translated
+from wit.errors import InputError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+class Node(BaseModel):
+    """A thing in the family of an artifact: an artifact, or a source that we did not make."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str  # the stage, or what kind of source
+    name: str
+    fingerprint: str
+    run_id: str | None  # None for a source
+    status: str
+    location: str
+    model_sha256: str | None = None
+    cell: str | None = None
+    studies: tuple[str, ...] = ()
+    scores: dict[str, float] = {}  # of an evaluation
+    error: str | None = None
+    parents: dict[str, "Node"] = {}  # by the part that each plays
+    children: tuple["Node", ...] = ()
+
+
+def lineage(identifier: str, uri: str) -> Node:
+    """The family of an artifact: all that it was made of, and all that came of it.
+
+    One query for each generation upward, one for all descendants.
+
+    Args:
+        identifier: A fingerprint, the beginning of one, or an MLflow run id.
+        uri: Tracking URI.
+
+    Raises:
+        InputError: It is unknown, or the beginning of several; names near or possible ones.
+    """
+    store = open_store(uri)
+    wanted = identifier.strip().lower()
+    with translated(uri):
+        run = _resolve(store, wanted)
+        above = [] if run is None else _runs_above(store, run)
+        fingerprint = wanted if run is None else run.data.tags["wit.fingerprint"]
+        below = store.search(f"tags.`wit.ancestors` LIKE '%{fingerprint}%'")
+    below = [r for r in below if fingerprint in r.data.tags["wit.ancestors"].split()]
+    if run is None and not below:
+        raise InputError(_no_such_artifact(store, identifier))
+    by_id = {r.info.run_id: r for r in above}
+    subject = _source(fingerprint, below) if run is None else _node(run, _parents(run, by_id))
+    return subject.model_copy(update={"children": _children(fingerprint, below)})
+
+
+def _resolve(store: Store, wanted: str) -> "Run | None":
+    """The run of a run id or of a (beginning of a) fingerprint; None: perhaps a source."""
+    if not re.fullmatch(r"[0-9a-f]{4,64}", wanted):
+        raise InputError(
+            f"{wanted!r} is neither a fingerprint (12 hex digits, or at least the first 4 of "
+            "them) nor an MLflow run id (32 hex digits)"
+        )
+    if len(wanted) == 32:
+        found = store.search(f"attributes.run_id = '{wanted}'", limit=1)
+    else:
+        found = store.search(f"tags.`wit.fingerprint` LIKE '{wanted}%'")
+    if found and "wit.fingerprint" not in found[0].data.tags:
+        raise InputError(f"{wanted} is the run of a study, not of an artifact; try 'wit compare'")
+    fingerprints = {run.data.tags["wit.fingerprint"] for run in found}
+    if len(fingerprints) > 1:
+        several = ", ".join(
+            f"{run.data.tags['wit.fingerprint']} ({run.info.run_name})" for run in found[:8]
+        )
+        raise InputError(f"{wanted} is the beginning of {len(fingerprints)} artifacts: {several}")
+    return found[0] if found else None
+
+
+def _no_such_artifact(store: Store, identifier: str) -> str:
+    recent = store.search("tags.`wit.fingerprint` LIKE '%'")
+    names = {run.data.tags["wit.fingerprint"]: run.info.run_name for run in recent}
+    near = difflib.get_close_matches(identifier.strip().lower(), names, cutoff=0.5)
+    hint = "; ".join(f"{fingerprint} ({names[fingerprint]})" for fingerprint in near)
+    advice = f"Did you mean {hint}?" if near else "See 'wit compare STUDY --json' for known ones."
+    return f"{identifier} is no artifact, source or run in MLflow at {store.uri}. {advice}"
+
+
+def _parent_run_ids(run: "Run") -> dict[str, str]:
+    return _by_part(run, "wit.parent_run.")
+
+
+def _by_part(run: "Run", prefix: str) -> dict[str, str]:
+    tags = run.data.tags
+    return {tag.removeprefix(prefix): tags[tag] for tag in sorted(tags) if tag.startswith(prefix)}
+
+
+def _runs_above(store: Store, run: "Run") -> list["Run"]:
+    """The runs of all ancestors, one query per generation."""
+    found: dict[str, Run] = {}
+    generation = [run]
+    while generation:
+        ids = {i for r in generation for i in _parent_run_ids(r).values()} - found.keys()
+        listed = ", ".join(f"'{i}'" for i in sorted(ids))
+        generation = store.search(f"attributes.run_id IN ({listed})") if ids else []
+        found |= {r.info.run_id: r for r in generation}
+    return list(found.values())
+
+
+def _parents(run: "Run", by_id: dict[str, "Run"]) -> dict[str, Node]:
+    """Parents by part, each with its own; a source, and a parent without a run, end the walk."""
+    ids = _parent_run_ids(run)
+    sources = _by_part(run, "wit.source.")
+    parents = {}
+    for part, fingerprint in _by_part(run, "wit.parent.").items():
+        parent = by_id.get(ids.get(part, ""))
+        if parent is not None:
+            parents[part] = _node(parent, _parents(parent, by_id))
+            continue
+        kind, _, location = sources.get(part, f"{part} ").partition(" ")
+        parents[part] = _leaf(kind, fingerprint, location, part in sources)
+    return parents
+
+
+def _leaf(kind: str, fingerprint: str, location: str, is_source: bool) -> Node:
+    return Node(
+        kind=kind,
+        name=f"{kind} {fingerprint[:6]}",
+        fingerprint=fingerprint,
+        run_id=None,
+        status="source" if is_source else "without a run",
+        location=location,
+    )
+
+
+def _source(fingerprint: str, below: list["Run"]) -> Node:
+    """The source of that fingerprint, as those that were made of it describe it."""
+    for run in below:
+        sources = _by_part(run, "wit.source.")
+        for part, parent in _by_part(run, "wit.parent.").items():
+            if parent == fingerprint:
+                kind, _, location = sources.get(part, f"{part} ").partition(" ")
+                return _leaf(kind, fingerprint, location, part in sources)
+    return _leaf("source", fingerprint, "", is_source=True)
+
+
+def _children(fingerprint: str, below: list["Run"]) -> tuple[Node, ...]:
+    """Descendants as a tree: each hangs below the parent that it continues, if that is here."""
+    here = {run.data.tags["wit.fingerprint"] for run in below} | {fingerprint}
+    hanging: defaultdict[str, list[Run]] = defaultdict(list)
+    for run in below:
+        parents = _by_part(run, "wit.parent.")
+        principal = parents.get(PRINCIPAL.get(run.data.tags["wit.stage"], ""), "")
+        others = (parent for parent in parents.values() if parent in here)
+        hanging[principal if principal in here else next(others, fingerprint)].append(run)
+
+    def grow(parent: str) -> tuple[Node, ...]:
+        nodes = [
+            _node(run, {}).model_copy(update={"children": grow(run.data.tags["wit.fingerprint"])})
+            for run in hanging[parent]
+        ]
+        return tuple(sorted(nodes, key=lambda node: (node.kind, node.name)))
+
+    return grow(fingerprint)
+
+
+def _node(run: "Run", parents: dict[str, Node]) -> Node:
+    tags = run.data.tags
+    is_evaluation = tags["wit.stage"] == "evaluation"
+    return Node(
+        kind=tags["wit.stage"],
+        name=run.info.run_name or "",
+        fingerprint=tags["wit.fingerprint"],
+        run_id=run.info.run_id,
+        status=run.info.status.lower(),
+        location=tags["wit.path"],
+        model_sha256=tags.get("wit.model_sha256"),
+        cell=tags.get("wit.cell"),
+        studies=tuple(_by_part(run, "wit.study.")),
+        scores={k: v for k, v in run.data.metrics.items() if k != "seconds"}
+        if is_evaluation
+        else {},
+        error=tags.get("wit.error"),
+        parents=parents,
+    )

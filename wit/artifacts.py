@@ -1,0 +1,266 @@
+"""Artifacts: directories that are complete or absent, and name what they were made of.
+
+* An ``Artifact`` is a recipe and its parents. Both are known before anything is made, so the
+  fingerprint, and with it the path ``<root>/<stage>/<fingerprint>/``, is known too.
+* A ``Source`` is a parent that we did not make: its fingerprint comes from its content.
+* ``writing`` gives a scratch directory that is renamed when the stage succeeds. After a failure
+  or a kill it stays, so that the stage can resume from it; a lock keeps two processes apart.
+* ``record.json`` in every artifact says how it was made, with size and sha256 of every file.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, SerializeAsAny
+
+from wit.config import Recipe
+from wit.errors import ArtifactError
+from wit.hub import snapshot
+from wit.progress import PROGRESS
+
+RECORD = "record.json"
+# What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
+SCRATCH_ONLY = ("checkpoints", PROGRESS)
+RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
+
+
+class Source(BaseModel):
+    """Files, or a pinned hub commit, that we did not make."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["model", "tokenizer", "rows", "benchmark"]
+    fingerprint: str  # of the content, or of the hub commit
+    location: str  # a path, or a hub repository; where it was found is not what it is
+    revision: str | None = None  # commit of a hub repository
+
+    @property
+    def path(self) -> Path:
+        """Its place on this machine; a hub repository is downloaded unless it is in the cache.
+
+        Raises:
+            InputError: The hub repository cannot be had.
+        """
+        if self.revision is None:
+            return Path(self.location)
+        hub_kind = "dataset" if self.kind == "rows" else "model"
+        return snapshot(self.location, self.revision, kind=hub_kind)
+
+
+class Artifact(BaseModel):
+    """A directory that a stage leaves, known by what it is made of before it is made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    root: Path
+    recipe: SerializeAsAny[Recipe]
+    parents: dict[str, "Artifact | Source"]  # by the part that each plays
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change exactly when the result should.
+
+        Hashed: the stage with its version, the recipe, the parents' fingerprints. Not hashed:
+        source code (raise the stage's version instead), ``Runtime``, paths.
+        """
+        parents = {part: parent.fingerprint for part, parent in self.parents.items()}
+        identity = [self.recipe.stage, self.recipe.identity(), parents]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage, such as ``sft``."""
+        return self.recipe.stage_name
+
+    @property
+    def path(self) -> Path:
+        """Where it is, or will be."""
+        return self.root / self.stage / self.fingerprint
+
+    @property
+    def scratch(self) -> Path:
+        """Where it is while it is being made."""
+        return self.path.with_name(self.fingerprint + ".partial")
+
+    def exists(self) -> bool:
+        """Whether it is complete; there is no third state."""
+        return (self.path / RECORD).is_file()
+
+    def record(self) -> dict[str, Any]:
+        """What ``record.json`` says.
+
+        Raises:
+            ArtifactError: It cannot be read.
+        """
+        return read_record(self.path)
+
+    def verified(self) -> "Artifact":
+        """Itself, after every file was compared with the record.
+
+        Raises:
+            ArtifactError: A file is missing, changed or new; names it and the remedy.
+        """
+        verify(self.path)
+        return self
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds off every other process that would make the same artifact.
+
+        Raises:
+            ArtifactError: The root cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path.with_name(f".{self.fingerprint}.lock"))
+            with lock.acquire():
+                yield
+        except (PermissionError, NotADirectoryError, FileExistsError, Timeout) as error:
+            raise ArtifactError(
+                f"{self.root}: the artifact root cannot be written ({error.strerror}); "
+                "choose another with --set-runtime artifact_root=DIR"
+            ) from None
+
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """Yields a scratch directory that becomes ``path`` only if the block succeeds.
+
+        Hold ``lock`` around it. After a failure the scratch directory stays, so that a retry can
+        resume from it.
+        """
+        started = time.time()
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        yield self.scratch
+        for name in SCRATCH_ONLY:
+            leftover = self.scratch / name
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        record = self._new_record(started)
+        _write_durably(self.scratch / RECORD, json.dumps(record, indent=1).encode())
+        self.scratch.rename(self.path)
+
+    def _new_record(self, started: float) -> dict[str, Any]:
+        return {
+            "fingerprint": self.fingerprint,
+            "stage": self.recipe.stage,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "parents": {part: _describe(parent) for part, parent in self.parents.items()},
+            "made": {
+                "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "seconds": round(time.time() - started, 3),  # of the attempt that succeeded
+                "host": socket.gethostname(),
+                "python": platform.python_version(),
+                "versions": versions(),
+                "commit": _commit(),
+            },
+            "files": {
+                str(file.relative_to(self.scratch)): _size_and_digest(file)
+                for file in sorted(self.scratch.rglob("*"))
+                if file.is_file()
+            },
+        }
+
+
+def _describe(parent: Artifact | Source) -> dict[str, str]:
+    if isinstance(parent, Source):
+        return parent.model_dump()
+    return {"kind": parent.stage, "fingerprint": parent.fingerprint, "location": str(parent.path)}
+
+
+def digest_of_files(files: list[Path], *extra: str) -> str:
+    """Twelve hex digits over names and contents of files, and over ``extra`` strings."""
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update(f"{file.name}\0{_digest(file)}\0".encode())
+    for text in extra:
+        total.update(text.encode() + b"\0")
+    return total.hexdigest()[:12]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of the artifact in directory ``path``.
+
+    Raises:
+        ArtifactError: It is missing or is not a record.
+    """
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        if not {"files", "fingerprint"} <= set(record):
+            raise ValueError("it lacks files or fingerprint")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: {RECORD} cannot be read ({error}). {_remedy(path)}") from None
+    return record
+
+
+def verify(path: Path) -> None:
+    """Compares every file of an artifact with its record.
+
+    Raises:
+        ArtifactError: Naming the first file that differs, and the remedy.
+    """
+    record = read_record(path)
+    if record["fingerprint"] != path.name:
+        raise ArtifactError(f"{path}: {RECORD} is that of {record['fingerprint']}. {_remedy(path)}")
+    present = {str(f.relative_to(path)) for f in path.rglob("*") if f.is_file()} - {RECORD}
+    for name in sorted(present ^ set(record["files"])):
+        state = "was added" if name in present else "is missing"
+        raise ArtifactError(f"{path}: {name} {state} after it was made. {_remedy(path)}")
+    for name, expected in record["files"].items():
+        if _size_and_digest(path / name) != expected:
+            raise ArtifactError(f"{path}: {name} was changed after it was made. {_remedy(path)}")
+
+
+def _remedy(path: Path) -> str:
+    return f"Delete {path} and run again: it and what rests on it will be made anew."
+
+
+def _size_and_digest(file: Path) -> dict[str, Any]:
+    return {"size": file.stat().st_size, "sha256": _digest(file)}
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the packages that can change a result."""
+    found = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+@cache
+def _commit() -> str | None:
+    """Commit of wit's own checkout, ``+`` for uncommitted changes; nothing when installed."""
+    here = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

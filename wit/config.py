@@ -1,0 +1,255 @@
+"""Every knob of the program, typed.
+
+A *recipe* holds what can change a result and enters the fingerprint of its stage. *Runtime* holds
+where and how fast it runs; changing it changes no fingerprint. A *study* is the recipes of one
+YAML file: one base model, its data, a grid of loss weights, and the benchmarks that decide.
+"""
+
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from wit.settings import Settings
+from wit.weights import TokenWeights, expand_weights
+
+BUILTIN = "builtin"  # as a path: what this package ships
+CommitHash = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+
+
+class Recipe(Settings):
+    """What a stage is told, and its part of the stage's identity."""
+
+    stage: ClassVar[str]  # "name@version"; raise the version when the code changes its meaning
+    not_identity: ClassVar[frozenset[str]] = frozenset()  # knobs that say where, not what
+
+    @property
+    def stage_name(self) -> str:
+        """Name of the stage without its version, such as ``sft``."""
+        return self.stage.partition("@")[0]
+
+    def identity(self) -> dict[str, Any]:
+        """The values that enter the fingerprint, as JSON."""
+        return self.model_dump(mode="json", exclude=set(self.not_identity))
+
+
+class LocatedInput(Settings):
+    """Something that we did not make: a local path, or a pinned commit on the Hugging Face hub."""
+
+    path: str | None = None  # relative to the file that names it; or "builtin"
+    repo: str | None = None  # on the hub
+    revision: CommitHash | None = None  # of ``repo``; a branch name would move
+
+    @model_validator(mode="after")
+    def _is_in_one_place(self) -> Self:
+        if (self.path is None) == (self.repo is None):
+            raise ValueError("give either 'path' (local) or 'repo' with 'revision' (hub)")
+        if self.repo is not None and self.revision is None:
+            raise ValueError("'repo' needs 'revision', the 40 hex digits of a commit")
+        return self
+
+
+class BaseRecipe(LocatedInput):
+    """The pretrained model that every cell starts from, and the chat template of the study."""
+
+    template: str = "own"  # "own": the tokenizer's; a name from wit/data/templates; a .jinja file
+
+
+class TokenizerRecipe(Recipe):
+    """The base's tokenizer with the study's chat template, stop token and padding."""
+
+    stage: ClassVar[str] = "tokenizer@1"
+    not_identity: ClassVar[frozenset[str]] = frozenset({"template"})  # counts by its content
+
+    template: str = "own"
+
+
+class DataRecipe(LocatedInput, Recipe):
+    """Where rows come from, which column means what, and how many tokens they may have."""
+
+    not_identity: ClassVar[frozenset[str]] = frozenset({"path"})  # rows count by their content
+
+    subset: str | None = None  # configuration of ``repo``
+    split: str = "train"  # of ``repo``
+    columns: dict[str, str] = Field(
+        default_factory=dict
+    )  # our name -> column; empty: common shapes are recognised
+    max_tokens: PositiveInt = 1024  # per row, prompt and response together
+    held_out_fraction: Fraction = 0.05  # of the rows, chosen by content
+    max_rows: PositiveInt | None = None  # keep this many, chosen by content
+
+
+class InstructionsRecipe(DataRecipe):
+    """Instruction rows, tokenised once, every token with its role."""
+
+    stage: ClassVar[str] = "instructions@1"
+
+
+class PreferencesRecipe(DataRecipe):
+    """Preference pairs, tokenised once: prompt, chosen, rejected."""
+
+    stage: ClassVar[str] = "preferences@1"
+
+
+class TrainingKnobs(Recipe):
+    """What SFT and DPO have in common. The optimizer is AdamW."""
+
+    learning_rate: PositiveFloat  # peak, reached after warm-up
+    num_epochs: PositiveInt
+    examples_per_step: PositiveInt  # rows (DPO: pairs) per optimizer step, over all devices
+    weight_decay: NonNegativeFloat
+    schedule: Literal["cosine", "linear", "constant"]  # after warm-up; the first two end at 0
+    warmup_fraction: Fraction  # of the optimizer steps
+    max_grad_norm: NonNegativeFloat  # 0 does not clip
+    adam_beta1: Fraction = 0.9
+    adam_beta2: Fraction = 0.999
+    adam_epsilon: PositiveFloat = 1e-8
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # of matrix products; weights stay float32
+    )
+
+
+class SFTKnobs(TrainingKnobs):
+    """Weighted instruction tuning. Defaults: arXiv 2507.07817, section 3.2."""
+
+    learning_rate: PositiveFloat = 2e-5
+    num_epochs: PositiveInt = 2
+    examples_per_step: PositiveInt = 64
+    weight_decay: NonNegativeFloat = 0.1
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_fraction: Fraction = 0.01
+    max_grad_norm: NonNegativeFloat = 0.0  # the paper does not clip; clipping would undo rays
+
+
+class SFTRecipe(SFTKnobs):
+    """Weighted instruction tuning of the base, for one pair of weights and one seed."""
+
+    stage: ClassVar[str] = "sft@1"
+
+    weights: TokenWeights
+    seed: NonNegativeInt
+
+
+class DPOKnobs(TrainingKnobs):
+    """Direct preference optimisation. Defaults: arXiv 2507.07817, section 3.2; beta: its [12]."""
+
+    learning_rate: PositiveFloat = 5e-7
+    num_epochs: PositiveInt = 2
+    examples_per_step: PositiveInt = 32
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["cosine", "linear", "constant"] = "linear"
+    warmup_fraction: Fraction = 0.1
+    max_grad_norm: NonNegativeFloat = 1.0
+    beta: PositiveFloat = 0.1  # strength of the pull towards the reference
+
+
+class DPORecipe(DPOKnobs):
+    """DPO from one SFT checkpoint, which is also the frozen reference model."""
+
+    stage: ClassVar[str] = "dpo@1"
+
+    seed: NonNegativeInt
+
+
+class Benchmark(Settings):
+    """One lm-eval task file, and whether its score may choose the best cell or only report it."""
+
+    name: Name
+    role: Literal["select", "report"]
+    path: str | None = None  # an lm-eval YAML; unset: wit/evaluation/benchmarks, then lm-eval's own
+    num_fewshot: NonNegativeInt = 0
+    limit: PositiveInt | None = None  # first items only; such scores say so wherever they are shown
+
+
+class BenchmarkRecipe(Settings):
+    """The part of a benchmark that decides its scores."""
+
+    name: str
+    num_fewshot: int
+    limit: int | None
+
+
+class EvaluationRecipe(Recipe):
+    """All benchmarks of one model, held-out likelihoods and preference accuracy."""
+
+    stage: ClassVar[str] = "evaluation@1"
+
+    benchmarks: tuple[BenchmarkRecipe, ...]
+    seed: NonNegativeInt = 1234  # of few-shot sampling and bootstrap
+
+
+class Cell(Settings):
+    """One point of a study: a pair of weights and a seed; SFT and then DPO."""
+
+    weights: TokenWeights
+    seed: NonNegativeInt
+
+    def __str__(self) -> str:
+        return f"{self.weights}-s{self.seed}"
+
+
+class Study(Settings):
+    """One question to the chain: these weights, this model, this data, these benchmarks."""
+
+    name: Name
+    base: BaseRecipe
+    instructions: InstructionsRecipe
+    preferences: PreferencesRecipe
+    weights: Annotated[tuple[TokenWeights, ...], BeforeValidator(expand_weights)] = Field(
+        min_length=1
+    )
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
+    sft: SFTKnobs = SFTKnobs()
+    dpo: DPOKnobs = DPOKnobs()
+    benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
+
+    @field_validator("weights", "seeds", "benchmarks")
+    @classmethod
+    def _has_no_duplicates(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [str(getattr(value, "name", value)) for value in values]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} stands there {names.count(name)} times; once is enough")
+        return values
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _something_selects(cls, benchmarks: tuple[Benchmark, ...]) -> tuple[Benchmark, ...]:
+        if not any(benchmark.role == "select" for benchmark in benchmarks):
+            raise ValueError("no benchmark has 'role: select', so no cell could be recommended")
+        return benchmarks
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every pair of weights with every seed, seeds outermost: a cut-off run is still a grid."""
+        return [Cell(weights=w, seed=s) for s, w in product(self.seeds, self.weights)]
+
+
+class Runtime(Settings):
+    """Where and how fast: no value here changes a result or a fingerprint."""
+
+    artifact_root: Path = Path("artifacts")
+    tracking_uri: str | None = None  # MLflow; unset: MLFLOW_TRACKING_URI, else SQLite in the root
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_workers: PositiveInt = 1  # stages that run at the same time, each in its own process
+    threads_per_worker: PositiveInt | None = None  # CPU threads; unset: cores / workers
+    micro_batch_size: PositiveInt = 32  # rows per forward and backward; at most a step's
+    evaluation_batch_size: PositiveInt = 64
+    checkpoint_seconds: PositiveFloat = 300.0  # between the trainer's checkpoints
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking URI without the environment's say; see ``wit.lineage.tracking_uri``."""
+        return self.tracking_uri or f"sqlite:///{self.artifact_root.resolve()}/mlflow.db"

@@ -1,0 +1,1 @@
+"""Rows in, token ids with roles out: sources, shapes, templates, tokenising, collating."""

@@ -1,0 +1,236 @@
+"""The data stages: tokenizer, instructions, preferences."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from wit.config import DataRecipe, InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
+from wit.data.rendering import ChatRenderer
+from wit.data.schema import (
+    INSTRUCTION_SHAPES,
+    PREFERENCE_SHAPES,
+    Message,
+    Messages,
+    Preference,
+    shape_of,
+)
+from wit.data.sources import read_rows
+from wit.data.templates import read_template
+from wit.data.tokenize import SegmentTokenizer, Tokens
+from wit.errors import BaseModelError, DataError
+from wit.models import load_tokenizer
+from wit.roles import Role
+
+TRAIN, HELD_OUT = "train", "held_out"
+CARD = "card.json"
+
+
+def make_tokenizer(recipe: TokenizerRecipe, base: Path, out: Path) -> None:
+    """Writes the base's tokenizer with the study's template, its stop token and its padding.
+
+    Raises:
+        BaseModelError: There is no tokenizer, no template or no stop token; says what to set.
+    """
+    tokenizer = load_tokenizer(base)
+    template = read_template(recipe.template)
+    if template is not None:
+        tokenizer.chat_template = template
+    if not tokenizer.chat_template:
+        raise BaseModelError(
+            f"{base}: the tokenizer has no chat template of its own; "
+            "set base.template to alpaca, tulu or a .jinja file"
+        )
+    renderer = ChatRenderer(tokenizer)
+    # Generation ends where responses ended in training, whatever the base called its end of text.
+    tokenizer.eos_token = renderer.stop
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    tokenizer.save_pretrained(out)
+    write_card(out, {"stop_token": renderer.stop, "pad_token": tokenizer.pad_token})
+
+
+def make_instructions(
+    recipe: InstructionsRecipe, rows_file: Path | None, tokenizer: Path, out: Path
+) -> None:
+    """Writes ``train.parquet``, ``held_out.parquet`` (``input_ids``, ``roles``) and the card.
+
+    Raises:
+        DataError: The source is unusable, or no row is left; says why.
+    """
+    writer = _Preparation(recipe, rows_file, tokenizer)
+    shape = shape_of(writer.rows, INSTRUCTION_SHAPES, recipe.columns, writer.where)
+    conversations = (shape.instruction(row, i) for i, row in enumerate(writer.rows, start=1))
+    kept = writer.select((number, c, c[:-1]) for number, c in enumerate(conversations, start=1))
+    split_rows: dict[str, list[dict[str, Any]]] = {TRAIN: [], HELD_OUT: []}
+    for number, conversation, split in kept:
+        if not conversation[-1].content.strip():
+            writer.dropped["empty response"] += 1
+            continue
+        tokens = writer.tokens(conversation, number)
+        if last_response_start(tokens) >= recipe.max_tokens:
+            writer.dropped["prompt leaves no room for its response"] += 1
+            continue
+        if len(tokens.ids) > recipe.max_tokens:
+            writer.truncated += 1
+            tokens = Tokens(tokens.ids[: recipe.max_tokens], tokens.roles[: recipe.max_tokens])
+        row = {"input_ids": tokens.ids, "roles": tokens.roles, "row": number}
+        split_rows[split].append(row)
+    by_role = Counter(Role(r).name.lower() for row in split_rows[TRAIN] for r in row["roles"])
+    writer.finish(out, split_rows, INSTRUCTION_COLUMNS, {"train_tokens_by_role": dict(by_role)})
+
+
+def make_preferences(
+    recipe: PreferencesRecipe, rows_file: Path | None, tokenizer: Path, out: Path
+) -> None:
+    """Writes ``train.parquet``, ``held_out.parquet`` (ids of prompt, chosen, rejected), the card.
+
+    Raises:
+        DataError: The source is unusable, or no pair is left; says why.
+    """
+    writer = _Preparation(recipe, rows_file, tokenizer)
+    shape = shape_of(writer.rows, PREFERENCE_SHAPES, recipe.columns, writer.where)
+    pairs = (shape.preference(row, i) for i, row in enumerate(writer.rows, start=1))
+    kept = writer.select((number, p, p.prompt) for number, p in enumerate(pairs, start=1))
+    split_rows: dict[str, list[dict[str, Any]]] = {TRAIN: [], HELD_OUT: []}
+    for number, pair, split in kept:
+        if not (pair.chosen.strip() and pair.rejected.strip()):
+            writer.dropped["empty answer"] += 1
+        elif pair.chosen.strip() == pair.rejected.strip():
+            writer.dropped["chosen equals rejected"] += 1
+        elif row := writer.pair_ids(pair, number):
+            split_rows[split].append({**row, "row": number})
+    writer.finish(out, split_rows, PREFERENCE_COLUMNS, {})
+
+
+INSTRUCTION_COLUMNS = pa.schema(
+    {"input_ids": pa.list_(pa.int32()), "roles": pa.list_(pa.int8()), "row": pa.int64()}
+)
+PREFERENCE_COLUMNS = pa.schema(
+    {
+        "prompt_ids": pa.list_(pa.int32()),
+        "chosen_ids": pa.list_(pa.int32()),
+        "rejected_ids": pa.list_(pa.int32()),
+        "row": pa.int64(),
+    }
+)
+
+
+class _Preparation:
+    """The rows of a source on their way to token ids, and the count of those lost."""
+
+    def __init__(self, recipe: DataRecipe, rows_file: Path | None, tokenizer: Path) -> None:
+        self.recipe = recipe
+        self.where = str(rows_file or recipe.repo)
+        self.rows = read_rows(recipe, rows_file)
+        self.tokenizer = load_tokenizer(tokenizer)
+        self.renderer = ChatRenderer(self.tokenizer)
+        self.segment_tokenizer = SegmentTokenizer(self.tokenizer)
+        self.dropped: Counter[str] = Counter()
+        self.truncated = 0
+
+    def select(self, items: Iterable[tuple[int, Any, Messages]]) -> list[tuple[int, Any, str]]:
+        """Drops duplicates, keeps at most ``max_rows``, and says to which split each row belongs.
+
+        A row's split depends on its own prompt alone, so it never moves when rows are added, and
+        answers to one prompt stay together; so do an instruction and a preference pair.
+        """
+        seen: set[str] = set()
+        kept = []
+        for number, item, prompt in items:
+            content = _hash(item)
+            if content in seen:
+                self.dropped["duplicate"] += 1
+                continue
+            seen.add(content)
+            kept.append((_hash(prompt), content, number, item))
+        if self.recipe.max_rows is not None and len(kept) > self.recipe.max_rows:
+            self.dropped["over max_rows"] = len(kept) - self.recipe.max_rows
+            chosen = sorted(kept, key=lambda row: row[1])[: self.recipe.max_rows]
+            kept = sorted(chosen, key=lambda row: row[2])
+        limit = self.recipe.held_out_fraction
+        return [
+            (number, item, HELD_OUT if int(prompt[:8], 16) / 16**8 < limit else TRAIN)
+            for prompt, _, number, item in kept
+        ]
+
+    def tokens(self, messages: Messages, number: int) -> Tokens:
+        """Ids and roles of a conversation.
+
+        Raises:
+            DataError: Naming the row.
+        """
+        try:
+            return self.segment_tokenizer.tokens(self.renderer.segments(messages))
+        except DataError as error:
+            raise DataError(f"{self.where}: row {number}: {error}") from None
+
+    def pair_ids(self, pair: Preference, number: int) -> dict[str, list[int]] | None:
+        """Ids of prompt, chosen and rejected; nothing, and a count, if there is no room."""
+        ids = {}
+        for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+            tokens = self.tokens((*pair.prompt, Message("assistant", answer)), number)
+            start = last_response_start(tokens)
+            ids["prompt_ids"] = tokens.ids[:start]
+            ids[f"{side}_ids"] = tokens.ids[start : self.recipe.max_tokens]
+            self.truncated += len(tokens.ids) > self.recipe.max_tokens
+        if not (ids["chosen_ids"] and ids["rejected_ids"]):
+            self.dropped["prompt leaves no room for its answers"] += 1
+            return None
+        if ids["chosen_ids"] == ids["rejected_ids"]:
+            self.dropped["chosen equals rejected after truncation"] += 1
+            return None
+        return ids
+
+    def finish(
+        self, out: Path, splits: dict[str, list[dict[str, Any]]], columns: pa.Schema, more: Any
+    ) -> None:
+        """Writes the splits and the card.
+
+        Raises:
+            DataError: No training row is left.
+        """
+        if not splits[TRAIN]:
+            reasons = ", ".join(f"{n} x {why}" for why, n in self.dropped.items()) or "held out"
+            raise DataError(f"{self.where}: no training row is left of {len(self.rows)}: {reasons}")
+        for split, rows in splits.items():
+            pq.write_table(pa.Table.from_pylist(rows, schema=columns), out / f"{split}.parquet")
+        card = {
+            "source": self.where,
+            "rows_in": len(self.rows),
+            "rows": {split: len(rows) for split, rows in splits.items()},
+            "dropped": dict(self.dropped),
+            "truncated": self.truncated,
+            **more,
+        }
+        write_card(out, card)
+
+
+def last_response_start(tokens: Tokens) -> int:
+    """Index of the first token of the last response."""
+    position = len(tokens.roles) - 1
+    while tokens.roles[position] != Role.RESPONSE:
+        position -= 1
+    while position > 0 and tokens.roles[position - 1] == Role.RESPONSE:
+        position -= 1
+    return position
+
+
+def read_split(folder: Path, split: str) -> Dataset:
+    """One split of a prepared data set."""
+    return Dataset(pq.read_table(folder / f"{split}.parquet"))
+
+
+def write_card(out: Path, card: dict[str, Any]) -> None:
+    """Writes what a person wants to know of a prepared set."""
+    (out / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()

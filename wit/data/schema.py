@@ -1,0 +1,187 @@
+"""The shapes in which people keep instructions and preferences, brought to one."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from wit.data.sources import Row
+from wit.errors import DataError
+
+MESSAGE_ROLES = ("system", "user", "assistant")
+
+
+class Message(NamedTuple):
+    """One turn; ``role`` is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    content: str
+
+
+Messages = tuple[Message, ...]
+
+
+class Preference(NamedTuple):
+    """A conversation that ends before an answer, and two answers to it."""
+
+    prompt: Messages
+    chosen: str
+    rejected: str
+
+
+# Columns that make a shape: every name must be there, and the first shape that fits is taken.
+INSTRUCTION_SHAPES: tuple[tuple[str, ...], ...] = (
+    ("messages",),
+    ("instruction", "output"),  # and "input", if there is one
+    ("prompt", "response"),
+    ("prompt", "completion"),
+    ("question", "answer"),
+)
+PREFERENCE_SHAPES: tuple[tuple[str, ...], ...] = (
+    ("prompt", "chosen", "rejected"),
+    ("instruction", "chosen", "rejected"),  # and "input", if there is one
+)
+OPTIONAL_COLUMNS = ("input", "system")
+
+
+class Shape:
+    """Reads rows whose columns are known; made once for a source."""
+
+    def __init__(
+        self,
+        columns: Iterable[str],
+        shapes: tuple[tuple[str, ...], ...],
+        mapping: Mapping[str, str],
+        where: str,
+    ) -> None:
+        """Finds the shape.
+
+        Args:
+            columns: Those of the source.
+            shapes: The shapes that are allowed.
+            mapping: Our name -> column of the source, for sources with names of their own.
+            where: Name of the source, for messages.
+
+        Raises:
+            DataError: No shape fits, or the mapping names what is not there.
+        """
+        self.where = where
+        present = set(columns)
+        ours = {name for shape in shapes for name in shape} | set(OPTIONAL_COLUMNS)
+        for name, column in mapping.items():
+            if name not in ours:
+                raise DataError(
+                    f"{where}: columns.{name}: allowed names: {', '.join(sorted(ours))}"
+                )
+            if column not in present:
+                raise DataError(f"{where}: has no column {column!r}; it has {sorted(present)}")
+        self.column = {name: mapping.get(name, name) for name in ours}
+        available = set(mapping) | (present - set(mapping.values()))
+        fitting = [shape for shape in shapes if available >= set(shape)]
+        if not fitting:
+            known = "; ".join("+".join(shape) for shape in shapes)
+            raise DataError(
+                f"{where}: columns {sorted(present)} are none of the known shapes ({known}); "
+                "say with 'columns' which column is which, such as {prompt: question}"
+            )
+        self.names = fitting[0]
+        self.optional = [name for name in OPTIONAL_COLUMNS if name in available]
+
+    def text(self, row: Row, name: str, number: int, *, default: str | None = None) -> str:
+        """The text in a column.
+
+        Raises:
+            DataError: It is missing or is not text.
+        """
+        column = self.column[name]
+        value = row.get(column, default)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str):
+            kind = "missing" if value is None else f"a {type(value).__name__} ({value!r:.40})"
+            raise DataError(f"{self.where}: row {number}: {column!r} is {kind}, not text")
+        return value
+
+    def _request(self, row: Row, name: str, number: int) -> Messages:
+        """System text, if any, and the user's turn; or a list of messages as it stands."""
+        if isinstance(row.get(self.column[name]), list):
+            return self.messages(row, name, number)
+        content = self.text(row, name, number)
+        if "input" in self.optional and name == "instruction":
+            given = self.text(row, "input", number, default="")
+            content = f"{content}\n\n{given}" if given.strip() else content
+        turns = (Message("user", content),)
+        if "system" in self.optional:
+            system = self.text(row, "system", number, default="")
+            turns = (Message("system", system), *turns) if system.strip() else turns
+        return turns
+
+    def messages(self, row: Row, name: str, number: int) -> Messages:
+        """A list of messages in a column, checked.
+
+        Raises:
+            DataError: A turn is not of a known role or has no text.
+        """
+        turns = row.get(self.column[name])
+        if not isinstance(turns, list) or not turns:
+            raise DataError(f"{self.where}: row {number}: {name!r} is not a list of messages")
+        found = []
+        for index, turn in enumerate(turns):
+            place = f"{self.where}: row {number}: message {index}"
+            if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), str):
+                raise DataError(f"{place}: has no 'content' that is text")
+            if turn.get("role") not in MESSAGE_ROLES:
+                allowed = ", ".join(MESSAGE_ROLES)
+                raise DataError(
+                    f"{place}: role {turn.get('role')!r} is unknown; allowed: {allowed}"
+                )
+            found.append(Message(turn["role"], turn["content"]))
+        return tuple(found)
+
+    def instruction(self, row: Row, number: int) -> Messages:
+        """A row as messages that end with the assistant's.
+
+        Raises:
+            DataError: The row is not of the shape; names it.
+        """
+        if self.names == ("messages",):
+            turns = self.messages(row, "messages", number)
+            if turns[-1].role != "assistant":
+                raise DataError(f"{self.where}: row {number}: the last message is no assistant's")
+            return turns
+        request, response = self.names
+        answer = self.text(row, response, number)
+        return (*self._request(row, request, number), Message("assistant", answer))
+
+    def preference(self, row: Row, number: int) -> Preference:
+        """A row as a preference pair.
+
+        Raises:
+            DataError: The row is not of the shape; names it.
+        """
+        request, chosen, rejected = self.names
+        prompt = self._request(row, request, number)
+        if prompt[-1].role != "user":
+            raise DataError(
+                f"{self.where}: row {number}: the prompt does not end with a user's turn"
+            )
+        answers = [self._answer(row, name, number) for name in (chosen, rejected)]
+        return Preference(prompt, *answers)
+
+    def _answer(self, row: Row, name: str, number: int) -> str:
+        """Text, or a list that holds one assistant message."""
+        if isinstance(row.get(self.column[name]), list):
+            turns = self.messages(row, name, number)
+            if len(turns) != 1 or turns[0].role != "assistant":
+                raise DataError(
+                    f"{self.where}: row {number}: {name!r} is not one assistant message"
+                )
+            return turns[0].content
+        return self.text(row, name, number)
+
+
+def shape_of(rows: list[Row], shapes: Any, mapping: Mapping[str, str], where: str) -> Shape:
+    """The shape of a source, found from the columns of its first row.
+
+    Raises:
+        DataError: No shape fits.
+    """
+    return Shape(rows[0].keys(), shapes, mapping, where)

@@ -1,0 +1,116 @@
+"""Rows of a local file or of a pinned hub data set, as plain dictionaries."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from wit.config import DataRecipe
+from wit.errors import DataError
+
+Row = dict[str, Any]
+
+
+def read_rows(recipe: DataRecipe, path: Path | None) -> list[Row]:
+    """All rows, in the order of the source.
+
+    Args:
+        recipe: Names the hub data set when ``path`` is not given.
+        path: A ``.json`` (a list), ``.jsonl``, ``.csv`` or ``.parquet`` file.
+
+    Raises:
+        DataError: The source is missing, empty, or not of that shape; names file and row.
+    """
+    rows = read_file(path) if path is not None else list(_read_hub(recipe))
+    if not rows:
+        raise DataError(f"{path or recipe.repo}: holds no rows")
+    return rows
+
+
+def read_file(path: Path) -> list[Row]:
+    """All rows of one local file.
+
+    Raises:
+        DataError: As ``read_rows``.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        kinds = ", ".join(READERS)
+        raise DataError(f"{path}: cannot read files of type {path.suffix!r}; known: {kinds}")
+    try:
+        rows = list(reader(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            kind = type(row).__name__
+            raise DataError(f"{path}: row {number} is a {kind}, not an object of named columns")
+    return rows
+
+
+def _read_json(path: Path) -> Iterator[Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: this is not JSON: {error.msg}") from None
+    if not isinstance(content, list):
+        kind = type(content).__name__
+        raise DataError(f"{path}: must hold a list of rows, holds a {kind}; JSON lines: .jsonl")
+    yield from content
+
+
+def _read_jsonl(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{path}:{number}: this is not JSON: {error.msg}") from None
+
+
+def _read_csv(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            if None in row or None in row.values():
+                raise DataError(f"{path}: the row {row} does not have the columns of the header")
+            yield row
+
+
+def _read_parquet(path: Path) -> Iterator[Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        yield from pyarrow.parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"{path}: this is not Parquet: {error}") from None
+
+
+READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
+    ".json": _read_json,
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
+
+
+def _read_hub(recipe: DataRecipe) -> Iterator[Row]:
+    from datasets import load_dataset
+
+    from wit.hub import snapshot
+
+    assert recipe.repo is not None
+    assert recipe.revision is not None
+    folder = snapshot(recipe.repo, recipe.revision, kind="dataset")
+    try:
+        rows: Any = load_dataset(str(folder), name=recipe.subset, split=recipe.split)
+        yield from rows
+    except (ValueError, FileNotFoundError) as error:
+        where = f"{recipe.repo}@{recipe.revision[:8]}"
+        raise DataError(
+            f"{where}: subset {recipe.subset!r}, split {recipe.split!r} cannot be loaded: {error}"
+        ) from None

@@ -1,0 +1,155 @@
+"""Plans, comparisons and lineage on a terminal, and as JSON."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from wit.artifacts import Artifact
+from wit.estimate import Estimate, same_objectives
+from wit.plan import Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wit.analysis.comparison import Measured
+    from wit.lineage import Node
+
+GIGABYTE = 1e9
+
+
+def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
+    """Cells, stages with their fingerprints and states, distinct objectives, and the cost."""
+    return {
+        "study": plan.study.name,
+        "num_cells": len(plan.cells),
+        "objectives": same_objectives(plan),
+        "stages": [
+            {
+                "stage": artifact.stage,
+                "cell": str(cell) if cell else None,
+                "fingerprint": artifact.fingerprint,
+                "state": _state(artifact),
+            }
+            for artifact, cell in plan.artifacts()
+        ],
+        "cost": cost.model_dump(mode="json"),
+    }
+
+
+def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
+    """Prints the cells with the state of each stage, and the cost of what is to be made."""
+    table = Table(title=f"{plan.study.name}: what a run would do")
+    for column in ("cell", "sft", "its evaluation", "dpo", "its evaluation"):
+        table.add_column(column)
+    for cell in plan.cells:
+        table.add_row(str(cell.cell), *(_state(artifact) for artifact in cell.artifacts))
+    console.print(table)
+    for artifact in (*plan.data, plan.base_evaluation):
+        name = "evaluation of the base" if artifact is plan.base_evaluation else artifact.stage
+        console.print(f"{name}: {_state(artifact)}  [dim]{artifact.fingerprint}[/dim]")
+    for first, names in same_objectives(plan).items():
+        if len(names) > 1:
+            console.print(
+                f"one objective under AdamW without clipping: {', '.join(names)} ({first})"
+            )
+    for name, size in (("instructions", cost.instructions), ("preferences", cost.preferences)):
+        about = "about " if size.is_estimated else ""
+        console.print(f"{name}: {about}{size.num_rows:,} rows of {size.tokens_per_row:.0f} tokens")
+    console.print(
+        f"to train: {cost.sft_tokens:,} SFT tokens, {cost.dpo_tokens:,} DPO tokens, "
+        f"{cost.optimizer_steps:,} optimizer steps"
+    )
+    console.print(
+        f"roughly {_duration(cost.seconds)} of training, {cost.disk_bytes / GIGABYTE:.2f} GB of "
+        f"disk, {cost.peak_memory_bytes / GIGABYTE:.2f} GB of memory per training"
+    )
+
+
+def comparison_as_json(scores: "pd.DataFrame") -> list[dict[str, Any]]:
+    """The base, and every cell and seed, with what was measured before and after DPO."""
+    from wit.analysis.comparison import compare
+
+    return [cell.model_dump(mode="json") for cell in compare(scores)]
+
+
+def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
+    """Prints one line per cell and seed: scores before and after DPO, likelihoods after SFT."""
+    from wit.analysis.comparison import compare
+    from wit.analysis.selection import recommend
+
+    table = Table(title="Mean score of the select benchmarks, ± half of its 95 % interval")
+    table.add_column("cell")
+    for column in ("SFT", "DPO", "prompt-NLL", "response-NLL", "preference accuracy"):
+        table.add_column(column, justify="right")
+    for cell in compare(scores):
+        before = cell.models.get("sft") or cell.models.get("base")
+        after = cell.models.get("dpo")
+        table.add_row(
+            cell.cell,
+            _score(before),
+            "" if cell.cell == "base" else _score(after),
+            *(_diagnostic(before, name) for name in ("nll_prompt", "nll_response")),
+            _diagnostic(after or before, "preference_accuracy"),
+        )
+    console.print(table)
+    console.print("Likelihoods are those of the SFT model; preference accuracy is that after DPO.")
+    console.print(recommend(scores).sentence, highlight=False)
+
+
+def _score(measured: "Measured | None") -> str:
+    if measured is None:
+        return "-"
+    if measured.score is None:
+        return measured.status
+    interval = "" if measured.half_width is None else f" ±{measured.half_width:.3f}"
+    return f"{measured.score:.3f}{interval}"
+
+
+def _diagnostic(measured: "Measured | None", name: str) -> str:
+    value = None if measured is None else measured.diagnostics.get(name)
+    return "-" if value is None else f"{value:.3f}"
+
+
+def show_lineage(console: Console, node: "Node") -> None:
+    """Prints an artifact, what it was made of, and what was made of it."""
+    tree = Tree(_describe(node))
+    above = tree.add("made of") if node.parents else None
+    for part, parent in node.parents.items():
+        _add_parent(above, part, parent)
+    below = tree.add("what came of it") if node.children else None
+    for child in node.children:
+        _add_child(below, child)
+    console.print(tree, soft_wrap=True)
+
+
+def _add_parent(tree: Tree | None, part: str, node: "Node") -> None:
+    branch = (tree or Tree("")).add(f"[bold]{part}[/bold]: {_describe(node)}")
+    for name, parent in node.parents.items():
+        _add_parent(branch, name, parent)
+
+
+def _add_child(tree: Tree | None, node: "Node") -> None:
+    branch = (tree or Tree("")).add(_describe(node))
+    for child in node.children:
+        _add_child(branch, child)
+
+
+def _describe(node: "Node") -> str:
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in node.scores.items())
+    sha = f" sha256 {node.model_sha256[:12]}" if node.model_sha256 else ""
+    text = f"{node.name} [cyan]{node.fingerprint}[/cyan]{sha} [dim]{node.location}[/dim]"
+    return f"{text}\n{scores}" if scores else text
+
+
+def _state(artifact: Artifact) -> str:
+    if artifact.exists():
+        return "reuse"
+    return "resume" if artifact.scratch.exists() else "make"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

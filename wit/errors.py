@@ -1,0 +1,57 @@
+"""Everything that wit raises on purpose.
+
+WitError                     a message for people: what, where, what is allowed, the remedy
+├── InputError               the user's input is wrong; exit code 2, nothing was written
+│   ├── ConfigError          a study or runtime file, or ``--set``
+│   ├── DataError            a data file or a row of it
+│   ├── BaseModelError       the base model, its tokenizer or its chat template
+│   └── ArtifactError        an artifact is damaged, or its root cannot be written
+└── StageError               a stage failed while it ran; exit code 1
+    ├── TrainingError        the loss or a weight is not finite
+    ├── HandOverError        DPO did not start at the SFT model
+    └── WorkerDiedError      the process was killed; running again resumes it
+"""
+
+
+class WitError(Exception):
+    """A message that a person can act upon; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+
+class InputError(WitError):
+    """The user's input is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A study file, a runtime file or a ``--set`` override is wrong."""
+
+
+class DataError(InputError):
+    """A data file or one of its rows is wrong."""
+
+
+class BaseModelError(InputError):
+    """The base model, its tokenizer or its chat template cannot be used."""
+
+
+class ArtifactError(InputError):
+    """An artifact is damaged, or the artifact root cannot be written."""
+
+
+class StageError(WitError):
+    """A stage failed while it ran; the stages that need it are blocked, all others go on."""
+
+
+class TrainingError(StageError):
+    """Training met a loss or a weight that is not finite."""
+
+
+class HandOverError(StageError):
+    """DPO's reference is not the SFT model that it starts from; its result would mean nothing."""
+
+
+class WorkerDiedError(StageError):
+    """The process that made an artifact was killed; what it had done can be resumed."""

@@ -1,0 +1,167 @@
+"""What a plan will cost, before it is run: tokens, steps, time, disk and memory."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from wit.artifacts import Artifact
+from wit.config import Runtime, Settings, TrainingKnobs
+from wit.plan import Plan
+from wit.workers import threads_per_worker
+
+SAMPLE_ROWS = 200  # prepared for the estimate when a data set is not prepared yet
+FLOPS_PER_THREAD = 1.5e10  # float32 matrix products of small models on a common CPU core
+FLOPS_OF_GPU = 1e14  # bfloat16, at a usual utilisation
+BYTES_PER_WEIGHT = 16  # float32 weight, gradient, and two AdamW moments
+
+
+class DataSize(Settings):
+    """How much there is to train on."""
+
+    num_rows: int
+    tokens_per_row: float
+    is_estimated: bool  # from a sample; exact once the data set is prepared
+
+
+class Estimate(Settings):
+    """Cost of what is still to be made."""
+
+    sft_tokens: int  # over all SFT trainings to make, epochs counted
+    dpo_tokens: int
+    optimizer_steps: int
+    seconds: float  # rough: a factor of three either way
+    disk_bytes: int
+    peak_memory_bytes: int  # of one training, rough
+    instructions: DataSize
+    preferences: DataSize
+
+
+def estimate(plan: Plan, runtime: Runtime) -> Estimate:
+    """The cost of the stages of a plan that do not exist yet."""
+    instructions, preferences = (
+        _data_size(artifact, plan.tokenizer) for artifact in (plan.instructions, plan.preferences)
+    )
+    num_weights, vocabulary, hidden, layers = _model_size(plan.base.path)
+    to_make = [c for c in plan.cells if not c.sft.exists()]
+    to_align = [c for c in plan.cells if not c.dpo.exists()]
+    sft, dpo = plan.study.sft, plan.study.dpo
+    sft_tokens = round(len(to_make) * sft.num_epochs * _tokens(instructions))
+    dpo_tokens = round(len(to_align) * dpo.num_epochs * _tokens(preferences))
+    # Forward and backward take 6 operations per weight and token; the reference's forward 2 more.
+    operations = num_weights * (6 * sft_tokens + 6 * dpo_tokens + 2 * dpo_tokens / dpo.num_epochs)
+    speed = _speed(runtime)
+    steps = len(to_make) * _steps(sft, instructions) + len(to_align) * _steps(dpo, preferences)
+    micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
+    tokens_in_memory = micro_batch * instructions.tokens_per_row
+    activations = tokens_in_memory * (hidden * layers * 34 + min(vocabulary, 32_768)) * 4
+    model_bytes = 4 * num_weights
+    return Estimate(
+        sft_tokens=sft_tokens,
+        dpo_tokens=dpo_tokens,
+        optimizer_steps=steps,
+        seconds=round(operations / speed, 1),
+        disk_bytes=model_bytes * (len(to_make) + len(to_align) + 3 * runtime.num_workers),
+        peak_memory_bytes=round(num_weights * BYTES_PER_WEIGHT + activations),
+        instructions=instructions,
+        preferences=preferences,
+    )
+
+
+def same_objectives(plan: Plan) -> dict[str, list[str]]:
+    """Pairs of weights that are one objective, by the first of them: they lie on one ray.
+
+    AdamW without clipping does not see the scale of a loss, only the ratio of the weights.
+    """
+    by_ray: dict[tuple[float, ...], list[str]] = {}
+    is_scale_free = plan.study.sft.max_grad_norm == 0
+    for weights in plan.study.weights:
+        key = weights.ray if is_scale_free else tuple(weights.by_role().values())
+        by_ray.setdefault(key, []).append(str(weights))
+    return {names[0]: names for names in by_ray.values()}
+
+
+def _tokens(size: DataSize) -> float:
+    return size.num_rows * size.tokens_per_row
+
+
+def _steps(knobs: TrainingKnobs, size: DataSize) -> int:
+    return knobs.num_epochs * -(-size.num_rows // knobs.examples_per_step)
+
+
+def _speed(runtime: Runtime) -> float:
+    import torch
+
+    if runtime.device != "cpu" and torch.cuda.is_available():
+        return FLOPS_OF_GPU * runtime.num_workers
+    return FLOPS_PER_THREAD * threads_per_worker(runtime) * runtime.num_workers
+
+
+def _model_size(folder: Path) -> tuple[int, int, int, int]:
+    """Weights, vocabulary, hidden size and layers, from headers alone."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    num_weights = 0
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                count = 1
+                for length in tensor["shape"]:
+                    count *= length
+                num_weights += count
+    vocabulary, hidden, layers = (
+        int(config.get(key, 1)) for key in ("vocab_size", "hidden_size", "num_hidden_layers")
+    )
+    return num_weights, vocabulary, hidden, layers
+
+
+def _data_size(artifact: Artifact, tokenizer: Artifact) -> DataSize:
+    if artifact.exists():
+        return _size_of(artifact.path, None)
+    with tempfile.TemporaryDirectory() as scratch:
+        return _size_of_sample(artifact, tokenizer, Path(scratch))
+
+
+def _size_of_sample(artifact: Artifact, tokenizer: Artifact, scratch: Path) -> DataSize:
+    """Prepares a few rows aside; they are thrown away."""
+    from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
+    from wit.data.sources import read_rows
+
+    recipe: Any = artifact.recipe
+    rows = read_rows(recipe, None if recipe.repo else artifact.parents["rows"].path)
+    sample = scratch / "sample.jsonl"
+    sample.write_text(
+        "\n".join(json.dumps(row) for row in rows[:: -(-len(rows) // SAMPLE_ROWS)]),
+        encoding="utf-8",
+    )
+    ready, prepared = scratch / "tokenizer", scratch / "prepared"
+    ready.mkdir()
+    prepared.mkdir()
+    tokenizer_recipe: Any = tokenizer.recipe
+    make_tokenizer(tokenizer_recipe, tokenizer.parents["base"].path, ready)
+    make = make_instructions if artifact.stage == "instructions" else make_preferences
+    make(recipe, sample, ready, prepared)
+    return _size_of(prepared, len(rows))
+
+
+def _size_of(prepared: Path, rows_in: int | None) -> DataSize:
+    """From prepared rows; scaled up to ``rows_in`` if they are a sample."""
+    from wit.data.prepare import CARD, TRAIN, read_split
+
+    card = json.loads((prepared / CARD).read_text(encoding="utf-8"))
+    split = read_split(prepared, TRAIN)
+    if "input_ids" in split.column_names:
+        num_tokens = sum(len(ids) for ids in split["input_ids"])
+    else:  # both sides of a pair pass through the model, each with the prompt
+        columns = (
+            split[name] for name in ("prompt_ids", "prompt_ids", "chosen_ids", "rejected_ids")
+        )
+        num_tokens = sum(len(ids) for column in columns for ids in column)
+    scale = 1.0 if rows_in is None else rows_in / card["rows_in"]
+    return DataSize(
+        num_rows=round(len(split) * scale),
+        tokens_per_row=num_tokens / len(split),
+        is_estimated=rows_in is not None and rows_in > card["rows_in"],
+    )

@@ -1,0 +1,261 @@
+"""What an evaluation found, typed. lm-eval's result dictionaries end here.
+
+* A ``Score`` is one metric of one benchmark, over all of its items or over none: a count that
+  does not add up is an error, never a footnote.
+* A ``BenchmarkRun`` says how the benchmark was put to the model; a ``Sample`` is one item of it.
+* An ``EvaluationResult`` is all that was measured on one model, kept as ``scores.json``.
+"""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
+
+from wit.config import Settings
+from wit.errors import ArtifactError, StageError
+
+SCORES_FILE = "scores.json"
+SAMPLES_FOLDER = "samples"
+PREFERENCES = "held-out preferences"  # in the place of a benchmark's name
+# Metrics that are a share of items; a value above 1 would be a percentage by mistake.
+SHARES = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "accuracy", "exact_match"})
+# Keys of lm-eval's result that hold no metric.
+_NOT_METRICS = frozenset({"name", "alias", "sample_len", "sample_count"})
+
+
+class Score(Settings):
+    """One metric of one benchmark."""
+
+    benchmark: str
+    metric: str  # lm-eval's name for it, such as "exact_match"
+    filter: str = "none"  # lm-eval's name for how the answer was cut out of the response
+    value: float  # a fraction for accuracies, else in the metric's own unit
+    stderr: NonNegativeFloat | None  # of the value; None where no closed form exists
+    num_items: PositiveInt
+    higher_is_better: bool
+    is_main: bool  # the one score that stands for the benchmark
+    limit: PositiveInt | None = None  # set: only the first items were asked
+
+    @model_validator(mode="after")
+    def _share_is_a_fraction(self) -> Self:
+        if self.metric in SHARES and not 0 <= self.value <= 1:
+            raise ValueError(f"{self.metric} is a fraction in [0, 1], not {self.value}")
+        return self
+
+
+class BenchmarkRun(Settings):
+    """How one benchmark was put to the model, and what befell it."""
+
+    version: str  # as its YAML says
+    items_hash: str  # of all prompts and targets, as asked
+    num_items: PositiveInt
+    num_fewshot: NonNegativeInt
+    is_chat: bool  # the chat template was applied
+    empty_response_share: float | None  # of the responses; None where nothing is generated
+    num_cut_prompts: NonNegativeInt  # lost their beginning: longer than the model's context
+
+
+class Sample(Settings):
+    """One item of a benchmark: what was asked, answered and credited."""
+
+    item: NonNegativeInt  # its position in the benchmark
+    prompt: str
+    target: str
+    responses: tuple[str, ...]  # generated; or the choices, when they were only rated
+    logps: tuple[float, ...] | None  # of the responses, in nats, when they were only rated
+    score: float | None  # by the main metric; None when that exists only for all items together
+
+
+class Outcome(NamedTuple):
+    """What one benchmark gave."""
+
+    scores: tuple[Score, ...]  # the main one first
+    run: BenchmarkRun
+    samples: list[Sample]
+
+
+class RoleNLL(Settings):
+    """Unweighted mean negative log-likelihood of the held-out tokens of one role."""
+
+    nll: NonNegativeFloat  # nats per token
+    num_tokens: PositiveInt
+
+
+class EvaluationResult(Settings):
+    """All that was measured on one model."""
+
+    scores: tuple[Score, ...]
+    runs: dict[str, BenchmarkRun]  # by benchmark
+    held_out_nll: dict[str, RoleNLL]  # by role; empty without held-out instructions
+    preference_accuracy: Score | None  # None without held-out preferences
+
+    def main_score(self, benchmark: str) -> Score:
+        """The score that stands for the benchmark.
+
+        Raises:
+            KeyError: It was not among the benchmarks.
+        """
+        for score in self.scores:
+            if score.benchmark == benchmark and score.is_main:
+                return score
+        raise KeyError(benchmark)
+
+    def save(self, folder: Path) -> None:
+        """Writes ``scores.json`` into ``folder``."""
+        text = self.model_dump_json(indent=1)
+        (folder / SCORES_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads ``scores.json`` of ``folder``.
+
+        Raises:
+            ArtifactError: It is missing, or not what ``save`` wrote.
+        """
+        path = folder / SCORES_FILE
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise ArtifactError(f"{path}: cannot be read: {error}") from None
+
+
+def share_score(benchmark: str, metric: str, share: float, num_items: int) -> Score:
+    """Score of a share of items, with the standard error of a mean of zeros and ones."""
+    variance = share * (1 - share)
+    return Score(
+        benchmark=benchmark,
+        metric=metric,
+        value=share,
+        stderr=math.sqrt(variance / (num_items - 1)) if num_items > 1 else None,
+        num_items=num_items,
+        higher_is_better=True,
+        is_main=True,
+    )
+
+
+def scores_from_lm_eval(
+    benchmark: str,
+    metrics: Mapping[str, Any],
+    *,
+    higher_is_better: Mapping[str, bool | None],
+    num_items: Iterable[Mapping[str, int]],
+    limit: int | None,
+) -> tuple[Score, ...]:
+    """Scores of one benchmark, the first one being its main score.
+
+    Args:
+        benchmark: Our name for it.
+        metrics: lm-eval's ``results[task]``, with keys such as ``"acc,none"``.
+        higher_is_better: lm-eval's ``higher_is_better[task]``, by metric.
+        num_items: lm-eval's ``n-samples``, of the task or of every task of a group.
+        limit: What was asked for on purpose: items per task. None: all.
+
+    Raises:
+        StageError: Items are missing, or a value is not a number; nothing is scored then.
+    """
+    asked = [_num_asked(benchmark, count, limit) for count in num_items]
+    values = {}
+    for key, value in metrics.items():
+        metric, _, filter_name = key.partition(",")
+        if key not in _NOT_METRICS and not metric.endswith("_stderr"):
+            values[metric, filter_name or "none"] = value
+    scores = []
+    for (metric, filter_name), value in values.items():
+        stderr = metrics.get(f"{metric}_stderr,{filter_name}")
+        is_higher_better = higher_is_better.get(metric)
+        if is_higher_better is None:
+            raise StageError(
+                f"benchmark {benchmark}: its file does not say whether a high {metric} is good; "
+                "add 'higher_is_better' to that entry of its metric_list"
+            )
+        try:
+            score = Score(
+                benchmark=benchmark,
+                metric=metric,
+                filter=filter_name,
+                value=value,
+                stderr=stderr if isinstance(stderr, float | int) else None,
+                num_items=sum(asked),
+                higher_is_better=is_higher_better,
+                is_main=not scores,
+                limit=limit,
+            )
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise StageError(f"benchmark {benchmark}: {metric} = {value!r}: {reason}") from None
+        scores.append(score)
+    if not scores:
+        raise StageError(
+            f"benchmark {benchmark}: has no score; if it is a group of lm-eval, name its parts"
+        )
+    return tuple(scores)
+
+
+def _num_asked(benchmark: str, count: Mapping[str, int], limit: int | None) -> int:
+    """Number of items that were scored, which must be all that were wanted."""
+    wanted = count["original"] if limit is None else min(limit, count["original"])
+    if count["effective"] != wanted:
+        raise StageError(
+            f"benchmark {benchmark}: {count['effective']} of {wanted} items were scored; "
+            "a score over a part of them would not be comparable"
+        )
+    return wanted
+
+
+def sample_from_lm_eval(item: int, entry: Mapping[str, Any], main: Score) -> Sample:
+    """One of lm-eval's logged samples."""
+    requests, answers = entry["arguments"], entry["resps"]
+    is_generated = isinstance(answers[0][0], str)
+    value, target = entry[main.metric], entry["target"]
+    if isinstance(target, int) and len(requests) > target >= 0:
+        target = requests[target][-1]
+    return Sample(
+        item=item,
+        prompt=requests[0][0],
+        target=str(target),
+        responses=tuple(answers[0] if is_generated else [request[-1] for request in requests]),
+        logps=None if is_generated else tuple(_logp(answer[0]) for answer in answers),
+        score=float(value) if isinstance(value, int | float) else None,
+    )
+
+
+def _logp(answer: Any) -> float:
+    """From ``(log-probability, is it the greedy one)`` of a choice, or from that of a text."""
+    return float(answer[0] if isinstance(answer, tuple | list) else answer)
+
+
+def empty_response_share(samples: Iterable[Sample]) -> float | None:
+    """Share of generated responses without a visible character; None if nothing is generated."""
+    generated = [text for sample in samples if sample.logps is None for text in sample.responses]
+    return sum(not text.strip() for text in generated) / len(generated) if generated else None
+
+
+def check_counts(scores: Iterable[Score], entries: Iterable[Mapping[str, Any]]) -> None:
+    """Refuses a metric that only some items have; lm-eval would average it over those.
+
+    Args:
+        scores: Of one benchmark.
+        entries: lm-eval's logged samples of it.
+
+    Raises:
+        StageError: Names the metric and both counts.
+    """
+    having = Counter((entry["filter"], metric) for entry in entries for metric in entry["metrics"])
+    for score in scores:
+        found = having[score.filter, score.metric]
+        if found != score.num_items:
+            raise StageError(
+                f"benchmark {score.benchmark}: {score.metric} exists for {found} of "
+                f"{score.num_items} items only"
+            )
+
+
+def hash_of_samples(samples: Iterable[Sample]) -> str:
+    """Twelve hex digits over what was asked and wanted, not over what was answered."""
+    asked = [[sample.prompt, sample.target] for sample in samples]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]

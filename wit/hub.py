@@ -1,0 +1,29 @@
+"""Pinned snapshots from the Hugging Face hub, or from its local cache when offline."""
+
+from pathlib import Path
+from typing import Literal
+
+from wit.errors import InputError
+
+
+def snapshot(repo: str, revision: str, *, kind: Literal["model", "dataset"]) -> Path:
+    """Local folder of a hub repository at a commit; downloaded unless it is in the cache.
+
+    Raises:
+        InputError: The repository cannot be had, with the hub's reason and the remedy.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    # Weights in other formats would double or treble a download of gigabytes.
+    skip = ["*.bin", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack"] if kind == "model" else None
+    try:
+        return Path(
+            snapshot_download(repo, repo_type=kind, revision=revision, ignore_patterns=skip)
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{kind} {repo}@{revision[:8]} cannot be had: {reason} Check the name, the revision, "
+            "the network and HF_TOKEN, or download it and give its folder as 'path'."
+        ) from None

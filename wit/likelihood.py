@@ -1,0 +1,100 @@
+"""How likely a model finds held-out rows: unweighted, in float32, the same for every cell.
+
+Weighted losses cannot be compared across weights; these figures can. They do not depend on the
+loss weights, on the batch size, or on packing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from wit.data.prepare import HELD_OUT, read_split
+from wit.roles import Role, RoleNLL
+
+
+@torch.inference_mode()
+def held_out_nll(model: PreTrainedModel, folder: Path, *, batch_size: int) -> dict[str, RoleNLL]:
+    """Prompt-NLL, response-NLL and so on, of the held-out rows of prepared instructions.
+
+    Args:
+        model: In evaluation mode.
+        folder: An ``instructions`` artifact.
+        batch_size: Rows per forward; does not change the result.
+
+    Returns:
+        By role name, for roles that occur as a target. The first token of a row has no context
+        and is no target.
+    """
+    totals: dict[Role, float] = defaultdict(float)
+    counts: dict[Role, int] = defaultdict(int)
+    for rows in _batches(read_split(folder, HELD_OUT), "input_ids", batch_size):
+        input_ids = [torch.tensor(row["input_ids"]) for row in rows]
+        log_probs = token_log_probs(model, input_ids)
+        for row, values in zip(rows, log_probs, strict=True):
+            roles = torch.tensor(row["roles"])[1:]
+            for role in roles.unique().tolist():
+                of_role = values[roles == role]
+                totals[Role(role)] -= of_role.double().sum().item()
+                counts[Role(role)] += of_role.numel()
+    return {
+        role.name.lower(): RoleNLL(nll=totals[role] / counts[role], num_tokens=counts[role])
+        for role in sorted(totals)
+    }
+
+
+@torch.inference_mode()
+def preference_accuracy(
+    model: PreTrainedModel, folder: Path, *, batch_size: int
+) -> tuple[float, int]:
+    """Share of held-out pairs whose chosen answer the model finds likelier than the rejected one.
+
+    Args:
+        model: In evaluation mode.
+        folder: A ``preferences`` artifact.
+        batch_size: Pairs per forward; does not change the result.
+
+    Returns:
+        The share, and the number of pairs; 0 of 0 if none is held out. Log-probabilities are
+        summed over the answer, as DPO does; there is no reference model in it.
+    """
+    num_right = num_pairs = 0
+    for rows in _batches(read_split(folder, HELD_OUT), "prompt_ids", batch_size):
+        sums = {}
+        for side in ("chosen_ids", "rejected_ids"):
+            full = [torch.tensor(row["prompt_ids"] + row[side]) for row in rows]
+            log_probs = token_log_probs(model, full)
+            starts = [len(row["prompt_ids"]) - 1 for row in rows]  # shifted by one
+            sums[side] = [v[s:].sum().item() for v, s in zip(log_probs, starts, strict=True)]
+        pairs = zip(sums["chosen_ids"], sums["rejected_ids"], strict=True)
+        num_right += sum(chosen > rejected for chosen, rejected in pairs)
+        num_pairs += len(rows)
+    return (num_right / num_pairs if num_pairs else 0.0), num_pairs
+
+
+def token_log_probs(
+    model: PreTrainedModel, rows: Sequence[Int[Tensor, " seq"]]
+) -> list[Float[Tensor, " targets"]]:
+    """Log-probability of every token but the first, given those before it, on the CPU."""
+    # Any id will do as padding: it stands on the right, where nothing that counts attends to it.
+    input_ids = pad_sequence(list(rows), batch_first=True).to(model.device)
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    logits = model(input_ids=input_ids, attention_mask=mask.to(model.device)).logits
+    # float32: bfloat16 would round a nll near 12 to a multiple of 1/16.
+    log_probs = logits[:, :-1].float().log_softmax(-1)
+    of_targets = log_probs.gather(-1, input_ids[:, 1:, None]).squeeze(-1).cpu()
+    return [values[: len(row) - 1] for values, row in zip(of_targets, rows, strict=True)]
+
+
+def _batches(split: Dataset, column: str, batch_size: int) -> Iterator[list[Mapping[str, Any]]]:
+    """Rows of similar length together, since padding is computed too."""
+    rows = sorted(split.to_list(), key=lambda row: len(row[column]))
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]

@@ -1,0 +1,76 @@
+"""Models and tokenizers, loaded so that every silent default is said aloud."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from wit.errors import BaseModelError, TrainingError
+
+# A fast tokenizer of transformers, whose own annotations make a union of every attribute.
+Tokenizer = Any
+
+
+def choose_device(device: str) -> torch.device:
+    """The device that a runtime asks for.
+
+    Raises:
+        BaseModelError: CUDA is asked for by name and is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BaseModelError("runtime device is 'cuda' but torch sees no GPU; use 'auto' or 'cpu'")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in a Hugging Face folder.
+
+    Raises:
+        BaseModelError: There is none that gives character offsets.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BaseModelError(f"{folder}: no tokenizer can be loaded: {reason}") from None
+    if not tokenizer.is_fast:
+        raise BaseModelError(f"{folder}: needs a tokenizer.json (a slow tokenizer has no offsets)")
+    return tokenizer
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> PreTrainedModel:
+    """A causal language model in float32, in evaluation mode.
+
+    Weights stay float32 whatever they are stored in: at usual learning rates a bfloat16 weight
+    would hardly move, since most steps are smaller than its resolution.
+
+    Raises:
+        BaseModelError: The folder holds no such model.
+        TrainingError: A weight is not finite.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BaseModelError(
+            f"{folder}: no causal language model can be loaded: {reason}"
+        ) from None
+    check_finite(model, folder)
+    model.to(torch.device(device))  # pyright: ignore[reportArgumentType]  a decorator upstream
+    return model.eval()
+
+
+def check_finite(model: PreTrainedModel, where: Path | str) -> None:
+    """Refuses a model with NaN or infinite weights.
+
+    Raises:
+        TrainingError: Names the first such weight.
+    """
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise TrainingError(f"{where}: weight {name} is not finite; the training diverged")

@@ -1,0 +1,80 @@
+"""What became of every stage of a study in its last run, kept beside its report."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+
+from wit.config import Runtime, Settings, Study
+
+OUTCOME = "outcome.json"
+REPORT = "report.html"
+STUDY = "study.yaml"
+
+
+class StageOutcome(Settings):
+    """What became of one stage."""
+
+    stage: str
+    cell: str | None
+    fingerprint: str
+    status: Literal["made", "reused", "failed", "blocked"]
+    message: str = ""  # the cause, where it failed
+    is_input_error: bool = False  # the cause is the user's input
+
+
+class StudyOutcome(Settings):
+    """What became of a study."""
+
+    study: str
+    stages: tuple[StageOutcome, ...]
+    report: str | None  # path of the HTML page
+    tracking_uri: str
+    mlflow_url: str | None  # of the study's run, where a server shows it
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of stages by status."""
+        return dict(Counter(stage.status for stage in self.stages))
+
+    @property
+    def failures(self) -> list[StageOutcome]:
+        """The stages that failed, without those that they blocked."""
+        return [stage for stage in self.stages if stage.status == "failed"]
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 a stage failed, 2 the user's input is wrong."""
+        if not self.failures:
+            return 0
+        return 2 if all(stage.is_input_error for stage in self.failures) else 1
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {status}" for status, count in sorted(self.counts.items()))
+
+    def save(self, folder: Path) -> None:
+        """Writes ``outcome.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / OUTCOME).write_text(self.model_dump_json(indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Reads ``outcome.json``; nothing if the study never ran here."""
+        try:
+            return cls.model_validate(json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
+
+def save_study(study: Study, folder: Path) -> None:
+    """Keeps the study with its report, as it was run: overrides applied, paths absolute."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = study.model_dump(mode="json", exclude_none=True)
+    (folder / STUDY).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def study_folder(runtime: Runtime, study_name: str) -> Path:
+    """Where a study's report and the logs of its workers are."""
+    return runtime.artifact_root.resolve() / "studies" / study_name

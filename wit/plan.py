@@ -1,0 +1,207 @@
+"""What a study will make: every artifact with its fingerprint, before anything is made."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wit.artifacts import Artifact, Source, digest_of_files
+from wit.config import (
+    BUILTIN,
+    BaseRecipe,
+    BenchmarkRecipe,
+    Cell,
+    DataRecipe,
+    DPORecipe,
+    EvaluationRecipe,
+    LocatedInput,
+    Runtime,
+    SFTRecipe,
+    Study,
+    TokenizerRecipe,
+)
+from wit.data.templates import read_template
+from wit.errors import BaseModelError, DataError
+from wit.evaluation.catalogue import resolve_benchmark
+
+MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+    "vocab*",
+    "merges.txt",
+)
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """The artifacts of one cell."""
+
+    cell: Cell
+    sft: Artifact
+    sft_evaluation: Artifact
+    dpo: Artifact
+    dpo_evaluation: Artifact
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """All of them, parents first."""
+        return (self.sft, self.sft_evaluation, self.dpo, self.dpo_evaluation)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All artifacts of a study."""
+
+    study: Study
+    base: Source
+    tokenizer: Artifact
+    instructions: Artifact
+    preferences: Artifact
+    base_evaluation: Artifact
+    cells: tuple[CellPlan, ...]
+
+    @property
+    def data(self) -> tuple[Artifact, ...]:
+        """What all cells share."""
+        return (self.tokenizer, self.instructions, self.preferences)
+
+    def artifacts(self) -> Iterator[tuple[Artifact, Cell | None]]:
+        """Every artifact with its cell, parents first."""
+        for artifact in (*self.data, self.base_evaluation):
+            yield artifact, None
+        for cell in self.cells:
+            for artifact in cell.artifacts:
+                yield artifact, cell.cell
+
+
+def make_plan(study: Study, runtime: Runtime) -> Plan:
+    """The artifacts of a study; reads what is needed to know their identity, writes nothing.
+
+    Raises:
+        InputError: A file that the study names is missing.
+    """
+    root = runtime.artifact_root.resolve()
+    base, tokenizer_files = _base_sources(study.base)
+    tokenizer = Artifact(
+        root=root,
+        recipe=TokenizerRecipe(template=study.base.template),
+        parents={"base": tokenizer_files},
+    )
+    instructions, preferences = (
+        Artifact(
+            root=root, recipe=recipe, parents={"tokenizer": tokenizer, "rows": _rows(recipe, name)}
+        )
+        for name, recipe in (
+            ("instructions", study.instructions),
+            ("preferences", study.preferences),
+        )
+    )
+    shared = {"tokenizer": tokenizer, "instructions": instructions, "preferences": preferences}
+    evaluation, benchmarks = _evaluation(study)
+
+    def evaluation_of(model: Artifact | Source) -> Artifact:
+        return Artifact(
+            root=root, recipe=evaluation, parents={"model": model, **shared, **benchmarks}
+        )
+
+    def cell_plan(cell: Cell) -> CellPlan:
+        recipe = SFTRecipe(**study.sft.model_dump(), weights=cell.weights, seed=cell.seed)
+        sft = Artifact(
+            root=root, recipe=recipe, parents={"base": base, "instructions": instructions}
+        )
+        dpo = Artifact(
+            root=root,
+            recipe=DPORecipe(**study.dpo.model_dump(), seed=cell.seed),
+            parents={"policy": sft, "preferences": preferences},
+        )
+        return CellPlan(cell, sft, evaluation_of(sft), dpo, evaluation_of(dpo))
+
+    return Plan(
+        study=study,
+        base=base,
+        **shared,
+        base_evaluation=evaluation_of(base),
+        cells=tuple(cell_plan(cell) for cell in study.cells),
+    )
+
+
+def _base_sources(base: BaseRecipe) -> tuple[Source, Source]:
+    """The base model, and apart from it its tokenizer with the study's template."""
+    template = read_template(base.template) or ""
+    if base.repo is not None:
+        commit = f"{base.repo}@{base.revision}"
+        return (
+            _hub_source("model", base, digest_of_files([], commit)),
+            _hub_source("tokenizer", base, digest_of_files([], commit, template)),
+        )
+    folder = _local_path(base, "base")
+    if not (folder / "config.json").is_file():
+        raise BaseModelError(
+            f"base.path = {folder}: is no Hugging Face model folder (it has no config.json)"
+        )
+    model_files, tokenizer_files = (
+        [file for pattern in patterns for file in folder.glob(pattern)]
+        for patterns in (MODEL_FILES, TOKENIZER_FILES)
+    )
+    if not any(file.suffix == ".safetensors" for file in model_files):
+        raise BaseModelError(f"base.path = {folder}: holds no .safetensors weights")
+    if not tokenizer_files:
+        raise BaseModelError(f"base.path = {folder}: holds no tokenizer (tokenizer.json)")
+    return (
+        Source(kind="model", fingerprint=digest_of_files(model_files), location=str(folder)),
+        Source(
+            kind="tokenizer",
+            fingerprint=digest_of_files(tokenizer_files, template),
+            location=str(folder),
+        ),
+    )
+
+
+def _rows(recipe: DataRecipe, name: str) -> Source:
+    if recipe.repo is not None:
+        commit = f"{recipe.repo}@{recipe.revision}"
+        return _hub_source("rows", recipe, digest_of_files([], commit))
+    path = _local_path(recipe, name)
+    if not path.is_file():
+        raise DataError(f"{name}.path = {path}: there is no such file")
+    return Source(kind="rows", fingerprint=digest_of_files([path]), location=str(path))
+
+
+def _hub_source(kind: str, recipe: LocatedInput, fingerprint: str) -> Source:
+    return Source.model_validate(
+        {
+            "kind": kind,
+            "fingerprint": fingerprint,
+            "location": recipe.repo,
+            "revision": recipe.revision,
+        }
+    )
+
+
+def _local_path(recipe: LocatedInput, name: str) -> Path:
+    if recipe.path != BUILTIN:
+        return Path(str(recipe.path))
+    from wit.builtin import BASE_DIR, DATA_DIR
+
+    return BASE_DIR if name == "base" else DATA_DIR / f"{name}.jsonl"
+
+
+def _evaluation(study: Study) -> tuple[EvaluationRecipe, dict[str, Source]]:
+    """The recipe of every evaluation, and the benchmarks as sources."""
+    sources = {}
+    for benchmark in study.benchmarks:
+        found = resolve_benchmark(benchmark.name, benchmark.path)
+        sources[f"benchmark:{benchmark.name}"] = Source(
+            kind="benchmark",
+            fingerprint=found.fingerprint,
+            location=str(found.yaml_path or found.name),
+        )
+    recipe = EvaluationRecipe(
+        benchmarks=tuple(
+            BenchmarkRecipe(name=b.name, num_fewshot=b.num_fewshot, limit=b.limit)
+            for b in study.benchmarks
+        )
+    )
+    return recipe, sources

@@ -1,0 +1,126 @@
+"""``wit run``: the study flow, in this process or against ``PREFECT_API_URL``, watched live."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from wit.artifacts import Artifact
+from wit.config import Cell, Study
+from wit.errors import StageError
+from wit.loading import load_runtime, load_study
+from wit.outcome import StudyOutcome, study_folder
+from wit.plan import Plan, make_plan
+from wit.progress import read_progress
+
+REFRESH_SECONDS = 0.5
+
+
+def run_here(
+    console: Console,
+    study_file: Path,
+    overrides: list[str] | None,
+    runtime_file: Path | None,
+    runtime_overrides: list[str] | None,
+) -> StudyOutcome:
+    """Runs a study to its end, prints its table, and says where everything is.
+
+    Raises:
+        InputError: The study or what it names is wrong; nothing was started then.
+        StageError: The flow itself broke.
+    """
+    runtime = load_runtime(runtime_file, runtime_overrides or [])
+    study = load_study(study_file, overrides or [])
+    plan = make_plan(study, runtime)
+    _set_environment(study)
+    folder = study_folder(runtime, study.name)
+    (folder / "outcome.json").unlink(missing_ok=True)
+    from flows.study import run_study
+
+    started = time.monotonic()
+    with _live(console, plan):
+        state = run_study(
+            str(study_file),
+            overrides,
+            str(runtime_file) if runtime_file else None,
+            runtime_overrides,
+            return_state=True,
+        )
+    outcome = StudyOutcome.load(folder)
+    if outcome is None:
+        raise StageError(f"the study did not reach its end: {state.message}")
+    _show_outcome(console, outcome, time.monotonic() - started)
+    return outcome
+
+
+def _set_environment(study: Study) -> None:
+    """What the libraries read when they are imported; what the user has set stays."""
+    is_local = all(s.repo is None for s in (study.base, study.instructions, study.preferences))
+    if is_local:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # The terminal shows our own progress; Prefect's log is in its UI.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@contextmanager
+def _live(console: Console, plan: Plan) -> Iterator[None]:
+    """Shows from another thread what is being made; reads the artifact root, asks nobody."""
+    stages = [(a, cell) for a, cell in plan.artifacts()]
+    if not console.is_terminal:
+        console.print(f"{plan.study.name}: {len(stages)} stages in {plan.cells[0].sft.root}")
+        yield
+        return
+    is_over = threading.Event()
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+
+        def watch() -> None:
+            started = time.monotonic()
+            while not is_over.wait(REFRESH_SECONDS):
+                live.update(_picture(stages, time.monotonic() - started), refresh=True)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            watcher.join()
+
+
+def _picture(stages: list[tuple[Artifact, Cell | None]], seconds: float) -> Group:
+    done = sum(artifact.exists() for artifact, _ in stages)
+    running = Table.grid(padding=(0, 2))
+    for artifact, cell in stages:
+        if artifact.scratch.exists() and not artifact.exists():
+            progress = read_progress(artifact.scratch)
+            name = f"{artifact.stage} {cell or ''}"
+            share = (progress.step, progress.num_steps) if progress else (0, 1)
+            bar = ProgressBar(total=share[1], completed=share[0], width=30, pulse=not progress)
+            running.add_row(name, bar, str(progress or ""))
+    head = Text(f"{done} of {len(stages)} stages complete, {seconds:.0f} s", style="bold")
+    return Group(head, ProgressBar(total=len(stages), completed=done), running)
+
+
+def _show_outcome(console: Console, outcome: StudyOutcome, seconds: float) -> None:
+    from wit.display import show_comparison
+    from wit.lineage import table
+
+    show_comparison(console, table(outcome.study, outcome.tracking_uri))
+    for failure in outcome.failures:
+        name = f"{failure.stage} {failure.cell or ''}".strip()
+        console.print(f"failed: {name}: {failure.message}", style="red", markup=False)
+    console.print(f"{outcome} in {seconds:.0f} s", highlight=False)
+    console.print(f"report: {outcome.report}", soft_wrap=True, highlight=False)
+    where = outcome.mlflow_url or f"{outcome.tracking_uri}  (look at it: make up)"
+    console.print(f"MLflow: {where}", soft_wrap=True, highlight=False)

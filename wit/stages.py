@@ -1,0 +1,114 @@
+"""Making one artifact: which code makes which stage, tracked, locked and all or nothing."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from wit import lineage
+from wit.artifacts import Artifact, Source
+from wit.config import (
+    DPORecipe,
+    EvaluationRecipe,
+    InstructionsRecipe,
+    PreferencesRecipe,
+    Runtime,
+    SFTRecipe,
+    TokenizerRecipe,
+)
+from wit.errors import ArtifactError, WitError
+
+Outcome = Literal["made", "reused"]
+Log = Callable[[dict[str, float], int], None]
+
+
+def make_artifact(artifact: Artifact, study_name: str, runtime: Runtime) -> Outcome:
+    """Makes the artifact unless it exists; of several processes one makes it, the others wait.
+
+    A failed or killed attempt leaves its scratch directory, and the next one resumes from it; an
+    attempt that failed for a reason of its own (``WitError``) leaves nothing to resume.
+
+    Raises:
+        WitError: The stage failed, or a parent is damaged.
+    """
+    with artifact.lock():
+        if artifact.exists():
+            artifact.verified()
+            return "reused"
+        for parent in artifact.parents.values():
+            if isinstance(parent, Artifact):
+                parent.verified()
+        uri = lineage.tracking_uri(runtime)
+        try:
+            with lineage.tracked(artifact, study_name, uri) as run, artifact.writing() as out:
+                _maker(artifact, runtime, run.log)(out)
+        except WitError:
+            shutil.rmtree(artifact.scratch, ignore_errors=True)
+            raise
+        except OSError as error:
+            raise ArtifactError(f"{artifact.scratch}: cannot be written: {error}") from error
+    return "made"
+
+
+def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], Any]:
+    """The function that fills the artifact's directory; imports what it needs and no more."""
+    recipe, parents = artifact.recipe, artifact.parents
+
+    def path(part: str) -> Path:
+        return parents[part].path
+
+    match recipe:
+        case TokenizerRecipe():
+            from wit.data.prepare import make_tokenizer
+
+            return lambda out: make_tokenizer(recipe, path("base"), out)
+        case InstructionsRecipe() | PreferencesRecipe():
+            from wit.data.prepare import make_instructions, make_preferences
+
+            rows = path("rows") if recipe.repo is None else None
+            if isinstance(recipe, InstructionsRecipe):
+                return lambda out: make_instructions(recipe, rows, path("tokenizer"), out)
+            return lambda out: make_preferences(recipe, rows, path("tokenizer"), out)
+        case SFTRecipe():
+            from wit.training.sft import train_sft
+
+            tokenizer = _parent_of(artifact, "instructions", "tokenizer")
+            return lambda out: train_sft(
+                recipe, path("base"), path("instructions"), tokenizer.path, out, runtime, log
+            )
+        case DPORecipe():
+            from wit.training.dpo import train_dpo
+
+            _check_same_tokenizer(artifact)
+            return lambda out: train_dpo(
+                recipe, path("policy"), path("preferences"), out, runtime, log
+            )
+        case EvaluationRecipe():
+            from wit.evaluation.evaluate import evaluate
+
+            return lambda out: evaluate(recipe, parents, out, runtime)
+        case _:
+            raise TypeError(f"no stage makes {type(recipe).__name__}")
+
+
+def _parent_of(artifact: Artifact, part: str, part_of_parent: str) -> Artifact | Source:
+    parent = artifact.parents[part]
+    assert isinstance(parent, Artifact)
+    return parent.parents[part_of_parent]
+
+
+def _check_same_tokenizer(dpo: Artifact) -> None:
+    """SFT and DPO must share tokenizer, template and stop token, or they speak past each other.
+
+    Raises:
+        ArtifactError: They do not.
+    """
+    policy = dpo.parents["policy"]
+    assert isinstance(policy, Artifact)
+    of_sft = _parent_of(policy, "instructions", "tokenizer").fingerprint
+    of_preferences = _parent_of(dpo, "preferences", "tokenizer").fingerprint
+    if of_sft != of_preferences:
+        raise ArtifactError(
+            f"SFT was trained with tokenizer and template {of_sft}, the preferences were prepared "
+            f"with {of_preferences}; prepare both with the same base and template"
+        )

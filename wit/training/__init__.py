@@ -1,0 +1,1 @@
+"""Weighted SFT and DPO on TRL's trainers; the only imports of trl and peft."""

@@ -1,0 +1,66 @@
+"""Trainer arguments: what the recipe decides, what the runtime decides, and nothing silent."""
+
+from pathlib import Path
+from typing import Any
+
+from wit.config import Runtime, TrainingKnobs
+from wit.models import choose_device
+
+CHECKPOINTS = "checkpoints"
+
+
+def training_arguments(
+    recipe: TrainingKnobs, seed: int, runtime: Runtime, scratch: Path, num_rows: int
+) -> dict[str, Any]:
+    """Keyword arguments that ``SFTConfig`` and ``DPOConfig`` share.
+
+    Every value that they default silently is given: bfloat16, gradient checkpointing, clipping,
+    schedule, seed, order of rows, reporting.
+    """
+    micro_batch = largest_divisor(recipe.examples_per_step, runtime.micro_batch_size)
+    steps_per_epoch = -(-num_rows // recipe.examples_per_step)
+    num_steps = steps_per_epoch * recipe.num_epochs
+    return {
+        "output_dir": str(scratch / CHECKPOINTS),
+        "num_train_epochs": recipe.num_epochs,
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": recipe.examples_per_step // micro_batch,
+        "average_tokens_across_devices": True,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.schedule
+        if recipe.schedule != "constant"
+        else "constant_with_warmup",
+        "warmup_steps": round(recipe.warmup_fraction * num_steps),
+        "optim": "adamw_torch",
+        "adam_beta1": recipe.adam_beta1,
+        "adam_beta2": recipe.adam_beta2,
+        "adam_epsilon": recipe.adam_epsilon,
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.max_grad_norm,  # 0: Trainer neither clips nor measures
+        "bf16": recipe.precision == "bfloat16",
+        "fp16": False,
+        "use_cpu": choose_device(runtime.device).type == "cpu",
+        "gradient_checkpointing": False,
+        "seed": seed,
+        "data_seed": seed,
+        "dataloader_drop_last": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": False,
+        "max_length": None,  # rows were cut when they were prepared
+        "eval_strategy": "no",
+        "save_strategy": "no",  # by time: see callbacks
+        "save_total_limit": 1,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
+        "report_to": "none",  # wit.lineage owns the run
+        "disable_tqdm": True,
+        "remove_unused_columns": True,
+        "push_to_hub": False,
+    }
+
+
+def largest_divisor(total: int, limit: int) -> int:
+    """The largest divisor of ``total`` that is at most ``limit``."""
+    return max(d for d in range(1, min(total, limit) + 1) if total % d == 0)

@@ -1,0 +1,148 @@
+"""What happens beside the training steps: history, progress, checkpoints, held-out likelihood."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from wit.errors import TrainingError
+from wit.progress import Progress, write_progress
+from wit.training.arguments import CHECKPOINTS
+
+HISTORY = "history.jsonl"
+COMPLETE = "complete"  # marks a checkpoint that was written to its end
+MAX_SAVING_SHARE = 0.05  # of the time may go into checkpoints, however often they are asked for
+
+Log = Callable[[dict[str, float], int], None]
+
+
+class History(TrainerCallback):
+    """Writes every logged figure to ``history.jsonl`` and to ``log``; stops at a loss of NaN."""
+
+    def __init__(self, scratch: Path, log: Log) -> None:
+        """Keeps where to write."""
+        self.file = scratch / HISTORY
+        self.log = log
+
+    def forget_after(self, step: int) -> None:
+        """Drops what a killed attempt wrote after the checkpoint that is resumed from."""
+        if self.file.exists():
+            lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]
+            kept = [line for line in whole if json.loads(line)["step"] <= step]
+            self.file.write_text("".join(kept), encoding="utf-8")
+
+    def write(self, figures: dict[str, float], step: int) -> None:
+        """Adds figures of one step."""
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **figures}) + "\n")
+        self.log(figures, step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Writes what the trainer logs.
+
+        Raises:
+            TrainingError: The loss or the gradient is not finite.
+        """
+        figures = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(figures.get(name, 0.0)):
+                raise TrainingError(
+                    f"{name} is {figures[name]} at step {state.global_step}: training diverged. "
+                    "Lower the learning rate or clip with max_grad_norm"
+                )
+        self.write(figures, state.global_step)
+
+
+class ShownProgress(TrainerCallback):
+    """Keeps ``progress.json`` up to date, for whoever watches from another process."""
+
+    def __init__(self, scratch: Path) -> None:
+        """Keeps where to write."""
+        self.scratch = scratch
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Says the step, the number of steps and the loss."""
+        loss = (logs or {}).get("loss")
+        write_progress(self.scratch, Progress(state.global_step, state.max_steps, loss))
+
+
+class TimedCheckpoints(TrainerCallback):
+    """Asks for a checkpoint every so many seconds, and marks those that are complete."""
+
+    def __init__(self, seconds: float) -> None:
+        """Keeps the distance in time."""
+        self.seconds = seconds
+        self.last_saved = time.monotonic()
+        self.started_saving = 0.0
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Asks for a checkpoint when it is time."""
+        is_last = state.global_step >= state.max_steps
+        if not is_last and time.monotonic() - self.last_saved > self.seconds:
+            control.should_save = True
+            self.started_saving = time.monotonic()
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Marks the checkpoint, and waits longer if saving is slow."""
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        (folder / COMPLETE).touch()
+        self.last_saved = time.monotonic()
+        took = self.last_saved - self.started_saving
+        self.seconds = max(self.seconds, took / MAX_SAVING_SHARE)
+
+
+class AfterEpoch(TrainerCallback):
+    """Calls ``measure(step)`` before the first step and after every epoch."""
+
+    def __init__(self, measure: Callable[[int], None]) -> None:
+        """Keeps what to call."""
+        self.measure = measure
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measures the untrained model, unless training is resumed."""
+        if state.global_step == 0:
+            self.measure(0)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measures the model as it is now."""
+        self.measure(state.global_step)
+
+
+def resumable_checkpoint(scratch: Path) -> tuple[str | None, int]:
+    """The newest complete checkpoint and its step; half-written ones are deleted."""
+    folder = scratch / CHECKPOINTS
+    folder.mkdir(parents=True, exist_ok=True)
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / COMPLETE).exists():
+            shutil.rmtree(checkpoint)
+    newest = get_last_checkpoint(str(folder))
+    return newest, int(newest.rpartition("-")[2]) if newest else 0

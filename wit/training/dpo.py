@@ -1,0 +1,130 @@
+"""Direct preference optimisation from one SFT checkpoint."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from wit.config import DPORecipe, Runtime
+from wit.data.prepare import TRAIN, read_split
+from wit.errors import HandOverError
+from wit.models import choose_device, load_model, load_tokenizer
+from wit.training.arguments import training_arguments
+from wit.training.callbacks import (
+    History,
+    Log,
+    ShownProgress,
+    TimedCheckpoints,
+    resumable_checkpoint,
+)
+from wit.training.sft import MODEL, save_model
+
+STEP_0_LOSS = math.log(2)  # of the sigmoid loss, when policy and reference are one model
+# Policy and reference see a row in batches of other shapes, so their sums differ by rounding.
+STEP_0_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
+
+
+class CheckedDPOTrainer(DPOTrainer):
+    """TRL's trainer on rows that are tokenised already, which refuses a wrong reference."""
+
+    loss_is_scaled_for_ga = True  # by the pairs of the whole optimizer step, below
+    step_0_tolerance = STEP_0_TOLERANCE["float32"]
+    _pairs_in_step = 0
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """The micro-batches of an optimizer step; notes how many pairs they hold together."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._pairs_in_step = sum(len(batch["input_ids"]) // 2 for batch in batches)
+        return batches, num_items
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """A micro-batch's share of the mean over the step's pairs.
+
+        Raises:
+            HandOverError: At step 0 policy and reference are not the same model.
+        """
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = result if return_outputs else (result, None)
+        if self.state.global_step == 0 and model.training:
+            self._check_step_0(loss.item())
+        # Upstream gives the mean of the micro-batch; means of unequal micro-batches do not add up.
+        loss = loss * (len(inputs["input_ids"]) // 2 / self._pairs_in_step)
+        return (loss, outputs) if return_outputs else loss
+
+    def _check_step_0(self, loss: float) -> None:
+        margin = self._metrics["train"]["rewards/margins"][-1]
+        if max(abs(loss - STEP_0_LOSS), abs(margin)) > self.step_0_tolerance:
+            raise HandOverError(
+                f"at step 0 the DPO loss is {loss:.5f} and the margin {margin:.5f}; they must be "
+                f"ln 2 = {STEP_0_LOSS:.5f} and 0, because policy and reference are the same SFT "
+                "model. The reference is another model, or something random is left in the policy"
+            )
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the artifact's record says how the model was made."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset  # of the ids that SFT would train on: same template, same stop token
+
+
+def train_dpo(
+    recipe: DPORecipe, policy: Path, preferences: Path, out: Path, runtime: Runtime, log: Log
+) -> None:
+    """Trains the SFT model ``policy``, which is also the reference; leaves ``model/``.
+
+    Continues from the last checkpoint in ``out``, if there is one.
+
+    Args:
+        recipe: Of the stage.
+        policy: Folder of the SFT artifact.
+        preferences: Folder of the preferences artifact.
+        out: Where to write.
+        runtime: Where and how fast.
+        log: Takes figures and their step.
+
+    Raises:
+        HandOverError: The reference is not the SFT model.
+        TrainingError: The loss or a weight is not finite.
+    """
+    os.environ["TQDM_DISABLE"] = "1"  # TRL's bar over the reference pass has no other switch
+    device = choose_device(runtime.device)
+    model = load_model(policy / MODEL, device)
+    tokenizer = load_tokenizer(policy / MODEL)
+    pairs = read_split(preferences, TRAIN).remove_columns("row")
+    trainer = CheckedDPOTrainer(
+        model=model,
+        args=DPOConfig(
+            **training_arguments(recipe, recipe.seed, runtime, out, len(pairs)),
+            loss_type=["sigmoid"],
+            beta=recipe.beta,
+            label_smoothing=0.0,
+            disable_dropout=True,
+            # The policy is loaded anew at every attempt, so these are always the SFT model's.
+            precompute_ref_log_probs=True,
+            precompute_ref_batch_size=runtime.evaluation_batch_size,
+        ),
+        train_dataset=pairs,
+        processing_class=tokenizer,
+    )
+    trainer.step_0_tolerance = STEP_0_TOLERANCE[recipe.precision]
+    history = History(out, log)
+    checkpoint, step = resumable_checkpoint(out)
+    history.forget_after(step)
+    for callback in (history, ShownProgress(out), TimedCheckpoints(runtime.checkpoint_seconds)):
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    save_model(model, policy / MODEL, out / MODEL)

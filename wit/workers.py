@@ -1,0 +1,156 @@
+"""Long-lived processes that make artifacts, one at a time each.
+
+A stage in a process of its own cannot take the others down: a crash, an abort in a native library
+or the kernel's out-of-memory killer fails that stage alone. Processes live on between stages,
+because importing torch takes longer than a short stage.
+"""
+
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+from wit.artifacts import Artifact
+from wit.config import Runtime
+from wit.errors import WorkerDiedError
+from wit.outcome import study_folder
+from wit.progress import Progress, read_progress
+from wit.stages import Outcome, make_artifact
+
+POLL_SECONDS = 1.0
+# Nothing that we start phones home or draws progress bars.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+}
+
+
+class Workers:
+    """As many worker processes as the runtime says, started when they are first needed."""
+
+    def __init__(self, runtime: Runtime, log_folder: Path) -> None:
+        """Starts nothing yet.
+
+        Args:
+            runtime: Number of workers, and threads of each.
+            log_folder: Each worker writes what it says to ``worker-N.log`` there.
+        """
+        self.runtime = runtime
+        self.log_folder = log_folder
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._executors: dict[int, ProcessPoolExecutor] = {}
+        for number in range(runtime.num_workers):
+            self._free.put(number)
+
+    def make(
+        self,
+        artifact: Artifact,
+        study_name: str,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Outcome:
+        """Makes the artifact in the next free worker; waits for one.
+
+        Args:
+            artifact: What to make.
+            study_name: For whom.
+            on_progress: Called every second or so while it is being trained.
+
+        Raises:
+            WorkerDiedError: The worker was killed.
+            WitError: The stage failed.
+        """
+        with self._worker() as number:
+            executor = self._executors.get(number) or self._start(number)
+            try:
+                future = executor.submit(make_artifact, artifact, study_name, self.runtime)
+                while not wait([future], timeout=POLL_SECONDS).done:
+                    progress = read_progress(artifact.scratch)
+                    if on_progress and progress:
+                        on_progress(progress)
+                return future.result()
+            except BrokenProcessPool:
+                self._executors.pop(number).shutdown(wait=False)
+                raise WorkerDiedError(
+                    f"the process that made {artifact.stage} {artifact.fingerprint} died (out of "
+                    f"memory, or killed); it said: {self._log_file(number)}. Run again to resume"
+                ) from None
+
+    def stop(self) -> None:
+        """Ends all workers at once; what they were making stays resumable."""
+        for executor in self._executors.values():
+            for process in executor._processes.values():
+                process.kill()
+            executor.shutdown(wait=True, cancel_futures=True)
+        self._executors.clear()
+
+    @contextmanager
+    def _worker(self) -> Iterator[int]:
+        number = self._free.get()
+        try:
+            yield number
+        finally:
+            self._free.put(number)
+
+    def _start(self, number: int) -> ProcessPoolExecutor:
+        self.log_folder.mkdir(parents=True, exist_ok=True)
+        executor = ProcessPoolExecutor(
+            max_workers=1,
+            # Spawned, not forked: a fork of a process with threads can deadlock.
+            mp_context=get_context("spawn"),
+            initializer=_begin_worker,
+            initargs=(os.getpid(), self._log_file(number), threads_per_worker(self.runtime)),
+        )
+        self._executors[number] = executor
+        return executor
+
+    def _log_file(self, number: int) -> Path:
+        return self.log_folder / f"worker-{number}.log"
+
+
+@contextmanager
+def workers_for(study_name: str, runtime: Runtime) -> Iterator[Workers]:
+    """Workers that end with the block, whatever ends it."""
+    workers = Workers(runtime, study_folder(runtime, study_name))
+    try:
+        yield workers
+    finally:
+        workers.stop()
+
+
+def threads_per_worker(runtime: Runtime) -> int:
+    """CPU threads of one worker."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return runtime.threads_per_worker or max(1, (cores or 1) // runtime.num_workers)
+
+
+def _begin_worker(parent: int, log_file: Path, num_threads: int) -> None:
+    os.environ.update(QUIET)
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(num_threads)
+    # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process soon after its parent, however that ended: no orphan holds a GPU."""
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)
