@@ -5,7 +5,6 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
-from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from wit.artifacts import Artifact
@@ -28,13 +27,16 @@ def run_stage(artifact: Artifact, study_name: str, workers: Workers) -> State:
     Raises:
         WitError: The stage failed.
     """
-    logger = get_run_logger()
-    shown = _ProgressInUI(artifact)
-    outcome = workers.make(artifact, study_name, shown.update)
-    logger.info("%s %s: %s", outcome, artifact.stage, artifact.path)
-    if outcome == "reused":
-        return Completed(name="Reused", message=f"found complete: {artifact.path}")
+    if artifact.exists():
+        artifact.verified()
+        return _reused(artifact)
+    if workers.make(artifact, study_name, _ProgressInUI(artifact).update) == "reused":
+        return _reused(artifact)  # another process made it while we waited
     return Completed(message=f"made {artifact.path}")
+
+
+def _reused(artifact: Artifact) -> State:
+    return Completed(name="Reused", message=f"found complete: {artifact.path}")
 
 
 def worker_died(_task: object, _run: object, state: State) -> bool:

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from filelock import FileLock
 
@@ -29,6 +29,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 EXPERIMENT = "wit"  # artifacts are shared by studies, so all runs live in one experiment
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI shows GenAI
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 MAX_PER_BATCH = {"metrics": 700, "params": 100, "tags": 100}  # MLflow takes 1000 together
@@ -95,12 +96,14 @@ def _create_database(file: Path) -> None:
     if file.is_file() and file.stat().st_size > 0:
         raise InputError(f"{file}: is a database, but not one of MLflow; choose another file")
     _quieten()
+    from mlflow.entities import ExperimentTag
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     aside = file.with_name(f".{file.name}.partial")
     aside.unlink(missing_ok=True)  # what a killed process left
     store = SqlAlchemyStore(f"{SQLITE}{aside}", _artifact_location(file))
-    store.create_experiment(EXPERIMENT, artifact_location=_artifact_location(file))
+    tags = [ExperimentTag(name, value) for name, value in EXPERIMENT_TAGS.items()]
+    store.create_experiment(EXPERIMENT, artifact_location=_artifact_location(file), tags=tags)
     store.engine.dispose()
     aside.rename(file)
 
@@ -136,7 +139,7 @@ class Store:
             file = sqlite_file(self.uri)
             location = None if file is None else _artifact_location(file)
             try:
-                return self.client.create_experiment(EXPERIMENT, artifact_location=location)
+                return self.client.create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS)
             except MlflowException:  # another process was quicker
                 experiment = self.client.get_experiment_by_name(EXPERIMENT)
                 if experiment is None:
@@ -216,6 +219,19 @@ class Store:
         if not self.uri.startswith("http"):
             return None
         return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    def charts_link(self, condition: str, metric: str) -> str:
+        """Place in the UI, after the server's address, of charts over the runs of ``condition``.
+
+        Sorted by a metric: else the UI folds runs into that of their study and draws nothing.
+        """
+        query = {
+            "searchFilter": condition,
+            "orderByKey": f"metrics.`{metric}`",
+            "orderByAsc": "false",
+            "compareRunsMode": "CHART",
+        }
+        return f"#/experiments/{self.experiment_id}/runs?{urlencode(query, quote_via=quote)}"
 
 
 def _cut(values: Mapping[str, str], kind: str) -> dict[str, str]:

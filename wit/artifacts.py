@@ -5,7 +5,8 @@
 * A ``Source`` is a parent that we did not make: its fingerprint comes from its content.
 * ``writing`` gives a scratch directory that is renamed when the stage succeeds. After a failure
   or a kill it stays, so that the stage can resume from it; a lock keeps two processes apart.
-* ``record.json`` in every artifact says how it was made, with size and sha256 of every file.
+* ``record.json`` in every artifact says how it was made, with size and sha256 of every file and
+  a sha256 of its own.
 """
 
 import hashlib
@@ -23,17 +24,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from wit.config import Recipe
-from wit.errors import ArtifactError
+from wit.errors import ArtifactError, InputError
 from wit.hub import snapshot
 from wit.progress import PROGRESS
 
 RECORD = "record.json"
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
-SCRATCH_ONLY = ("checkpoints", PROGRESS)
+SCRATCH_ONLY = ("checkpoints", PROGRESS, f"{PROGRESS}.new", RECORD)
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
 
 
@@ -96,8 +97,8 @@ class Artifact(BaseModel):
         return self.path.with_name(self.fingerprint + ".partial")
 
     def exists(self) -> bool:
-        """Whether it is complete; there is no third state."""
-        return (self.path / RECORD).is_file()
+        """Whether it is complete; there is no third state, but ``verified`` finds damage."""
+        return self.path.is_dir()
 
     def record(self) -> dict[str, Any]:
         """What ``record.json`` says.
@@ -123,16 +124,19 @@ class Artifact(BaseModel):
         Raises:
             ArtifactError: The root cannot be written.
         """
+        lock = FileLock(self.path.with_name(f".{self.fingerprint}.lock"))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path.with_name(f".{self.fingerprint}.lock"))
-            with lock.acquire():
-                yield
-        except (PermissionError, NotADirectoryError, FileExistsError, Timeout) as error:
+            lock.acquire()
+        except OSError as error:
             raise ArtifactError(
-                f"{self.root}: the artifact root cannot be written ({error.strerror}); "
+                f"{self.root}: the artifact root cannot be written ({error.strerror or error}); "
                 "choose another with --set-runtime artifact_root=DIR"
             ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
@@ -148,6 +152,7 @@ class Artifact(BaseModel):
             leftover = self.scratch / name
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         record = self._new_record(started)
+        record["sha256"] = _digest_of_record(record)
         _write_durably(self.scratch / RECORD, json.dumps(record, indent=1).encode())
         self.scratch.rename(self.path)
 
@@ -182,8 +187,8 @@ def _describe(parent: Artifact | Source) -> dict[str, str]:
 def digest_of_files(files: list[Path], *extra: str) -> str:
     """Twelve hex digits over names and contents of files, and over ``extra`` strings."""
     total = hashlib.sha256()
-    for file in sorted(files):
-        total.update(f"{file.name}\0{_digest(file)}\0".encode())
+    for name, digest in sorted((file.name, sha256_of(file)) for file in files):
+        total.update(f"{name}\0{digest}\0".encode())
     for text in extra:
         total.update(text.encode() + b"\0")
     return total.hexdigest()[:12]
@@ -197,8 +202,8 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        if not {"files", "fingerprint"} <= set(record):
-            raise ValueError("it lacks files or fingerprint")
+        if not {"files", "fingerprint", "sha256"} <= set(record):
+            raise ValueError("it is not that of an artifact")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: {RECORD} cannot be read ({error}). {_remedy(path)}") from None
     return record
@@ -211,6 +216,8 @@ def verify(path: Path) -> None:
         ArtifactError: Naming the first file that differs, and the remedy.
     """
     record = read_record(path)
+    if record["sha256"] != _digest_of_record(record):
+        raise ArtifactError(f"{path}: {RECORD} was changed after it was made. {_remedy(path)}")
     if record["fingerprint"] != path.name:
         raise ArtifactError(f"{path}: {RECORD} is that of {record['fingerprint']}. {_remedy(path)}")
     present = {str(f.relative_to(path)) for f in path.rglob("*") if f.is_file()} - {RECORD}
@@ -227,12 +234,25 @@ def _remedy(path: Path) -> str:
 
 
 def _size_and_digest(file: Path) -> dict[str, Any]:
-    return {"size": file.stat().st_size, "sha256": _digest(file)}
+    return {"size": file.stat().st_size, "sha256": sha256_of(file)}
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256_of(file: Path) -> str:
+    """64 hex digits over the content of a file; its name does not count.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+
+
+def _digest_of_record(record: dict[str, Any]) -> str:
+    content = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -58,6 +58,8 @@ class LocatedInput(Settings):
             raise ValueError("give either 'path' (local) or 'repo' with 'revision' (hub)")
         if self.repo is not None and self.revision is None:
             raise ValueError("'repo' needs 'revision', the 40 hex digits of a commit")
+        if self.repo is None and self.revision is not None:
+            raise ValueError("'revision' is of a 'repo'; a local path counts by its content")
         return self
 
 

@@ -45,6 +45,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     num_weights, vocabulary, hidden, layers = _model_size(plan.base.path)
     to_make = [c for c in plan.cells if not c.sft.exists()]
     to_align = [c for c in plan.cells if not c.dpo.exists()]
+    num_trainings = len(to_make) + len(to_align)
     sft, dpo = plan.study.sft, plan.study.dpo
     sft_tokens = round(len(to_make) * sft.num_epochs * _tokens(instructions))
     dpo_tokens = round(len(to_align) * dpo.num_epochs * _tokens(preferences))
@@ -61,7 +62,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         dpo_tokens=dpo_tokens,
         optimizer_steps=steps,
         seconds=round(operations / speed, 1),
-        disk_bytes=model_bytes * (len(to_make) + len(to_align) + 3 * runtime.num_workers),
+        disk_bytes=model_bytes * (num_trainings + 3 * min(num_trainings, runtime.num_workers)),
         peak_memory_bytes=round(num_weights * BYTES_PER_WEIGHT + activations),
         instructions=instructions,
         preferences=preferences,
@@ -119,7 +120,7 @@ def _model_size(folder: Path) -> tuple[int, int, int, int]:
 
 def _data_size(artifact: Artifact, tokenizer: Artifact) -> DataSize:
     if artifact.exists():
-        return _size_of(artifact.path, None)
+        return _size_of(artifact.path)
     with tempfile.TemporaryDirectory() as scratch:
         return _size_of_sample(artifact, tokenizer, Path(scratch))
 
@@ -127,27 +128,21 @@ def _data_size(artifact: Artifact, tokenizer: Artifact) -> DataSize:
 def _size_of_sample(artifact: Artifact, tokenizer: Artifact, scratch: Path) -> DataSize:
     """Prepares a few rows aside; they are thrown away."""
     from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
-    from wit.data.sources import read_rows
 
     recipe: Any = artifact.recipe
-    rows = read_rows(recipe, None if recipe.repo else artifact.parents["rows"].path)
-    sample = scratch / "sample.jsonl"
-    sample.write_text(
-        "\n".join(json.dumps(row) for row in rows[:: -(-len(rows) // SAMPLE_ROWS)]),
-        encoding="utf-8",
-    )
+    rows_file = None if recipe.repo else artifact.parents["rows"].path
     ready, prepared = scratch / "tokenizer", scratch / "prepared"
     ready.mkdir()
     prepared.mkdir()
     tokenizer_recipe: Any = tokenizer.recipe
     make_tokenizer(tokenizer_recipe, tokenizer.parents["base"].path, ready)
     make = make_instructions if artifact.stage == "instructions" else make_preferences
-    make(recipe, sample, ready, prepared)
-    return _size_of(prepared, len(rows))
+    make(recipe, rows_file, ready, prepared, sample_rows=SAMPLE_ROWS)
+    return _size_of(prepared)
 
 
-def _size_of(prepared: Path, rows_in: int | None) -> DataSize:
-    """From prepared rows; scaled up to ``rows_in`` if they are a sample."""
+def _size_of(prepared: Path) -> DataSize:
+    """From prepared rows; scaled up to the whole source if they are a sample."""
     from wit.data.prepare import CARD, TRAIN, read_split
 
     card = json.loads((prepared / CARD).read_text(encoding="utf-8"))
@@ -159,9 +154,9 @@ def _size_of(prepared: Path, rows_in: int | None) -> DataSize:
             split[name] for name in ("prompt_ids", "prompt_ids", "chosen_ids", "rejected_ids")
         )
         num_tokens = sum(len(ids) for column in columns for ids in column)
-    scale = 1.0 if rows_in is None else rows_in / card["rows_in"]
+    scale = card["rows_in"] / card.get("rows_sampled", card["rows_in"])
     return DataSize(
         num_rows=round(len(split) * scale),
         tokens_per_row=num_tokens / len(split),
-        is_estimated=rows_in is not None and rows_in > card["rows_in"],
+        is_estimated="rows_sampled" in card,
     )

@@ -22,7 +22,7 @@ def snapshot(repo: str, revision: str, *, kind: Literal["model", "dataset"]) -> 
             snapshot_download(repo, repo_type=kind, revision=revision, ignore_patterns=skip)
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{kind} {repo}@{revision[:8]} cannot be had: {reason} Check the name, the revision, "
             "the network and HF_TOKEN, or download it and give its folder as 'path'."

@@ -21,18 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from wit._lineage_description import (
-    PRINCIPAL,
-    TRAINING_DATA,
-    Point,
-    outcome_of,
-    points,
-    run_name,
-    run_params,
-    run_tags,
-    study_params,
-)
+from wit._lineage_description import Point, points, run_name, study_params
 from wit._lineage_family import Node, lineage
+from wit._lineage_runs import complete, ensure_finished_run, ensure_run
 from wit._lineage_store import Store, open_store, prepare, tracking_uri, translated
 from wit._lineage_table import newest_study_run, table
 from wit.artifacts import Artifact
@@ -57,7 +48,6 @@ __all__ = [
 ]
 
 FLUSH_SECONDS = 2.0  # between writes of metrics: a write to SQLite takes 20 ms of the training
-UNPLANNED = "-"  # membership in a study that was never started, as from a REPL
 _log = logging.getLogger(__name__)
 
 
@@ -90,9 +80,10 @@ class Tracker:
             self._attempt(self._flush)
 
     def _begin(self, store: Store) -> None:
-        run = _ensure_run(store, self._artifact, self._study_name)
+        run = ensure_run(store, self._artifact, self._study_name)
         self._run, self.run_id = run, run.info.run_id
-        if run.data.metrics:
+        is_resumed = self._artifact.scratch.exists()  # else it starts anew, and so does its history
+        if run.data.metrics and is_resumed:
             self._logged = store.logged_points(run)
         if run.info.status != "RUNNING":
             store.client.update_run(self.run_id, status="RUNNING")
@@ -114,7 +105,7 @@ class Tracker:
     def _finish(self, store: Store) -> None:
         if self._run is not None:
             self._flush(store)
-            _complete(store, self._artifact, self._run, self._logged)
+            complete(store, self._artifact, self._run, self._logged)
 
     def _attempt(self, act: Callable[[Store], None]) -> None:
         """Does ``act``; after MLflow has failed once, nothing, for ``link`` will mend it."""
@@ -175,7 +166,7 @@ def link(artifacts: Iterable[Artifact], study_name: str, uri: str) -> None:
             known = {run.data.tags["wit.fingerprint"] for run in done}
         for artifact in {a.fingerprint: a for a in artifacts}.values():
             if artifact.fingerprint not in known and artifact.exists():
-                _ensure_finished_run(store, artifact, study_name)
+                ensure_finished_run(store, artifact, study_name)
 
 
 def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyRun:
@@ -206,14 +197,26 @@ def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyR
             run = store.create(f"study {study.name}", tags | {"wit.study_version": version})
         known = run.data.params
         params = {k: v for k, v in study_params(study).items() if k not in known}
-        cells = " ".join(str(cell) for cell in study.cells)
-        store.write(
-            run.info.run_id, params=params, tags={"wit.started": started, "wit.cells": cells}
-        )
+        tags = {"wit.started": started, "wit.cells": " ".join(map(str, study.cells))}
+        tags["mlflow.note.content"] = _note(store, study)
+        store.write(run.info.run_id, params=params, tags=tags)
         if not found:
             content = study.model_dump(mode="json", exclude_none=True)
             store.client.log_dict(run.info.run_id, content, "study.yaml")
     return StudyRun(run.info.run_id, version, store.run_url(run.info.run_id))
+
+
+def _note(store: Store, study: Study) -> str:
+    """Markdown that MLflow's UI shows with the study's run."""
+    metric = next(b.name for b in study.benchmarks if b.role == "select")
+    models = [
+        f"[{stage.upper()} models]({store.charts_link(condition, metric)})"
+        for stage in ("sft", "dpo")
+        for condition in [
+            f"tags.`wit.study.{study.name}` LIKE '%' AND tags.`wit.stage` = '{stage}'"
+        ]
+    ]
+    return f"Charts of {' and '.join(models)}. In the list of runs, sort by a score to see all."
 
 
 def end_study(run: StudyRun, uri: str, *, is_failed: bool, files: Iterable[Path] = ()) -> None:
@@ -227,71 +230,3 @@ def end_study(run: StudyRun, uri: str, *, is_failed: bool, files: Iterable[Path]
         for file in files:
             store.client.log_artifact(run.run_id, str(file))
         store.client.set_terminated(run.run_id, "FAILED" if is_failed else "FINISHED")
-
-
-def _ensure_finished_run(store: Store, artifact: Artifact, study_name: str) -> "Run":
-    """The run of an artifact that exists, written from its directory where it has none."""
-    run = _ensure_run(store, artifact, study_name)
-    if run.info.status != "FINISHED":
-        _complete(store, artifact, run, store.logged_points(run))
-    return run
-
-
-def _ensure_run(store: Store, artifact: Artifact, study_name: str) -> "Run":
-    """The one run of the artifact, found or new, with its params and its place in the study."""
-    study_run = newest_study_run(store, study_name)
-    version = UNPLANNED if study_run is None else study_run.data.tags["wit.study_version"]
-    membership = f"wit.study.{study_name}"
-    run = store.find(artifact.fingerprint)
-    tags: dict[str, str] = {}
-    if run is None:
-        new = run_tags(artifact) | _parent_runs(store, artifact, study_name)
-        if study_run is not None:
-            new["mlflow.parentRunId"] = study_run.info.run_id
-        run = store.create(run_name(artifact), new | {membership: version})
-    elif version not in run.data.tags.get(membership, "").split():
-        tags[membership] = f"{run.data.tags.get(membership, '')} {version}".strip()
-    # A param cannot change, and a kill may have come between the run and its params.
-    params = {k: v for k, v in run_params(artifact).items() if k not in run.data.params}
-    if params or tags:
-        store.write(run.info.run_id, params=params, tags=tags)
-    has_data = run.inputs is not None and run.inputs.dataset_inputs
-    if artifact.stage in TRAINING_DATA and not has_data:
-        data = artifact.parents[TRAINING_DATA[artifact.stage]]
-        location = data.path if isinstance(data, Artifact) else data.location
-        name = run_name(data) if isinstance(data, Artifact) else data.kind
-        store.log_dataset(run.info.run_id, name, data.fingerprint, str(location))
-    return run
-
-
-def _parent_runs(store: Store, artifact: Artifact, study_name: str) -> dict[str, str]:
-    """Run ids of the parents; ``parent_run_id`` is the one that the artifact continues."""
-    tags = {}
-    for part, parent in artifact.parents.items():
-        if not isinstance(parent, Artifact):
-            continue
-        run = store.find(parent.fingerprint)
-        if run is None and parent.exists():  # made under another store
-            run = _ensure_finished_run(store, parent, study_name)
-        if run is not None:
-            tags[f"wit.parent_run.{part}"] = run.info.run_id
-            if part == PRINCIPAL.get(artifact.stage):
-                tags["parent_run_id"] = run.info.run_id
-    return tags
-
-
-def _complete(store: Store, artifact: Artifact, run: "Run", logged: set[tuple[str, int]]) -> None:
-    """Writes what the directory holds and the run lacks, then ends the run."""
-    run_id, outcome = run.info.run_id, outcome_of(artifact)
-    final: list[Point] = [(name, value, 0, time.time()) for name, value in outcome.metrics.items()]
-    missing = [point for point in outcome.history + final if (point[0], point[2]) not in logged]
-    store.write(run_id, metrics=missing, tags=outcome.tags)
-    for file in outcome.files:
-        store.client.log_artifact(run_id, str(file))
-    model_run = run.data.tags.get("wit.parent_run.model")
-    if model_run is not None:  # so that one can chart models by their scores
-        scores = [point for point in final if point[0] != "seconds"]
-        store.write(model_run, metrics=scores)
-    if "wit.error" in run.data.tags:
-        store.client.delete_tag(run_id, "wit.error")
-    store.client.set_terminated(run_id, "FINISHED")

@@ -5,6 +5,7 @@ Every complaint names the key, the value, what is allowed, and the file and line
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
@@ -14,12 +15,22 @@ from pydantic import BaseModel, ValidationError
 
 from wit.config import BUILTIN, Runtime, Settings, Study
 from wit.errors import ConfigError
+from wit.weights import PRESETS
 
 Loc = tuple[str | int, ...]
 T = TypeVar("T", bound=Settings)
 
 # Keys that hold a path; a relative one is meant from the folder of the file that names it.
 PATH_KEYS = {"path", "artifact_root"}
+MAX_SHOWN = 100  # characters of a wrong value
+# What pydantic's words do not say.
+ALLOWED = {
+    "weights": "write a list of pairs such as {prompt: 0.2, response: 1}, a grid such as "
+    f"{{prompt: [0, 0.5], response: [1]}}, or a list of names: {', '.join(PRESETS)}",
+    "revision": "write the 40 hex digits of a commit, in quotes",
+    "name": "write at most 80 letters, digits, '_', '.' and '-', the first a letter or digit",
+}
+WRONG_KINDS = ("tuple_type", "model_type", "string_type", "string_pattern_mismatch")
 
 
 class _Document(NamedTuple):
@@ -52,8 +63,15 @@ def _load(kind: type[T], path: Path | None, overrides: Iterable[str]) -> T:
     try:
         return kind.model_validate(document.values)
     except ValidationError as error:
-        complaints = [_explain(kind, e, document, path) for e in error.errors()]
+        complaints = [_explain(kind, e, document, path) for e in _causes(error)]
         raise ConfigError("\n".join(complaints)) from None
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """What is wrong; not that a list is too short because an item of it was refused."""
+    found = error.errors()
+    refused = {tuple(e["loc"][:-1]) for e in found} | {tuple(e["loc"][:-2]) for e in found}
+    return [e for e in found if e["type"] != "too_short" or tuple(e["loc"]) not in refused]
 
 
 def _read_yaml(path: Path) -> _Document:
@@ -64,19 +82,27 @@ def _read_yaml(path: Path) -> _Document:
         raise ConfigError(f"{path}: cannot be read: {reason}") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"{path}: must hold a mapping of keys to values")
+        places = _places_of(root, path)
+        values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ConfigError(f"{path}:{line}: this is not YAML: {error.problem}") from None
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}: must hold a mapping of keys to values")
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        # A control character, an impossible date, a key that is a list, an alias of itself.
+        raise ConfigError(f"{path}: this is not YAML: {str(error).splitlines()[0]}") from None
+    _resolve_paths(values, path.resolve().parent)
+    return _Document(values, places)
+
+
+def _places_of(root: yaml.Node, path: Path) -> dict[Loc, str]:
     places: dict[Loc, str] = {}
     for loc, line in _lines_of(root, ()):
         if loc in places:
             raise ConfigError(f"{path}:{line}: {_dotted(loc)} stands there twice; keep one")
         places[loc] = f"{path}:{line}"
-    values = yaml.safe_load(text)
-    _resolve_paths(values, path.resolve().parent)
-    return _Document(values, places)
+    return places
 
 
 def _lines_of(node: yaml.Node, loc: Loc) -> Iterator[tuple[Loc, int]]:
@@ -112,7 +138,7 @@ def _apply(override: str, document: _Document) -> None:
         raise ConfigError(f"--set {override}: write it as key.path=value, such as sft.num_epochs=3")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
     loc: Loc = tuple(int(k) if k.isdecimal() else k for k in dotted.strip().split("."))
     holder: Any = document.values
@@ -129,6 +155,8 @@ def _apply(override: str, document: _Document) -> None:
         holder[loc[-1]] = wrapped[loc[-1]]
     except (TypeError, IndexError):
         raise ConfigError(f"--set {override}: there is no {loc[-1]!r} to set") from None
+    for replaced in [place for place in document.places if place[: len(loc)] == loc]:
+        del document.places[replaced]
     document.places[loc] = f"--set {override}"
 
 
@@ -144,8 +172,18 @@ def _explain(kind: type[BaseModel], error: Any, document: _Document, path: Path 
     if error["type"] == "missing":
         allowed = ", ".join(_keys_at(kind, loc[:-1]))
         return f"{place}: {key} is missing. Keys here: {allowed}."
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{place}: {key} = {error['input']!r}: {message}"
+    value = repr(error["input"])
+    value = value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
+    return f"{place}: {key} = {value}: {_allowed(error, loc)}"
+
+
+def _allowed(error: Any, loc: Loc) -> str:
+    """What pydantic says is allowed there, in words of YAML; in ours where those say more."""
+    name = next((key for key in reversed(loc) if isinstance(key, str)), "")
+    if name in ALLOWED and error["type"] in WRONG_KINDS:
+        return ALLOWED[name]
+    message = re.sub(r"^Value error, | or instance of \w+", "", error["msg"])
+    return message.replace("tuple", "list").replace("Tuple", "List").replace("dictionary", "mapping")
 
 
 def _place(loc: Loc, document: _Document) -> str | None:

@@ -33,9 +33,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BaseModelError(f"{folder}: no tokenizer can be loaded: {reason}") from None
+    except Exception as error:  # a damaged file breaks the library in a dozen ways
+        raise BaseModelError(
+            f"{folder}: no tokenizer can be loaded: {_first_line(error)}"
+        ) from error
     if not tokenizer.is_fast:
         raise BaseModelError(f"{folder}: needs a tokenizer.json (a slow tokenizer has no offsets)")
     return tokenizer
@@ -48,21 +49,29 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> PreTrainedMo
     would hardly move, since most steps are smaller than its resolution.
 
     Raises:
-        BaseModelError: The folder holds no such model.
+        BaseModelError: The folder holds no such model, or not all of its weights.
         TrainingError: A weight is not finite.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # as above
         raise BaseModelError(
-            f"{folder}: no causal language model can be loaded: {reason}"
-        ) from None
+            f"{folder}: no causal language model can be loaded: {_first_line(error)}"
+        ) from error
+    if loaded["missing_keys"]:  # the library would fill them with random numbers
+        names = ", ".join(sorted(loaded["missing_keys"])[:3])
+        raise BaseModelError(
+            f"{folder}: {len(loaded['missing_keys'])} weights are missing, such as {names}"
+        )
     check_finite(model, folder)
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType]  a decorator upstream
     return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def check_finite(model: PreTrainedModel, where: Path | str) -> None:

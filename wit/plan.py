@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wit.artifacts import Artifact, Source, digest_of_files
+from wit.artifacts import Artifact, Source, digest_of_files, sha256_of
 from wit.config import (
     BUILTIN,
     BaseRecipe,
@@ -23,7 +23,12 @@ from wit.data.templates import read_template
 from wit.errors import BaseModelError, DataError
 from wit.evaluation.catalogue import resolve_benchmark
 
-MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",  # what ends a response of the base
+    "*.safetensors",
+    "*.safetensors.index.json",
+)
 TOKENIZER_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -142,7 +147,7 @@ def _base_sources(base: BaseRecipe) -> tuple[Source, Source]:
             f"base.path = {folder}: is no Hugging Face model folder (it has no config.json)"
         )
     model_files, tokenizer_files = (
-        [file for pattern in patterns for file in folder.glob(pattern)]
+        [file for pattern in patterns for file in folder.glob(pattern) if file.is_file()]
         for patterns in (MODEL_FILES, TOKENIZER_FILES)
     )
     if not any(file.suffix == ".safetensors" for file in model_files):
@@ -166,7 +171,9 @@ def _rows(recipe: DataRecipe, name: str) -> Source:
     path = _local_path(recipe, name)
     if not path.is_file():
         raise DataError(f"{name}.path = {path}: there is no such file")
-    return Source(kind="rows", fingerprint=digest_of_files([path]), location=str(path))
+    # The ending says how to read it; the rest of its name says nothing.
+    content = digest_of_files([], sha256_of(path), path.suffix.lower())
+    return Source(kind="rows", fingerprint=content, location=str(path))
 
 
 def _hub_source(kind: str, recipe: LocatedInput, fingerprint: str) -> Source:

@@ -1,196 +1,257 @@
-"""``wit up``: Prefect server, MLflow server and a worker, as children of this process."""
+"""``wit up``: Prefect server, MLflow server and a worker on this machine, ended together."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from urllib.error import URLError
-from urllib.request import urlopen
+from uuid import uuid4
 
+import yaml
 from rich.console import Console
 
 import wit
-from wit import lineage
+from wit import deployments, lineage
 from wit.config import Runtime
 from wit.errors import InputError, StageError
+from wit.guard import MARK, end_marked
 
 HOST = "127.0.0.1"
 PROJECT = Path(wit.__file__).resolve().parent.parent  # where prefect.yaml is
-WORK_POOL = "wit"
-START_SECONDS = 120.0
-STOP_SECONDS = 10.0
+START_SECONDS = 180.0
+POLL_SECONDS = 0.2
+ENDING_ORDER = ("worker", "mlflow", "prefect")  # so that a run can still say what became of it
+SETTINGS = {
+    # Nothing that we start phones home.
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call amplitude.com, those of V1 nobody
+    # Eight processes that serve MLflow's agents, not its runs.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
 
 
 class Servers:
-    """Child processes that end together."""
+    """Programs that end together, even when this process is killed."""
 
-    def __init__(self, log_folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, log_folder: Path, environment: Mapping[str, str]) -> None:
+        """Starts only the guard, which outlives this process.
+
+        Args:
+            log_folder: What a program says goes to ``NAME.log`` there.
+            environment: Of all programs.
+        """
         self.log_folder = log_folder
         self.environment = environment
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._mark = uuid4().hex
+        guard = [sys.executable, "-m", "wit.guard", self._mark, *ENDING_ORDER]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
+        self._processes = {"guard": self._guard}
 
     def start(self, name: str, *command: str) -> None:
-        """Starts a program of this environment; what it says goes to ``NAME.log``."""
-        self.log_folder.mkdir(parents=True, exist_ok=True)
-        with (self.log_folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                _program(*command),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=self.environment,
-                cwd=PROJECT,
-                start_new_session=True,  # its own children end with it
-                preexec_fn=_die_with_parent,
-            )
+        """Starts a program of this environment."""
+        self._processes[name] = self._popen(name, command)
 
-    def run(self, *command: str) -> None:
+    def run(self, name: str, *command: str) -> None:
         """Runs a program to its end.
 
         Raises:
-            StageError: It failed; with what it said.
+            StageError: It failed; names its log.
         """
-        done = subprocess.run(
-            _program(*command),
-            env=self.environment,
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise StageError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-500:]}")
+        if self._popen(name, command).wait():
+            raise StageError(f"{' '.join(command)} failed; see {self._log(name)}")
 
-    def wait_for(self, name: str, url: str) -> None:
-        """Waits until ``url`` answers.
+    def wait_until(self, name: str, is_ready: Callable[[], bool]) -> None:
+        """Waits until a program is ready.
 
         Raises:
-            StageError: The server ended or did not answer in time; names its log.
+            StageError: A program ended, or this one was not ready in time; names its log.
         """
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.processes[name].poll() is None:
-            try:
-                with urlopen(url, timeout=2):
-                    return
-            except (URLError, OSError):
-                time.sleep(0.2)
-        raise StageError(f"{name} did not start; see {self.log_folder / f'{name}.log'}")
+        while not is_ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise StageError(f"{name} did not start in time; see {self._log(name)}")
+            time.sleep(POLL_SECONDS)
 
-    def ended(self) -> str | None:
-        """Name of a program that has ended by itself."""
-        return next((n for n, p in self.processes.items() if p.poll() is not None), None)
+    def check(self) -> None:
+        """Passes while all programs live.
+
+        Raises:
+            StageError: One has ended by itself; names its log.
+        """
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise StageError(f"{name} has ended; see {self._log(name)}")
 
     def stop(self) -> None:
-        """Ends all programs with their children, workers before servers."""
-        for name in reversed(list(self.processes)):
-            process = self.processes[name]
-            _signal_group(process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
-            _signal_group(process.pid, signal.SIGKILL)
-            process.wait()
+        """Ends all programs with their children."""
+        end_marked(self._mark, *ENDING_ORDER)
+        self._guard.communicate()
+
+    def _popen(self, name: str, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        with self._log(name).open("ab") as log:
+            return subprocess.Popen(
+                [str(Path(sys.executable).parent / command[0]), *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**self.environment, MARK: f"{self._mark}/{name}"},
+                cwd=PROJECT,
+                start_new_session=True,  # Ctrl-C is for us; we end the others in good order
+            )
+
+    def _log(self, name: str) -> Path:
+        return self.log_folder / f"{name}.log"
 
 
 def run_servers(console: Console, runtime: Runtime, *, prefect_port: int, mlflow_port: int) -> None:
     """Starts everything, applies the deployments, prints addresses, and waits for Ctrl-C.
 
     Raises:
-        InputError: A port is taken.
-        StageError: A server did not start, or ended.
+        InputError: A port is taken, the artifact root cannot be written, or this is no checkout.
+        StageError: A program did not start, or ended by itself.
     """
+    if not (PROJECT / "prefect.yaml").is_file():
+        raise InputError(f"{PROJECT} holds no prefect.yaml; run wit up from a checkout of wit")
+    _check_free({"--prefect-port": prefect_port, "--mlflow-port": mlflow_port})
+    store = _store(runtime)
+    folder = _server_folder(runtime)
     prefect, mlflow = f"http://{HOST}:{prefect_port}", f"http://{HOST}:{mlflow_port}"
-    for address in (prefect, mlflow):
-        _check_free(address)
-    root = runtime.artifact_root.resolve()
-    store = lineage.tracking_uri(runtime)
-    if store.startswith("http"):
-        raise InputError(f"MLflow runs already at {store}; wit up would start a second one")
-    lineage.prepare(store)
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": f"{prefect}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_TRACKING_URI": mlflow,
-        "WIT_ROOT": str(PROJECT),
-    }
-    servers = Servers(root / "servers", environment)
-    _on_termination(lambda: sys.exit(0))
+    _end_on_signals()
+    servers = Servers(folder, _environment(folder, prefect, mlflow))
     try:
-        port = str(prefect_port)
-        servers.start("prefect", "prefect", "server", "start", "--host", HOST, "--port", port)
-        _start_mlflow(servers, store, root, mlflow_port)
-        servers.wait_for("prefect", f"{prefect}/api/health")
-        servers.wait_for("mlflow", f"{mlflow}/health")
-        servers.run("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--overwrite")
-        servers.run("prefect", "--no-prompt", "deploy", "--all")
-        servers.start("worker", "prefect", "worker", "start", "--pool", WORK_POOL)
-        console.print(f"Prefect: {prefect}\nMLflow:  {mlflow}\nlogs:    {servers.log_folder}")
+        servers.start("prefect", *_prefect_server(prefect_port))
+        servers.start("mlflow", *_mlflow_server(mlflow_port, store, runtime))
+        servers.wait_until("prefect", lambda: _answers(f"{prefect}/api/health"))
+        _deploy(servers, prefect)
+        servers.wait_until("mlflow", lambda: _answers(f"{mlflow}/health"))
+        console.print(f"Prefect: {prefect}\nMLflow:  {mlflow}\nlogs:    {folder}", soft_wrap=True)
         console.print("Ctrl-C ends all.")
-        while not (ended := servers.ended()):
+        while True:
+            servers.check()
             time.sleep(1)
-        raise StageError(f"{ended} ended; see {servers.log_folder / f'{ended}.log'}")
     except KeyboardInterrupt:
         console.print("ending")
     finally:
         servers.stop()
 
 
-def _start_mlflow(servers: Servers, store: str, root: Path, port: int) -> None:
-    servers.start(
-        "mlflow",
-        "mlflow",
-        "server",
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--backend-store-uri",
-        store,
-        "--artifacts-destination",
-        str(root / "mlflow-artifacts"),
-        "--workers",
-        "1",
-    )
+def _prefect_server(port: int) -> list[str]:
+    return ["prefect", "server", "start", "--host", HOST, "--port", str(port)]
 
 
-def _program(name: str, *arguments: str) -> list[str]:
-    return [str(Path(sys.executable).parent / name), *arguments]
+def _mlflow_server(port: int, store: str, runtime: Runtime) -> list[str]:
+    files = runtime.artifact_root.resolve() / "mlartifacts"  # as in wit.lineage
+    place = ["--backend-store-uri", store, "--artifacts-destination", str(files)]
+    return ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *place]
 
 
-def _check_free(address: str) -> None:
+def _deploy(servers: Servers, prefect: str) -> None:
+    """Applies ``prefect.yaml``, and waits for a worker that takes one run at a time."""
+    deployments.make_work_pool(prefect)
+    name = socket.gethostname()
+    deployments.forget_worker(prefect, name)
+    pool = ["--pool", deployments.WORK_POOL, "--type", "process"]
+    servers.start("worker", "prefect", "worker", "start", "--name", name, "--limit", "1", *pool)
+    before = list(deployments.schedules(prefect))
+    servers.run("deploy", "prefect", "--no-prompt", "deploy", "--all")
+    deployments.restore_schedules(prefect, before)
+    servers.wait_until("worker", lambda: deployments.has_worker(prefect, name))
+
+
+def _environment(folder: Path, prefect: str, mlflow: str) -> dict[str, str]:
+    """What all programs and all that they start, flow runs included, find in their environment."""
+    no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST, "localhost"]))
+    return {
+        **os.environ,
+        **SETTINGS,
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "PREFECT_API_URL": f"{prefect}/api",
+        "MLFLOW_TRACKING_URI": mlflow,
+        # For prefect.yaml.
+        "WIT_ROOT": str(PROJECT),
+        "WIT_RUNTIME": str(folder / "runtime.yaml"),
+    }
+
+
+def _server_folder(runtime: Runtime) -> Path:
+    """Logs, and the runtime that deployments use unless told otherwise.
+
+    It does not name the MLflow server; the environment of the worker does.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    root = runtime.artifact_root.resolve()
+    folder = root / "servers"
+    values = runtime.model_dump(mode="json", exclude_none=True, exclude={"tracking_uri"})
+    content = yaml.safe_dump({**values, "artifact_root": str(root)}, sort_keys=False)
     try:
-        urlopen(address, timeout=2).close()
-    except URLError as error:
-        if isinstance(error.reason, ConnectionRefusedError):
-            return
-    except OSError:
-        pass
-    raise InputError(f"{address} is taken; choose another with --prefect-port or --mlflow-port")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "runtime.yaml").write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{root}: the artifact root cannot be written ({error.strerror}); "
+            "choose another with --set-runtime artifact_root=DIR"
+        ) from None
+    return folder
 
 
-def _on_termination(act: Callable[[], None]) -> None:
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        act()
+def _store(runtime: Runtime) -> str:
+    """The database that the MLflow server serves, made if need be.
 
-    signal.signal(signal.SIGTERM, handle)
+    Raises:
+        InputError: It is a server already.
+    """
+    store = lineage.tracking_uri(runtime)
+    if store.startswith("http"):
+        raise InputError(
+            f"MLflow shall run at {store}, but wit up starts its own: unset MLFLOW_TRACKING_URI, "
+            "or name a database there"
+        )
+    lineage.prepare(store)
+    return store
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(pid, number)
+def _check_free(ports: Mapping[str, int]) -> None:
+    """Passes if nobody listens on any of the ports, and no two are the same.
+
+    Raises:
+        InputError: Naming the port and the option that chooses another.
+    """
+    with ExitStack() as stack:
+        for option, port in ports.items():
+            listener = stack.enter_context(socket.socket())
+            # As the servers do: connections of the last session that linger do not count.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((HOST, port))
+            except (OSError, OverflowError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise InputError(
+                    f"{HOST}:{port} cannot be used ({reason}); choose another port with {option}"
+                ) from None
 
 
-def _die_with_parent() -> None:
-    """Linux only: the child is killed when ``wit up`` is, even by SIGKILL."""
-    if sys.platform == "linux":
-        import ctypes
+def _answers(url: str) -> bool:
+    try:
+        deployments.web.open(url, timeout=5).close()
+    except (URLError, OSError):
+        return False
+    return True
 
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+def _end_on_signals() -> None:
+    """A request to end, or a closed terminal, ends all in good order."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: sys.exit(0))

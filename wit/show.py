@@ -59,7 +59,7 @@ def rows_as_json(instructions: Path, tokenizer_folder: Path, num_rows: int) -> d
             {"id": token, "text": text, "role": Role(role).name.lower()}
             for token, text, role in _tokens(row, tokenizer)
         ]
-        for row in read_split(instructions, TRAIN).select(range(num_rows))
+        for row in _first_rows(instructions, num_rows)
     ]
     card = json.loads((instructions / CARD).read_text(encoding="utf-8"))
     return {"card": card, "rows": rows}
@@ -74,9 +74,7 @@ def show_rows(
 ) -> None:
     """Prints the legend with the weights of every cell, coloured rows, and what was dropped."""
     tokenizer = load_tokenizer(tokenizer_folder)
-    split = read_split(instructions, TRAIN)
-    rows: Any = split.select(range(min(num_rows, len(split))))
-    for row in rows:
+    for row in _first_rows(instructions, num_rows):
         text = Text()
         for _, piece, role in _tokens(row, tokenizer):
             text.append(piece, style=STYLE[Role(role)])
@@ -87,6 +85,11 @@ def show_rows(
     console.print(Group(_legend(all_weights, card), _counts(card)))
 
 
+def _first_rows(instructions: Path, num_rows: int) -> Any:
+    split = read_split(instructions, TRAIN)
+    return split.select(range(min(num_rows, len(split))))
+
+
 def _tokens(row: Any, tokenizer: Any) -> Iterator[tuple[int, str, int]]:
     """Ids, texts and roles; a text is what the token adds to those before it."""
     ids, so_far = row["input_ids"], ""
@@ -95,7 +98,8 @@ def _tokens(row: Any, tokenizer: Any) -> Iterator[tuple[int, str, int]]:
             ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         # Half a character decodes to a replacement mark; it is shown with the token that ends it.
-        complete = decoded if not decoded.endswith("\ufffd") else so_far
+        is_half = decoded.endswith("\ufffd") and end < len(ids)
+        complete = so_far if is_half else decoded
         yield ids[end - 1], complete[len(so_far) :], role
         so_far = complete
 

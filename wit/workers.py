@@ -89,11 +89,16 @@ class Workers:
                     f"memory, or killed); it said: {self._log_file(number)}. Run again to resume"
                 ) from None
 
-    def stop(self) -> None:
-        """Ends all workers at once; what they were making stays resumable."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ends all workers.
+
+        Args:
+            at_once: Do not wait for what they are making; it stays resumable.
+        """
         for executor in self._executors.values():
-            for process in executor._processes.values():
-                process.kill()
+            if at_once:
+                for process in executor._processes.values():
+                    process.kill()
             executor.shutdown(wait=True, cancel_futures=True)
         self._executors.clear()
 
@@ -127,8 +132,10 @@ def workers_for(study_name: str, runtime: Runtime) -> Iterator[Workers]:
     workers = Workers(runtime, study_folder(runtime, study_name))
     try:
         yield workers
-    finally:
-        workers.stop()
+    except BaseException:
+        workers.stop(at_once=True)
+        raise
+    workers.stop()
 
 
 def threads_per_worker(runtime: Runtime) -> int:

@@ -1,1 +1,1 @@
-"""TBD."""
+"""Benchmarks: always a ratio against a named baseline, measured in one run."""

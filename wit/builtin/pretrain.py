@@ -1,7 +1,7 @@
 """The recipe of the base model: ``python -m wit.builtin.pretrain --out DIR``.
 
-A quarter of an hour on two idle cores. Snapshots are saved on the way; ``training.json`` beside the
-weights records what a later reader needs to believe them.
+Twenty minutes on one idle core. ``training.json`` beside the weights
+records what a later reader needs to believe them.
 """
 
 import argparse
@@ -28,24 +28,53 @@ from transformers import (
 )
 
 from wit.builtin.tokenizer import BOS, CHAT_TOKENS, END, EOS, make_tokenizer
-from wit.builtin.world import documents
+from wit.builtin.world import BROAD, FOCUSED, Mixture, documents
 
 logger = logging.getLogger(__name__)
 
 NUM_RECORDED_STEPS = 20  # enough to see a changed recipe, few enough to re-run in a test
-SNAPSHOT_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with its own text, optimizer and learning rates."""
+
+    mixture: Mixture
+    seed: int  # of the text
+    num_steps: int
+    num_decay_steps: int  # where the cosine would reach 0; a phase may end before
+    learning_rate: float  # peak
+    num_warmup_steps: int
+
+
+PHASES = (
+    Phase(
+        BROAD,
+        seed=20250710,
+        num_steps=2800,
+        num_decay_steps=4000,
+        learning_rate=3e-3,
+        num_warmup_steps=100,
+    ),
+    Phase(
+        FOCUSED,
+        seed=20250711,
+        num_steps=2000,
+        num_decay_steps=2000,
+        learning_rate=2e-3,
+        num_warmup_steps=50,
+    ),
+)
 
 
 @dataclass(frozen=True)
 class PretrainRecipe:
     """Every value that decides the base weights."""
 
-    seed: int = 20250710
-    num_steps: int = 4000
+    seed: int = 20250710  # of the untrained weights
+    phases: tuple[Phase, ...] = PHASES
     rows_per_step: int = 24  # more, smaller steps: the model waits for copying, not for less noise
     row_tokens: int = 128
-    learning_rate: float = 3e-3  # peak
-    num_warmup_steps: int = 100
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.1
     max_gradient_norm: float = 1.0
@@ -96,14 +125,16 @@ def _initialise(model: LlamaForCausalLM, recipe: PretrainRecipe) -> None:
             torch.nn.init.normal_(weights, std=recipe.initial_std)
 
 
-def packed_batches(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Tensor]:
+def packed_batches(
+    recipe: PretrainRecipe, phase: Phase, tokenizer: PreTrainedTokenizerFast
+) -> Iterator[Tensor]:
     """Batches ``[rows_per_step, row_tokens]`` cut from one endless stream of documents.
 
     Every document ends with EOS; half of them begin with BOS, so that the model works with it (a
     chat) and without it (plain text).
     """
-    rng = Random(recipe.seed)
-    stream = documents(recipe.seed)
+    rng = Random(phase.seed)
+    stream = documents(phase.seed, phase.mixture)
     num_tokens = recipe.rows_per_step * recipe.row_tokens
     ids: list[int] = []
     while True:
@@ -115,32 +146,35 @@ def packed_batches(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerFast) -
         ids = ids[num_tokens:]
 
 
-def learning_rate_factor(step: int, recipe: PretrainRecipe) -> float:
-    """Share of the peak learning rate: linear warm-up, then a cosine down to 0."""
-    if step < recipe.num_warmup_steps:
-        return (step + 1) / recipe.num_warmup_steps
-    done = (step - recipe.num_warmup_steps) / (recipe.num_steps - recipe.num_warmup_steps)
+def learning_rate_factor(step: int, phase: Phase) -> float:
+    """Share of the peak learning rate: linear warm-up, then a cosine towards 0."""
+    if step < phase.num_warmup_steps:
+        return (step + 1) / phase.num_warmup_steps
+    done = (step - phase.num_warmup_steps) / (phase.num_decay_steps - phase.num_warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def train(
-    model: LlamaForCausalLM, recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerFast
+    model: LlamaForCausalLM,
+    recipe: PretrainRecipe,
+    phase: Phase,
+    tokenizer: PreTrainedTokenizerFast,
 ) -> Iterator[float]:
-    """Train ``model`` in place; yield each step's loss in nats per token.
+    """Train ``model`` in place for one phase; yield each step's loss in nats per token.
 
     A caller may stop early: the steps taken do not depend on it.
     """
     optimizer = torch.optim.AdamW(
         model.parameters(),
-        lr=recipe.learning_rate,
+        lr=phase.learning_rate,
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, recipe)
+        optimizer, lambda step: learning_rate_factor(step, phase)
     )
     model.train()
-    for batch in islice(packed_batches(recipe, tokenizer), recipe.num_steps):
+    for batch in islice(packed_batches(recipe, phase, tokenizer), phase.num_steps):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = model(input_ids=batch, labels=batch).loss
         optimizer.zero_grad()
@@ -160,7 +194,7 @@ def initialise_chat_tokens(
     there a tuning of 200 steps would have to bring them back before it could tell them apart.
     """
     embeddings = model.get_input_embeddings().weight.data
-    seen = torch.cat(list(islice(packed_batches(recipe, tokenizer), 20))).unique()
+    seen = torch.cat(list(islice(packed_batches(recipe, recipe.phases[0], tokenizer), 20))).unique()
     mean, spread = embeddings[seen].mean(0), embeddings[seen].std(0)
     generator = torch.Generator().manual_seed(recipe.seed)
     for token in CHAT_TOKENS:
@@ -180,16 +214,15 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory:
     tokenizer.save_pretrained(directory)
 
 
-def record(recipe: PretrainRecipe, losses: list[float], directory: Path, seconds: float) -> dict:
-    """What ``training.json`` says of the weights in ``directory``."""
-    final = losses[-100:]
+def record(recipe: PretrainRecipe, losses: list[list[float]], directory: Path) -> dict:
+    """What ``training.json`` says of the weights in ``directory``; ``losses`` are by phase."""
+    num_steps = sum(phase.num_steps for phase in recipe.phases)
     return {
         "recipe": asdict(recipe),
-        "first_losses": losses[:NUM_RECORDED_STEPS],
-        "final_loss": sum(final) / len(final),  # mean of the last 100 steps
-        "num_tokens": len(losses) * recipe.rows_per_step * recipe.row_tokens,
+        "first_losses": losses[0][:NUM_RECORDED_STEPS],
+        "final_losses": [sum(phase[-100:]) / 100 for phase in losses],  # means of 100 steps
+        "num_tokens": num_steps * recipe.rows_per_step * recipe.row_tokens,
         "num_threads": torch.get_num_threads(),
-        "seconds": round(seconds),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -200,33 +233,49 @@ def record(recipe: PretrainRecipe, losses: list[float], directory: Path, seconds
 
 
 def pretrain(recipe: PretrainRecipe, out: Path) -> None:
-    """Train the base model and leave it, with its record, in ``out``."""
+    """Train the base model and leave it, with its record, in ``out``.
+
+    A phase that was finished before is not trained again: its weights and losses stand in
+    ``out/phase-N``.
+    """
     tokenizer = make_tokenizer()
     model = make_model(recipe, tokenizer)
-    losses: list[float] = []
-    start = time.monotonic()
-    for step, loss in enumerate(train(model, recipe, tokenizer), start=1):
-        losses.append(loss)
-        if step % 20 == 0:
-            seconds = time.monotonic() - start
-            logger.info("step %d loss %.4f %.0f s", step, sum(losses[-20:]) / 20, seconds)
-        if step % SNAPSHOT_STEPS == 0:
-            save(model, tokenizer, out / "snapshot")
+    losses: list[list[float]] = []
+    for number, phase in enumerate(recipe.phases, start=1):
+        finished = out / f"phase-{number}"
+        if not (finished / "losses.json").exists():
+            trained = train(model, recipe, phase, tokenizer)
+            phase_losses = logged(trained, f"phase {number}")
+            save(model, tokenizer, finished)
+            (finished / "losses.json").write_text(json.dumps(phase_losses), encoding="utf-8")
+        model = LlamaForCausalLM.from_pretrained(finished, attn_implementation="eager")
+        losses.append(json.loads((finished / "losses.json").read_text(encoding="utf-8")))
     initialise_chat_tokens(model, recipe, tokenizer)
     save(model, tokenizer, out)
-    text = json.dumps(record(recipe, losses, out, time.monotonic() - start), indent=2)
+    text = json.dumps(record(recipe, losses, out), indent=2)
     (out / "training.json").write_text(text + "\n", encoding="utf-8")
 
 
+def logged(losses: Iterator[float], name: str) -> list[float]:
+    """All losses, with a log line for every 20 of them."""
+    start = time.monotonic()
+    seen: list[float] = []
+    for loss in losses:
+        seen.append(loss)
+        if len(seen) % 20 == 0:
+            mean, seconds = sum(seen[-20:]) / 20, time.monotonic() - start
+            logger.info("%s step %d loss %.4f %.0f s", name, len(seen), mean, seconds)
+    return seen
+
+
 def main() -> None:
-    """Command line: ``--out DIR`` and, for trials, ``--num-steps N``."""
+    """Command line: ``--out DIR``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--num-steps", type=int, default=PretrainRecipe.num_steps)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a second thread gains a third, and loses it all on a busy machine
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    pretrain(PretrainRecipe(num_steps=arguments.num_steps), arguments.out)
+    pretrain(PretrainRecipe(), arguments.out)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the base is where a fact is learned.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from random import Random
 
@@ -172,11 +173,48 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
 }
 """Wordings by skill. What is to be known stands last, so that a prefix can ask for it."""
 
-SHARE_OF_LIST_DOCUMENTS = 0.62
-SHARE_WITH_REPETITION = 0.4  # of list documents
-NUM_PRACTICE_DOCUMENTS = 20_000  # at the start of the stream
+
+@dataclass(frozen=True)
+class Mixture:
+    """How often each kind of document and of statement occurs.
+
+    Attributes:
+        num_practice_documents: Documents at the start that mostly say one list again and again.
+        lists, numbers: Shares of documents; facts are the rest.
+        repetitions: Share of list documents that say their list a second time.
+        statements: Fewest and most statements about one list.
+        emphasis: Relative frequency of list skills, where it is not 1.
+    """
+
+    num_practice_documents: int
+    lists: float
+    numbers: float
+    repetitions: float
+    statements: tuple[int, int]
+    emphasis: dict[str, int]
+
+
+BROAD = Mixture(
+    num_practice_documents=20_000,
+    lists=0.62,
+    numbers=0.20,
+    repetitions=0.4,
+    statements=(2, 4),
+    emphasis={"reverse": 3, "sorted": 3, "upper": 3},
+)
+"""From nothing to copying, facts, counting and sums."""
+
+FOCUSED = Mixture(
+    num_practice_documents=0,
+    lists=0.72,
+    numbers=0.18,
+    repetitions=0.15,
+    statements=(1, 3),
+    emphasis={skill: 2 for skill in LIST_SKILLS if skill != "count"},
+)
+"""Mostly what is still hard then: places in a list."""
+
 SHARE_OF_REPETITION_IN_PRACTICE = 0.8
-SHARE_OF_NUMBER_DOCUMENTS = 0.20  # sums need more practice than facts do; facts are the rest
 
 
 def fill(wording: str, item: Item, name: str) -> str:
@@ -200,19 +238,18 @@ def _state(item: Item, rng: Random) -> str:
     return fill(rng.choice(STATEMENTS[item.skill]), item, draw_name(rng))
 
 
-def _list_document(rng: Random) -> list[str]:
+def _list_document(rng: Random, mixture: Mixture) -> list[str]:
     words = draw_words(rng, held_out=False)
     fitting = [skill for skill in LIST_SKILLS if len(words) <= MAX_LIST_WORDS.get(skill, 6)]
-    # The skills whose answers are lists are harder and would be rarer on long lists.
-    emphasis = [3 if skill in ("reverse", "sorted", "upper") else 1 for skill in fitting]
+    emphasis = [mixture.emphasis.get(skill, 1) for skill in fitting]
     chosen: list[str] = []
-    for _ in range(rng.randint(2, 4)):
+    for _ in range(rng.randint(*mixture.statements)):
         [skill] = rng.choices(fitting, emphasis)
         if skill not in chosen:
             chosen.append(skill)
     introduction = rng.choice(INTRODUCTIONS).format(words=join(words), name=draw_name(rng))
     sentences = [_state(list_item(skill, words, rng), rng) for skill in chosen]
-    if rng.random() < SHARE_WITH_REPETITION:
+    if rng.random() < mixture.repetitions:
         repetition = rng.choice(REPETITIONS).format(words=join(words), name=draw_name(rng))
         sentences.insert(0, repetition)
     return [introduction, *sentences]
@@ -236,16 +273,17 @@ def _fact_document(rng: Random) -> list[str]:
     return [_state(fact_item(skill, rng.choice(fact_subjects(skill))), rng) for skill in skills]
 
 
-def documents(seed: int) -> Iterator[str]:
-    """Documents without end, always the same ones for the same seed."""
+def documents(seed: int, mixture: Mixture = BROAD) -> Iterator[str]:
+    """Documents without end, always the same ones for the same seed and mixture."""
     rng = Random(seed)
     for number in count():
         kind = rng.random()
-        if number < NUM_PRACTICE_DOCUMENTS and rng.random() < SHARE_OF_REPETITION_IN_PRACTICE:
+        is_practice = number < mixture.num_practice_documents
+        if is_practice and rng.random() < SHARE_OF_REPETITION_IN_PRACTICE:
             sentences = _repetition_document(rng)
-        elif kind < SHARE_OF_LIST_DOCUMENTS:
-            sentences = _list_document(rng)
-        elif kind < SHARE_OF_LIST_DOCUMENTS + SHARE_OF_NUMBER_DOCUMENTS:
+        elif kind < mixture.lists:
+            sentences = _list_document(rng, mixture)
+        elif kind < mixture.lists + mixture.numbers:
             sentences = _number_document(rng)
         else:
             sentences = _fact_document(rng)

@@ -57,23 +57,37 @@ def make_tokenizer(recipe: TokenizerRecipe, base: Path, out: Path) -> None:
 
 
 def make_instructions(
-    recipe: InstructionsRecipe, rows_file: Path | None, tokenizer: Path, out: Path
+    recipe: InstructionsRecipe,
+    rows_file: Path | None,
+    tokenizer: Path,
+    out: Path,
+    *,
+    sample_rows: int | None = None,
 ) -> None:
     """Writes ``train.parquet``, ``held_out.parquet`` (``input_ids``, ``roles``) and the card.
+
+    Args:
+        recipe: Of the stage.
+        rows_file: The source, if it is a local file.
+        tokenizer: A ``tokenizer`` artifact.
+        out: Folder to write to.
+        sample_rows: Prepare about as many rows, spread over the source; for estimates.
 
     Raises:
         DataError: The source is unusable, or no row is left; says why.
     """
-    writer = _Preparation(recipe, rows_file, tokenizer)
-    shape = shape_of(writer.rows, INSTRUCTION_SHAPES, recipe.columns, writer.where)
-    conversations = (shape.instruction(row, i) for i, row in enumerate(writer.rows, start=1))
-    kept = writer.select((number, c, c[:-1]) for number, c in enumerate(conversations, start=1))
+    writer = _Preparation(recipe, rows_file, tokenizer, sample_rows)
+    shape = shape_of(writer.source, INSTRUCTION_SHAPES, recipe.columns, writer.where)
+    conversations = ((n, shape.instruction(row, n)) for n, row in writer.rows)
+    kept = writer.select((number, c, c[:-1]) for number, c in conversations)
     split_rows: dict[str, list[dict[str, Any]]] = {TRAIN: [], HELD_OUT: []}
     for number, conversation, split in kept:
         if not conversation[-1].content.strip():
             writer.dropped["empty response"] += 1
             continue
         tokens = writer.tokens(conversation, number)
+        if tokens is None:
+            continue
         if last_response_start(tokens) >= recipe.max_tokens:
             writer.dropped["prompt leaves no room for its response"] += 1
             continue
@@ -87,17 +101,21 @@ def make_instructions(
 
 
 def make_preferences(
-    recipe: PreferencesRecipe, rows_file: Path | None, tokenizer: Path, out: Path
+    recipe: PreferencesRecipe,
+    rows_file: Path | None,
+    tokenizer: Path,
+    out: Path,
+    *,
+    sample_rows: int | None = None,
 ) -> None:
     """Writes ``train.parquet``, ``held_out.parquet`` (ids of prompt, chosen, rejected), the card.
 
-    Raises:
-        DataError: The source is unusable, or no pair is left; says why.
+    Args and Raises: as ``make_instructions``.
     """
-    writer = _Preparation(recipe, rows_file, tokenizer)
-    shape = shape_of(writer.rows, PREFERENCE_SHAPES, recipe.columns, writer.where)
-    pairs = (shape.preference(row, i) for i, row in enumerate(writer.rows, start=1))
-    kept = writer.select((number, p, p.prompt) for number, p in enumerate(pairs, start=1))
+    writer = _Preparation(recipe, rows_file, tokenizer, sample_rows)
+    shape = shape_of(writer.source, PREFERENCE_SHAPES, recipe.columns, writer.where)
+    pairs = ((n, shape.preference(row, n)) for n, row in writer.rows)
+    kept = writer.select((number, p, p.prompt) for number, p in pairs)
     split_rows: dict[str, list[dict[str, Any]]] = {TRAIN: [], HELD_OUT: []}
     for number, pair, split in kept:
         if not (pair.chosen.strip() and pair.rejected.strip()):
@@ -125,14 +143,19 @@ PREFERENCE_COLUMNS = pa.schema(
 class _Preparation:
     """The rows of a source on their way to token ids, and the count of those lost."""
 
-    def __init__(self, recipe: DataRecipe, rows_file: Path | None, tokenizer: Path) -> None:
+    def __init__(
+        self, recipe: DataRecipe, rows_file: Path | None, tokenizer: Path, sample_rows: int | None
+    ) -> None:
         self.recipe = recipe
         self.where = str(rows_file or recipe.repo)
-        self.rows = read_rows(recipe, rows_file)
+        self.source = read_rows(recipe, rows_file)
+        every = -(-len(self.source) // (sample_rows or len(self.source)))
+        self.rows = list(enumerate(self.source, start=1))[::every]  # by their number
         self.tokenizer = load_tokenizer(tokenizer)
         self.renderer = ChatRenderer(self.tokenizer)
         self.segment_tokenizer = SegmentTokenizer(self.tokenizer)
         self.dropped: Counter[str] = Counter()
+        self.unspelled: str | None = None  # the first row that no tokens spell, and where
         self.truncated = 0
 
     def select(self, items: Iterable[tuple[int, Any, Messages]]) -> list[tuple[int, Any, str]]:
@@ -150,9 +173,11 @@ class _Preparation:
                 continue
             seen.add(content)
             kept.append((_hash(prompt), content, number, item))
-        if self.recipe.max_rows is not None and len(kept) > self.recipe.max_rows:
-            self.dropped["over max_rows"] = len(kept) - self.recipe.max_rows
-            chosen = sorted(kept, key=lambda row: row[1])[: self.recipe.max_rows]
+        max_rows = self.recipe.max_rows
+        if max_rows is not None:
+            max_rows = -(-max_rows * len(self.rows) // len(self.source))  # the sample's share
+            self.dropped["over max_rows"] += max(0, len(kept) - max_rows)
+            chosen = sorted(kept, key=lambda row: row[1])[:max_rows]
             kept = sorted(chosen, key=lambda row: row[2])
         limit = self.recipe.held_out_fraction
         return [
@@ -160,22 +185,33 @@ class _Preparation:
             for prompt, _, number, item in kept
         ]
 
-    def tokens(self, messages: Messages, number: int) -> Tokens:
-        """Ids and roles of a conversation.
+    def tokens(self, messages: Messages, number: int) -> Tokens | None:
+        """Ids and roles of a conversation; nothing, and a count, if no tokens spell its text.
+
+        Many tokenizers know no token for some characters, or spell a special token's name as that
+        token; a single such row should not stop a study.
 
         Raises:
-            DataError: Naming the row.
+            DataError: The template does not fit; names the row.
         """
         try:
-            return self.segment_tokenizer.tokens(self.renderer.segments(messages))
+            segments = self.renderer.segments(messages)
         except DataError as error:
             raise DataError(f"{self.where}: row {number}: {error}") from None
+        try:
+            return self.segment_tokenizer.tokens(segments)
+        except DataError as error:
+            self.unspelled = self.unspelled or f"row {number}: {error}"
+            self.dropped["no tokens spell its text"] += 1
+            return None
 
     def pair_ids(self, pair: Preference, number: int) -> dict[str, list[int]] | None:
         """Ids of prompt, chosen and rejected; nothing, and a count, if there is no room."""
         ids = {}
         for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
             tokens = self.tokens((*pair.prompt, Message("assistant", answer)), number)
+            if tokens is None:
+                return None
             start = last_response_start(tokens)
             ids["prompt_ids"] = tokens.ids[:start]
             ids[f"{side}_ids"] = tokens.ids[start : self.recipe.max_tokens]
@@ -197,18 +233,24 @@ class _Preparation:
             DataError: No training row is left.
         """
         if not splits[TRAIN]:
-            reasons = ", ".join(f"{n} x {why}" for why, n in self.dropped.items()) or "held out"
-            raise DataError(f"{self.where}: no training row is left of {len(self.rows)}: {reasons}")
+            lost = {**self.dropped, "held out": len(splits[HELD_OUT])}
+            reasons = ", ".join(f"{n} x {why}" for why, n in lost.items() if n)
+            example = f" ({self.unspelled})" if self.unspelled else ""
+            raise DataError(
+                f"{self.where}: no training row is left of {len(self.rows)}: {reasons}{example}"
+            )
         for split, rows in splits.items():
             pq.write_table(pa.Table.from_pylist(rows, schema=columns), out / f"{split}.parquet")
         card = {
             "source": self.where,
-            "rows_in": len(self.rows),
+            "rows_in": len(self.source),
             "rows": {split: len(rows) for split, rows in splits.items()},
-            "dropped": dict(self.dropped),
+            "dropped": {why: count for why, count in self.dropped.items() if count},
             "truncated": self.truncated,
             **more,
         }
+        if len(self.rows) < len(self.source):
+            card["rows_sampled"] = len(self.rows)
         write_card(out, card)
 
 

@@ -55,6 +55,10 @@ class ChatRenderer:
         """
         markup = self._markup_of(tuple(message.role for message in messages))
         rendered = self._render(messages)
+        if not rendered.startswith(markup[0]):
+            raise DataError(f"the chat template starts with {rendered[:60]!r}, not {markup[0]!r}")
+        if not markup[-1].startswith(self.stop):
+            raise DataError(f"the chat template does not end the last response with {self.stop!r}")
         segments, position = [], 0
         for index, message in enumerate(messages):
             before = markup[index]
@@ -87,12 +91,15 @@ class ChatRenderer:
         )
 
     def _roles_of_markup(self, text: str, after_response: bool) -> list[Segment]:
-        if after_response:
-            rest = text.removeprefix(self.stop)
-            return [Segment(self.stop, Role.STOP), Segment(rest, Role.TEMPLATE)]
-        bos = self.tokenizer.bos_token or ""
-        rest = text.removeprefix(bos)
-        return [Segment(text[: len(text) - len(rest)], Role.SPECIAL), Segment(rest, Role.TEMPLATE)]
+        segments = []
+        for token, role, is_due in (
+            (self.stop, Role.STOP, after_response),
+            (self.tokenizer.bos_token, Role.SPECIAL, True),
+        ):
+            if is_due and token and text.startswith(token):
+                segments.append(Segment(token, role))
+                text = text.removeprefix(token)
+        return [*segments, Segment(text, Role.TEMPLATE)]
 
     def _find_markup(self, roles: tuple[str, ...]) -> list[str]:
         """What the template puts before, between and after messages of these roles."""

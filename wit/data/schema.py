@@ -42,6 +42,13 @@ PREFERENCE_SHAPES: tuple[tuple[str, ...], ...] = (
 OPTIONAL_COLUMNS = ("input", "system")
 
 
+def _optional_columns(shape: tuple[str, ...]) -> set[str]:
+    """Columns that a shape may have besides its own; a list of messages has its own system text."""
+    if shape == ("messages",):
+        return set()
+    return {"input", "system"} if "instruction" in shape else {"system"}
+
+
 class Shape:
     """Reads rows whose columns are known; made once for a source."""
 
@@ -75,7 +82,12 @@ class Shape:
                 raise DataError(f"{where}: has no column {column!r}; it has {sorted(present)}")
         self.column = {name: mapping.get(name, name) for name in ours}
         available = set(mapping) | (present - set(mapping.values()))
-        fitting = [shape for shape in shapes if available >= set(shape)]
+        # A name that is mapped by hand must be used, or the user would be ignored in silence.
+        fitting = [
+            shape
+            for shape in shapes
+            if available >= set(shape) and set(mapping) <= {*shape, *_optional_columns(shape)}
+        ]
         if not fitting:
             known = "; ".join("+".join(shape) for shape in shapes)
             raise DataError(
@@ -83,7 +95,7 @@ class Shape:
                 "say with 'columns' which column is which, such as {prompt: question}"
             )
         self.names = fitting[0]
-        self.optional = [name for name in OPTIONAL_COLUMNS if name in available]
+        self.optional = _optional_columns(self.names) & available
 
     def text(self, row: Row, name: str, number: int, *, default: str | None = None) -> str:
         """The text in a column.
@@ -98,6 +110,8 @@ class Shape:
         if not isinstance(value, str):
             kind = "missing" if value is None else f"a {type(value).__name__} ({value!r:.40})"
             raise DataError(f"{self.where}: row {number}: {column!r} is {kind}, not text")
+        if not _is_unicode(value):
+            raise DataError(f"{self.where}: row {number}: {column!r} holds half a surrogate pair")
         return value
 
     def _request(self, row: Row, name: str, number: int) -> Messages:
@@ -105,7 +119,7 @@ class Shape:
         if isinstance(row.get(self.column[name]), list):
             return self.messages(row, name, number)
         content = self.text(row, name, number)
-        if "input" in self.optional and name == "instruction":
+        if "input" in self.optional:
             given = self.text(row, "input", number, default="")
             content = f"{content}\n\n{given}" if given.strip() else content
         turns = (Message("user", content),)
@@ -122,18 +136,21 @@ class Shape:
         """
         turns = row.get(self.column[name])
         if not isinstance(turns, list) or not turns:
-            raise DataError(f"{self.where}: row {number}: {name!r} is not a list of messages")
+            raise DataError(
+                f"{self.where}: row {number}: {self.column[name]!r} is not a list of messages"
+            )
         found = []
         for index, turn in enumerate(turns):
             place = f"{self.where}: row {number}: message {index}"
-            if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), str):
+            content = turn.get("content") if isinstance(turn, Mapping) else None
+            if not isinstance(content, str) or not _is_unicode(content):
                 raise DataError(f"{place}: has no 'content' that is text")
             if turn.get("role") not in MESSAGE_ROLES:
                 allowed = ", ".join(MESSAGE_ROLES)
                 raise DataError(
                     f"{place}: role {turn.get('role')!r} is unknown; allowed: {allowed}"
                 )
-            found.append(Message(turn["role"], turn["content"]))
+            found.append(Message(turn["role"], content))
         return tuple(found)
 
     def instruction(self, row: Row, number: int) -> Messages:
@@ -163,25 +180,37 @@ class Shape:
             raise DataError(
                 f"{self.where}: row {number}: the prompt does not end with a user's turn"
             )
-        answers = [self._answer(row, name, number) for name in (chosen, rejected)]
+        answers = [self._answer(row, name, number, prompt) for name in (chosen, rejected)]
         return Preference(prompt, *answers)
 
-    def _answer(self, row: Row, name: str, number: int) -> str:
-        """Text, or a list that holds one assistant message."""
-        if isinstance(row.get(self.column[name]), list):
-            turns = self.messages(row, name, number)
-            if len(turns) != 1 or turns[0].role != "assistant":
-                raise DataError(
-                    f"{self.where}: row {number}: {name!r} is not one assistant message"
-                )
-            return turns[0].content
-        return self.text(row, name, number)
+    def _answer(self, row: Row, name: str, number: int, prompt: Messages) -> str:
+        """Text, or a list that ends with the assistant's message and may repeat the prompt."""
+        column = self.column[name]
+        if not isinstance(row.get(column), list):
+            return self.text(row, name, number)
+        *before, last = self.messages(row, name, number)
+        if last.role != "assistant" or tuple(before) not in ((), prompt):
+            raise DataError(
+                f"{self.where}: row {number}: {column!r} is not the assistant's message alone, "
+                "nor the prompt and then that message"
+            )
+        return last.content
 
 
 def shape_of(rows: list[Row], shapes: Any, mapping: Mapping[str, str], where: str) -> Shape:
-    """The shape of a source, found from the columns of its first row.
+    """The shape of a source, found from the columns of all its rows.
 
     Raises:
         DataError: No shape fits.
     """
-    return Shape(rows[0].keys(), shapes, mapping, where)
+    columns = {column: None for row in rows for column in row}
+    return Shape(columns, shapes, mapping, where)
+
+
+def _is_unicode(text: str) -> bool:
+    # JSON can spell half of a surrogate pair, which no tokenizer and no file can hold.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

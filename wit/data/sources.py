@@ -10,6 +10,8 @@ from wit.config import DataRecipe
 from wit.errors import DataError
 
 Row = dict[str, Any]
+UTF8 = "utf-8-sig"  # with or without the mark that Excel writes in front
+MAX_CSV_FIELD = 2**30  # characters; Python's own limit of 131,072 is shorter than some documents
 
 
 def read_rows(recipe: DataRecipe, path: Path | None) -> list[Row]:
@@ -41,7 +43,7 @@ def read_file(path: Path) -> list[Row]:
     try:
         rows = list(reader(path))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from None
     for number, row in enumerate(rows, start=1):
@@ -53,7 +55,7 @@ def read_file(path: Path) -> list[Row]:
 
 def _read_json(path: Path) -> Iterator[Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding=UTF8))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: this is not JSON: {error.msg}") from None
     if not isinstance(content, list):
@@ -63,7 +65,7 @@ def _read_json(path: Path) -> Iterator[Any]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding=UTF8) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
@@ -73,11 +75,20 @@ def _read_jsonl(path: Path) -> Iterator[Any]:
 
 
 def _read_csv(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            if None in row or None in row.values():
-                raise DataError(f"{path}: the row {row} does not have the columns of the header")
-            yield row
+    with path.open(encoding=UTF8, newline="") as lines:
+        csv.field_size_limit(MAX_CSV_FIELD)
+        reader = csv.DictReader(lines, strict=True)  # an open quote would swallow rows
+        try:
+            for number, row in enumerate(reader, start=1):
+                if None in row or None in row.values():
+                    num_columns = len(reader.fieldnames or ())
+                    raise DataError(
+                        f"{path}:{reader.line_num}: row {number} does not have the "
+                        f"{num_columns} columns of the header"
+                    )
+                yield row
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: this is not CSV: {error}") from None
 
 
 def _read_parquet(path: Path) -> Iterator[Any]:
@@ -86,7 +97,7 @@ def _read_parquet(path: Path) -> Iterator[Any]:
 
     try:
         yield from pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
+    except pyarrow.ArrowException as error:
         raise DataError(f"{path}: this is not Parquet: {error}") from None
 
 
@@ -100,6 +111,7 @@ READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
 
 def _read_hub(recipe: DataRecipe) -> Iterator[Row]:
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     from wit.hub import snapshot
 
@@ -109,7 +121,7 @@ def _read_hub(recipe: DataRecipe) -> Iterator[Row]:
     try:
         rows: Any = load_dataset(str(folder), name=recipe.subset, split=recipe.split)
         yield from rows
-    except (ValueError, FileNotFoundError) as error:
+    except (DatasetsError, ValueError, RuntimeError, OSError) as error:
         where = f"{recipe.repo}@{recipe.revision[:8]}"
         raise DataError(
             f"{where}: subset {recipe.subset!r}, split {recipe.split!r} cannot be loaded: {error}"

@@ -1,5 +1,6 @@
 """From segments to token ids and roles, with no token across a boundary of roles."""
 
+import copy
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -22,6 +23,11 @@ class SegmentTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Notes whether the tokenizer adds a space in front of a text, as Llama's first did."""
         self.tokenizer = tokenizer
+        # Bare: many a post-processor takes white space out of the offsets that roles rest on.
+        self._bare = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._bare.post_processor = None
+        self._bare.no_truncation()
+        self._bare.no_padding()
         self._adds_space = self._encode("a\nb")[0] != self._encode("a\n")[0] + self._encode("b")[0]
 
     def tokens(self, segments: list[Segment]) -> Tokens:
@@ -39,7 +45,7 @@ class SegmentTokenizer:
         # The model generates a response after a prompt that was tokenised alone.
         cuts = {s for s, seg in zip(starts, segments, strict=True) if seg.role == Role.RESPONSE}
         ids, offsets = self._encode_pieces(text, cuts)
-        while straddled := self._boundaries_inside_tokens(offsets, ends):
+        while straddled := self._boundaries_inside_tokens(offsets, ends) - cuts:
             cuts |= straddled
             ids, offsets = self._encode_pieces(text, cuts)
         tokens = Tokens(ids, self._roles(offsets, segments, ends))
@@ -47,8 +53,8 @@ class SegmentTokenizer:
         return tokens
 
     def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return encoded["input_ids"], encoded["offset_mapping"]
+        encoded = self._bare.encode(text, add_special_tokens=False)
+        return encoded.ids, encoded.offsets
 
     def _encode_pieces(self, text: str, cuts: set[int]) -> tuple[list[int], list[tuple[int, int]]]:
         ids: list[int] = []

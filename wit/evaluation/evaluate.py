@@ -14,15 +14,12 @@ from wit.evaluation.results import (
     PREFERENCES,
     SAMPLES_FOLDER,
     EvaluationResult,
-    RoleNLL,
     Sample,
     share_score,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from wit.likelihood import RoleNLL as HeldOut
 
 Parents = Mapping[str, Artifact | Source]
 
@@ -56,8 +53,10 @@ def evaluate(
     batch_size = runtime.evaluation_batch_size
     nll, preferred = {}, None
     if instructions := parents.get("instructions"):
-        found = held_out_nll(model, instructions.path, batch_size=batch_size)
-        nll = _held_out_nll(found, folder)
+        try:
+            nll = held_out_nll(model, instructions.path, batch_size=batch_size)
+        except ValidationError as error:
+            raise StageError(f"{folder}: held-out NLL is not a number: {error}") from None
     if preferences := parents.get("preferences"):
         share, num_pairs = preference_accuracy(model, preferences.path, batch_size=batch_size)
         if num_pairs:
@@ -85,13 +84,6 @@ def _benchmark(name: str, parents: Parents) -> ResolvedBenchmark:
 def _model_folder(parents: Parents) -> Path:
     model = parents["model"]
     return model.path / "model" if isinstance(model, Artifact) else model.path
-
-
-def _held_out_nll(found: "Mapping[str, HeldOut]", model: Path) -> dict[str, RoleNLL]:
-    try:
-        return {role: RoleNLL(nll=f.nll, num_tokens=f.num_tokens) for role, f in found.items()}
-    except ValidationError as error:
-        raise StageError(f"{model}: held-out NLL is not a number: {error}") from None
 
 
 def _check_outputs(model: "PreTrainedModel", folder: Path) -> None:

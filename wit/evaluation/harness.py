@@ -202,8 +202,8 @@ def _run_one(
 def _load(benchmark: ResolvedBenchmark, cache: str) -> Any:
     """lm-eval's tasks of the benchmark, one or those of a group, with their data."""
     config = load_yaml(benchmark.yaml_path)
-    if "group" in config:  # names its members, which may be anywhere: ten seconds of indexing
-        return TaskManager().load([str(benchmark.yaml_path)])
+    if "group" in config:  # its members may be anywhere: ten seconds of indexing
+        return TaskManager(include_path=benchmark.yaml_path.parent).load([config["group"]])
     data_files = local_data_files(benchmark.yaml_path)
     if data_files is not None:
         ours = {"data_files": data_files, "cache_dir": cache}

@@ -18,6 +18,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationEr
 
 from wit.config import Settings
 from wit.errors import ArtifactError, StageError
+from wit.roles import RoleNLL
 
 SCORES_FILE = "scores.json"
 SAMPLES_FOLDER = "samples"
@@ -77,13 +78,6 @@ class Outcome(NamedTuple):
     scores: tuple[Score, ...]  # the main one first
     run: BenchmarkRun
     samples: list[Sample]
-
-
-class RoleNLL(Settings):
-    """Unweighted mean negative log-likelihood of the held-out tokens of one role."""
-
-    nll: NonNegativeFloat  # nats per token
-    num_tokens: PositiveInt
 
 
 class EvaluationResult(Settings):

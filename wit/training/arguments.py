@@ -40,7 +40,7 @@ def training_arguments(
         "bf16": recipe.precision == "bfloat16",
         "fp16": False,
         "use_cpu": choose_device(runtime.device).type == "cpu",
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "seed": seed,
         "data_seed": seed,
         "dataloader_drop_last": False,

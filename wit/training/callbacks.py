@@ -8,9 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
+from wit.config import Runtime
 from wit.errors import TrainingError
 from wit.progress import Progress, write_progress
 from wit.training.arguments import CHECKPOINTS
@@ -135,6 +143,19 @@ class AfterEpoch(TrainerCallback):
     ) -> None:
         """Measures the model as it is now."""
         self.measure(state.global_step)
+
+
+def train_resumably(
+    trainer: Trainer, history: History, scratch: Path, runtime: Runtime, *more: TrainerCallback
+) -> None:
+    """Trains to the end, from the last checkpoint in ``scratch`` if there is one."""
+    checkpoint, step = resumable_checkpoint(scratch)
+    history.forget_after(step)
+    trainer.remove_callback(PrinterCallback)
+    checkpoints = TimedCheckpoints(runtime.checkpoint_seconds)
+    for callback in (history, ShownProgress(scratch), checkpoints, *more):
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=checkpoint)
 
 
 def resumable_checkpoint(scratch: Path) -> tuple[str | None, int]:

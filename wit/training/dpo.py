@@ -1,7 +1,6 @@
 """Direct preference optimisation from one SFT checkpoint."""
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ from wit.training.arguments import training_arguments
 from wit.training.callbacks import (
     History,
     Log,
-    ShownProgress,
-    TimedCheckpoints,
-    resumable_checkpoint,
+    train_resumably,
 )
 from wit.training.sft import MODEL, save_model
 
@@ -100,7 +97,6 @@ def train_dpo(
         HandOverError: The reference is not the SFT model.
         TrainingError: The loss or a weight is not finite.
     """
-    os.environ["TQDM_DISABLE"] = "1"  # TRL's bar over the reference pass has no other switch
     device = choose_device(runtime.device)
     model = load_model(policy / MODEL, device)
     tokenizer = load_tokenizer(policy / MODEL)
@@ -121,10 +117,5 @@ def train_dpo(
         processing_class=tokenizer,
     )
     trainer.step_0_tolerance = STEP_0_TOLERANCE[recipe.precision]
-    history = History(out, log)
-    checkpoint, step = resumable_checkpoint(out)
-    history.forget_after(step)
-    for callback in (history, ShownProgress(out), TimedCheckpoints(runtime.checkpoint_seconds)):
-        trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    train_resumably(trainer, History(out, log), out, runtime)
     save_model(model, policy / MODEL, out / MODEL)

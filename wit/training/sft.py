@@ -20,9 +20,7 @@ from wit.training.callbacks import (
     AfterEpoch,
     History,
     Log,
-    ShownProgress,
-    TimedCheckpoints,
-    resumable_checkpoint,
+    train_resumably,
 )
 
 MODEL = "model"
@@ -104,16 +102,7 @@ def train_sft(
         history.write({f"nll_{role}": figure.nll for role, figure in by_role.items()}, step)
         model.train(was_training)
 
-    checkpoint, step = resumable_checkpoint(out)
-    history.forget_after(step)
-    for callback in (
-        history,
-        ShownProgress(out),
-        TimedCheckpoints(runtime.checkpoint_seconds),
-        AfterEpoch(measure),
-    ):
-        trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    train_resumably(trainer, history, out, runtime, AfterEpoch(measure))
     save_model(model, tokenizer_folder, out / MODEL)
 
 

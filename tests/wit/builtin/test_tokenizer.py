@@ -68,7 +68,7 @@ def test_a_prefix_of_the_conversation_renders_to_a_prefix(
             {"role": "assistant", "content": response},
         ]
     whole = COMMITTED.apply_chat_template(messages, tokenize=False)
-    for end, message in enumerate(messages):
+    for end, message in enumerate(messages[1:], start=1):
         is_response = message["role"] == "assistant"
         prefix = COMMITTED.apply_chat_template(
             messages[:end], tokenize=False, add_generation_prompt=is_response

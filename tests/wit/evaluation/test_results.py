@@ -9,7 +9,6 @@ from wit.errors import ArtifactError, StageError
 from wit.evaluation.results import (
     BenchmarkRun,
     EvaluationResult,
-    RoleNLL,
     Sample,
     Score,
     check_counts,
@@ -17,6 +16,7 @@ from wit.evaluation.results import (
     scores_from_lm_eval,
     share_score,
 )
+from wit.roles import RoleNLL
 
 METRICS = {
     "name": "quiz",

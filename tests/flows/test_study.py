@@ -1,0 +1,190 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from flows.study import run_study
+from wit.artifacts import Artifact
+from wit.config import Runtime
+from wit.lineage import lineage, table
+from wit.loading import load_study
+from wit.models import load_model
+from wit.outcome import StudyOutcome
+from wit.plan import CellPlan, make_plan
+
+WIT = [sys.executable, "-m", "wit.cli"]
+
+
+def run(study_file: Path, root: Path, *overrides: str) -> StudyOutcome:
+    runtime = [f"artifact_root={root}", "device=cpu", "threads_per_worker=1"]
+    run_study(str(study_file), list(overrides), None, runtime, return_state=True)
+    outcome = StudyOutcome.load(root / "studies" / "tiny")
+    assert outcome is not None
+    return outcome
+
+
+def statuses(outcome: StudyOutcome) -> dict[str, str]:
+    return {stage.fingerprint: stage.status for stage in outcome.stages}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@pytest.fixture(scope="module")
+def first(prefect: None, study_file: Path, root: Path) -> StudyOutcome:
+    return run(study_file, root)
+
+
+def plan_of(study_file: Path, root: Path, *overrides: str):
+    return make_plan(load_study(study_file, overrides), Runtime(artifact_root=root))
+
+
+def test_the_first_run_makes_every_stage(first: StudyOutcome, root: Path, study_file: Path) -> None:
+    plan = plan_of(study_file, root)
+    assert first.failures == []
+    assert first.exit_code == 0
+    assert statuses(first) == {a.fingerprint: "made" for a, _ in plan.artifacts()}
+    assert len(first.stages) == 4 + 4 * 2
+    assert all(artifact.verified().exists() for artifact, _ in plan.artifacts())
+    assert not list(root.rglob("*.partial"))
+    report = Path(first.report).read_text()
+    assert "p0.5-r1" in report
+
+
+def test_the_second_run_makes_nothing(first: StudyOutcome, root: Path, study_file: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in root.rglob("*.safetensors")}
+    again = run(study_file, root)
+    assert again.counts == {"reused": len(first.stages)}
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*.safetensors")} == before
+
+
+def test_another_beta_remakes_dpo_and_its_evaluation_alone(
+    first: StudyOutcome, root: Path, study_file: Path
+) -> None:
+    other = run(study_file, root, "dpo.beta=0.5")
+    made = {stage.stage for stage in other.stages if stage.status == "made"}
+    assert made == {"dpo", "evaluation"}
+    assert other.counts == {"made": 4, "reused": 8}
+    assert statuses(other).keys() & statuses(first).keys() >= {
+        stage.fingerprint for stage in first.stages if stage.stage == "sft"
+    }
+
+
+def test_every_score_can_be_traced_to_its_data(
+    first: StudyOutcome, root: Path, study_file: Path
+) -> None:
+    run(study_file, root)  # the table is that of the version which ran last
+    uri = first.tracking_uri
+    scores = table("tiny", uri)
+    selected = scores[scores["benchmark"] == "wit_choice"]
+    assert sorted(selected["stage"]) == ["base", "dpo", "dpo", "sft", "sft"]
+    cell = plan_of(study_file, root).cells[1]
+    node = lineage(cell.dpo.fingerprint, uri)
+    sft = node.parents["policy"]
+    assert sft.fingerprint == cell.sft.fingerprint
+    assert sft.parents["instructions"].fingerprint == cell.sft.parents["instructions"].fingerprint
+    assert sft.parents["base"].fingerprint == cell.sft.parents["base"].fingerprint
+    assert [child.fingerprint for child in node.children] == [cell.dpo_evaluation.fingerprint]
+
+
+def make_with_nan(sft: Artifact) -> None:
+    """An SFT artifact that is whole and whose weights are not numbers."""
+    model = load_model(sft.parents["base"].path)
+    with torch.no_grad():
+        model.lm_head.weight[3, 3] = float("nan")
+    with sft.lock(), sft.writing() as out:
+        model.save_pretrained(out / "model")
+
+
+def test_a_stage_that_fails_fails_alone(prefect: None, study_file: Path, tmp_path: Path) -> None:
+    plan = plan_of(study_file, tmp_path)
+    sound, broken = plan.cells
+    make_with_nan(broken.sft)
+    outcome = run(study_file, tmp_path)
+    seen = statuses(outcome)
+
+    def of(cell: CellPlan) -> list[str]:
+        return [seen[artifact.fingerprint] for artifact in cell.artifacts]
+
+    assert of(sound) == ["made"] * 4
+    assert of(broken) == ["reused", "failed", "failed", "blocked"]
+    assert outcome.exit_code == 1
+    assert all("not finite" in failure.message for failure in outcome.failures)
+    scores = table("tiny", outcome.tracking_uri)
+    assert set(scores[scores["status"] == "failed"]["cell"]) == {str(broken.cell)}
+    assert not broken.dpo.scratch.exists(), "nothing half-written stays"
+
+
+def command(study_file: Path, root: Path, *more: str) -> list[str]:
+    runtime = {"artifact_root": str(root), "device": "cpu", "threads_per_worker": "1"}
+    runtime["checkpoint_seconds"] = "0.05"
+    options = [word for k, v in runtime.items() for word in ("--set-runtime", f"{k}={v}")]
+    return [*WIT, "run", str(study_file), *options, *more]
+
+
+LONGER = ["--set", "sft.num_epochs=40", "--set", "weights=[{prompt: 0.5, response: 1}]"]
+
+
+def scores_of(root: Path, evaluation: Artifact) -> dict:
+    scores = json.loads((evaluation.path / "scores.json").read_text())
+    return {key: scores[key] for key in ("scores", "held_out_nll", "preference_accuracy")}
+
+
+def test_killed_and_run_again_ends_like_an_undisturbed_study(
+    study_file: Path, tmp_path: Path
+) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    overrides = LONGER[1::2]
+    cell = plan_of(study_file, killed, *overrides).cells[0]
+    process = subprocess.Popen(
+        command(study_file, killed, *LONGER), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    deadline = time.monotonic() + 240
+    while not list(cell.sft.scratch.glob("checkpoints/*/complete")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not cell.sft.exists()
+    for root in (killed, whole):
+        done = subprocess.run(
+            command(study_file, root, *LONGER), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    reference = plan_of(study_file, whole, *overrides).cells[0]
+    for ours, theirs in zip(cell.artifacts, reference.artifacts, strict=True):
+        assert ours.fingerprint == theirs.fingerprint
+    assert scores_of(killed, cell.sft_evaluation) == scores_of(whole, reference.sft_evaluation)
+    assert scores_of(killed, cell.dpo_evaluation) == scores_of(whole, reference.dpo_evaluation)
+
+
+def test_wrong_input_exits_with_2_and_leaves_nothing(study_file: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    for override, said in (
+        ("sft.learning_rat=1", "Did you mean 'learning_rate'"),
+        (f"instructions.path={tmp_path}/none.json", "no such file"),
+        (f"instructions.path={empty}", "holds no rows"),
+    ):
+        root = tmp_path / "root"
+        done = subprocess.run(
+            command(study_file, root, "--set", override),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said_all = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode == 2, said_all
+        assert said in said_all
+        assert "Traceback" not in said_all
+        assert not list(root.glob("instructions/[!.]*"))
+        assert not list(root.glob("sft/[!.]*"))

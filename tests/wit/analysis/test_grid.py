@@ -1,0 +1,225 @@
+"""The grid's numbers against pencil and paper, and against what the paper's own tables hold."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wit.analysis.comparison import compare
+from wit.analysis.grid import (
+    gain,
+    selection_regret,
+    spearman,
+    stage_scores,
+    summarise,
+    weights_label,
+)
+
+PAPER = Path(__file__).parents[4] / "shared" / "paper" / "wit_scores.csv"
+
+
+def rows(stage, pair, seeds, *, benchmark="a", **more):
+    """One row per seed, with the scores of ``seeds``."""
+    prompt, response = pair
+    return [
+        {
+            "stage": stage,
+            "prompt_weight": prompt,
+            "response_weight": response,
+            "seed": seed,
+            "benchmark": benchmark,
+            "score": score,
+            **more,
+        }
+        for seed, score in enumerate(seeds)
+    ]
+
+
+def test_mean_over_benchmarks_and_seeds_with_a_pooled_t_interval():
+    """Two cells, two seeds, one benchmark.
+
+    Means 0.5 and 0.7. Within-cell squares 2 * 0.1**2 + 2 * 0.1**2 = 0.04 over 2 degrees of
+    freedom: s = sqrt(0.02). Standard error s / sqrt(2) = 0.1. t(0.975, 2) = 4.302653.
+    """
+    table = pd.DataFrame(rows("sft", (0, 1), [0.4, 0.6]) + rows("sft", (1, 1), [0.6, 0.8]))
+    found = stage_scores(table, "sft")
+    assert [cell.weights for cell in found.cells] == ["p0-r1", "p1-r1"]
+    assert [cell.score for cell in found.cells] == pytest.approx([0.5, 0.7])
+    assert (found.basis, found.degrees_of_freedom) == ("seeds", 2)
+    assert [cell.half_width for cell in found.cells] == pytest.approx([0.4302653] * 2)
+
+
+def test_one_seed_takes_its_interval_from_the_benchmarks():
+    """Standard errors 0.03 and 0.04 of two benchmarks: sqrt(0.03**2 + 0.04**2) / 2 = 0.025."""
+    table = pd.DataFrame(
+        rows("dpo", (0, 1), [0.5], stderr=0.03)
+        + rows("dpo", (0, 1), [0.7], benchmark="b", stderr=0.04)
+    )
+    found = stage_scores(table, "dpo")
+    assert found.basis == "items"
+    assert found.cells[0].score == pytest.approx(0.6)
+    assert found.cells[0].half_width == pytest.approx(1.959964 * 0.025)
+
+
+def test_one_seed_without_standard_errors_has_no_interval():
+    found = stage_scores(pd.DataFrame(rows("dpo", (0, 1), [0.5])), "dpo")
+    assert (found.basis, found.cells[0].half_width) == ("none", None)
+
+
+def test_only_select_benchmarks_decide():
+    table = pd.DataFrame(
+        rows("sft", (0, 1), [0.5], role="select")
+        + rows("sft", (0, 1), [0.9], benchmark="b", role="report")
+        + rows("sft", (0, 1), [2.0], benchmark="nll_prompt", role="diagnostic")
+    )
+    found = stage_scores(table, "sft")
+    assert (found.benchmarks, found.cells[0].score) == (("a",), 0.5)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, None])
+def test_a_seed_without_a_complete_score_is_left_out_and_counted(broken):
+    """A mean over the benchmarks that happen to be there would be another mean."""
+    table = pd.DataFrame(
+        rows("sft", (0, 1), [0.5, 0.7]) + rows("sft", (0, 1), [0.5, broken], benchmark="b")
+    )
+    found = stage_scores(table, "sft")
+    assert (found.cells[0].score, found.cells[0].num_seeds, found.num_excluded) == (0.5, 1, 1)
+
+
+def test_a_failed_cell_is_no_cell_and_counted():
+    failed = rows("sft", (1, 1), [math.nan], benchmark=None, role=None, status="failed")
+    table = pd.DataFrame(rows("sft", (0, 1), [0.5], role="select", status="finished") + failed)
+    found = stage_scores(table, "sft")
+    assert [cell.weights for cell in found.cells] == ["p0-r1"]
+    assert found.num_excluded == 1
+
+
+def test_less_is_better_turns_the_sign_only_where_it_is_asked():
+    table = pd.DataFrame(rows("sft", (0, 1), [2.0], higher_is_better=False))
+    assert stage_scores(table, "sft").cells[0].score == 2.0
+    assert stage_scores(table, "sft", is_oriented=True).cells[0].score == -2.0
+
+
+def test_finer_weights_are_cells_of_their_own():
+    plain = rows("sft", (1, 1), [0.5], weights="p1-r1")
+    finer = rows("sft", (1, 1), [0.6], weights="p1-r1-template0")
+    found = stage_scores(pd.DataFrame(plain + finer), "sft")
+    assert [(cell.weights, cell.is_on_grid) for cell in found.cells] == [
+        ("p1-r1", True),
+        ("p1-r1-template0", False),
+    ]
+
+
+def test_regret_is_what_choosing_by_sft_costs_after_dpo():
+    """SFT prefers (1, 1), whose DPO model has 0.60; the best DPO model has 0.75."""
+    table = pd.DataFrame(
+        rows("sft", (0, 1), [0.5])
+        + rows("sft", (0.5, 1), [0.4])
+        + rows("sft", (1, 1), [0.6])
+        + rows("dpo", (0, 1), [0.7])
+        + rows("dpo", (0.5, 1), [0.75])
+        + rows("dpo", (1, 1), [0.6])
+    )
+    grid = summarise(table)
+    assert grid.regret == pytest.approx(0.15)
+    assert grid.same_best is False
+    assert grid.spearman == pytest.approx(-1.0)  # 2, 1, 3 against 2, 3, 1
+    best, usual = grid.dpo.best, grid.dpo.cell("p0-r1")
+    assert best is not None
+    assert usual is not None
+    assert gain(best, usual).percent == pytest.approx(100 * 0.05 / 0.7)
+
+
+def test_regret_looks_only_at_cells_that_have_both_scores():
+    table = pd.DataFrame(
+        rows("sft", (0, 1), [0.9]) + rows("sft", (1, 1), [0.5]) + rows("dpo", (1, 1), [0.4])
+    )
+    grid = summarise(table)
+    assert (grid.regret, grid.num_in_both, grid.spearman) == (0.0, 1, None)
+
+
+def test_ranks_without_any_order_have_no_correlation():
+    assert spearman([(1, 1), (1, 2), (1, 3)]) is None
+    assert spearman([(1, 2), (2, 3)]) is None
+
+
+@given(st.lists(st.integers(0, 1000), min_size=3, max_size=12, unique=True))
+def test_any_growing_relation_has_rank_correlation_one(scores):
+    assert spearman([(s, math.atan(s / 300) - 5) for s in scores]) == pytest.approx(1)
+
+
+scores = st.floats(0, 1, allow_nan=False)
+grids = st.dictionaries(
+    st.tuples(st.sampled_from([0, 0.2, 1]), st.sampled_from([0.4, 1])),
+    st.lists(st.tuples(scores, scores), min_size=1, max_size=3),
+    min_size=1,
+)
+
+
+@given(grids)
+def test_regret_is_never_negative_and_no_order_of_rows_matters(cells):
+    table = pd.DataFrame(
+        [
+            row
+            for weights, pairs in cells.items()
+            for stage, side in (("sft", 0), ("dpo", 1))
+            for row in rows(stage, weights, [pair[side] for pair in pairs])
+        ]
+    )
+    grid = summarise(table)
+    regret = selection_regret(grid.sft, grid.dpo)
+    assert regret is not None
+    assert regret >= 0
+    shuffled = summarise(table.sample(frac=1, random_state=1))
+    assert [(c.weights, c.num_seeds) for c in shuffled.dpo.cells] == [
+        (c.weights, c.num_seeds) for c in grid.dpo.cells
+    ]
+    assert [c.score for c in shuffled.dpo.cells] == pytest.approx([c.score for c in grid.dpo.cells])
+
+
+def test_the_table_that_was_given_is_not_changed():
+    table = pd.DataFrame(rows("sft", (0, 1), [0.5]))
+    before = table.copy()
+    summarise(table)
+    pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.skipif(not PAPER.is_file(), reason=f"{PAPER} is not here")
+def test_the_papers_own_tables_say_what_is_known_of_them():
+    table = pd.read_csv(PAPER)
+    studies = [g for _, g in table[table.benchmark == "average"].groupby("study")]
+    grids = [summarise(study) for study in studies]
+    assert sum(grid.same_best is True for grid in grids) == 1
+    assert sum(grid.regret or 0 for grid in grids) / 15 == pytest.approx(2.38, abs=0.005)
+    assert sum(grid.spearman or 0 for grid in grids) / 15 == pytest.approx(0.713, abs=0.0005)
+    gains = [
+        gain(stage.best, usual).percent
+        for grid in grids
+        for stage in (grid.sft, grid.dpo)
+        if stage.best is not None and (usual := stage.cell("p0-r1")) is not None
+    ]
+    assert sum(g or 0 for g in gains[::2]) / 15 == pytest.approx(6.76, abs=0.005)
+    assert sum(g or 0 for g in gains[1::2]) / 15 == pytest.approx(8.01, abs=0.005)
+
+
+def test_comparison_lists_every_cell_and_seed_measured_or_not():
+    failed = rows("dpo", (0, 1), [math.nan], benchmark=None, role=None, status="blocked")
+    table = pd.DataFrame(
+        rows("sft", (0, 1), [0.5, 0.6], role="select", status="finished", stderr=0.1)
+        + rows("sft", (0, 1), [2.0], benchmark="nll_prompt", role="diagnostic", status="finished")
+        + failed
+    )
+    first, second = compare(table)
+    assert (first.cell, second.cell) == ("p0-r1-s0", "p0-r1-s1")
+    assert first.models["sft"].score == 0.5
+    assert first.models["sft"].half_width == pytest.approx(0.1959964)
+    assert first.models["sft"].diagnostics == {"nll_prompt": 2.0}
+    assert (first.models["dpo"].status, first.models["dpo"].score) == ("blocked", None)
+    assert "dpo" not in second.models
+
+
+def test_weights_have_the_name_that_the_config_gives_them():
+    assert weights_label(0.2, 1.0) == "p0.2-r1"

@@ -1,0 +1,201 @@
+"""The report is one offline file whose numbers are those of the table."""
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from wit.analysis import charts
+from wit.analysis.grid import summarise
+from wit.analysis.report import Extras, problems, write_report
+from wit.config import Study
+
+WEIGHTS = [(0, 1), (0.2, 1), (0.5, 1), (1, 1), (0.2, 0.4)]
+LOADING = {"src", "srcset", "href", "data", "poster", "action", "background", "formaction"}
+STUDY = Study.model_validate(
+    {
+        "name": "quickstart",
+        "base": {"path": "builtin"},
+        "instructions": {"path": "builtin"},
+        "preferences": {"path": "builtin"},
+        "weights": [{"prompt": p, "response": r} for p, r in WEIGHTS],
+        "benchmarks": [{"name": "unseen", "role": "select"}],
+    }
+)
+
+
+def make_table(error: str = "loss <is> not finite </script>") -> pd.DataFrame:
+    """Base and five pairs with two seeds; one cell failed."""
+    rows = [_row("base", None, 0, 0.05)]
+    for seed in (0, 1):
+        for place, weights in enumerate(WEIGHTS):
+            if weights == (1, 1) and seed == 1:
+                rows += [_failed("sft", weights, error), _failed("dpo", weights, error)]
+                continue
+            rows += [_row("sft", weights, seed, 0.6 - 0.04 * place + seed / 100)]
+            rows += [_row("dpo", weights, seed, 0.62 - 0.03 * abs(place - 1) + seed / 100)]
+    likelihoods = [{**row, "benchmark": "nll_prompt", "role": "diagnostic"} for row in rows[:5]]
+    return pd.DataFrame(rows + likelihoods)
+
+
+def _row(stage, weights, seed, score, **more):
+    prompt, response = weights or (math.nan, math.nan)
+    return {
+        "study": "quickstart",
+        "cell": "base" if weights is None else f"p{prompt:g}-r{response:g}-s{seed}",
+        "stage": stage,
+        "weights": "base" if weights is None else f"p{prompt:g}-r{response:g}",
+        "prompt_weight": prompt,
+        "response_weight": response,
+        "seed": seed,
+        "benchmark": "unseen",
+        "role": "select",
+        "score": score,
+        "stderr": 0.02,
+        "higher_is_better": True,
+        "status": "finished",
+        "error": None,
+        "fingerprint": "0123456789ab",
+        "run_id": f"{stage}{weights}{seed}",
+        "run_url": None,
+    } | more
+
+
+def _failed(stage, weights, error):
+    return _row(
+        stage, weights, 1, math.nan, benchmark=None, role=None, status="failed", error=error
+    )
+
+
+class Page(HTMLParser):
+    """What a browser would load, run and show."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.links: list[str] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.styles, self.text, self.inside = "", "", ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+        for name, value in attrs:
+            if name in LOADING and value and tag != "a":
+                self.loaded.append(value)
+            elif name == "href" and value:
+                self.links.append(value)
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+        elif self.inside == "style":
+            self.styles += data
+        else:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Page:
+    out = tmp_path_factory.mktemp("report") / "new" / "report.html"
+    extras = Extras(tracking_uri="sqlite:////a/mlflow.db", versions={"torch": "2.13.0"})
+    assert write_report(make_table(), STUDY, extras, out) == out
+    assert [file.name for file in out.parent.iterdir()] == ["report.html"]  # nothing left aside
+    return Page(out)
+
+
+def test_nothing_is_loaded_from_anywhere(page):
+    assert page.loaded == ["data:,"]  # an empty icon, lest the browser asks for one
+    assert page.links == []
+    assert not re.search(r"url\(|@import", page.styles)
+
+
+def test_plotly_is_there_exactly_once(page):
+    bundle = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
+    assert [len(text) > 1_000_000 for _, text in page.scripts].count(True) == 1
+    assert sum(text.strip() == bundle.strip() for _, text in page.scripts) == 1
+
+
+def test_it_begins_with_the_recommendation(page):
+    assert page.text.index("After DPO, prompt weight 0.2 with response weight 1") < 300
+
+
+def test_both_heat_maps_share_one_scale_and_show_the_scores(page):
+    figures = {a["id"]: json.loads(t) for a, t in page.scripts if a.get("type")}
+    before, after = (figures[f"figure-{stage}"]["data"][0] for stage in ("sft", "dpo"))
+    assert (before["zmin"], before["zmax"]) == (after["zmin"], after["zmax"])
+    assert (after["x"], after["y"]) == (["0", "0.2", "0.5", "1"], ["0.4", "1"])
+    assert after["z"][0] == [None, pytest.approx(0.535), None, None]
+    assert after["z"][1] == pytest.approx([0.595, 0.625, 0.595, 0.56])
+    labels = [a["text"] for a in figures["figure-dpo"]["layout"]["annotations"]]
+    assert sum("2 seeds" in label for label in labels) == 4
+    assert sum("1 seed" in label and "seeds" not in label for label in labels) == 1
+
+
+def test_what_failed_is_named_with_its_reason_and_cannot_break_the_page(page):
+    assert "loss <is> not finite </script>" in page.text
+    assert len(page.scripts) == 5  # three figures, plotly, ours
+
+
+def test_a_name_from_a_file_of_scores_cannot_break_the_figures(tmp_path):
+    hostile = make_table().replace({"weights": {"p0.2-r0.4": "</script><b>"}})
+    page = Page(write_report(hostile, None, Extras(), tmp_path / "r.html"))
+    figures = [json.loads(text) for attributes, text in page.scripts if attributes.get("type")]
+    assert any("</script><b>" in figure["data"][0].get("text", []) for figure in figures)
+
+
+def test_the_way_to_mlflow_is_given(page):
+    assert "mlflow server --backend-store-uri sqlite:////a/mlflow.db" in page.text
+
+
+def test_runs_on_a_server_are_links(tmp_path):
+    table = make_table().assign(run_url="http://127.0.0.1:5000/#/experiments/1/runs/2")
+    out = write_report(
+        table, STUDY, Extras(tracking_uri="http://127.0.0.1:5000"), tmp_path / "r.html"
+    )
+    assert set(Page(out).links) == {"http://127.0.0.1:5000/#/experiments/1/runs/2"}
+
+
+def test_scores_that_did_not_come_from_here_make_a_report_too(tmp_path):
+    columns = ["stage", "prompt_weight", "response_weight", "seed", "benchmark", "score"]
+    table = make_table()[columns].dropna(subset="benchmark")
+    page = Page(write_report(table, None, Extras(), tmp_path / "r.html"))
+    assert "After DPO, prompt weight 0.2" in page.text
+
+
+def test_a_study_without_any_score_makes_a_report_that_says_so(tmp_path):
+    table = pd.DataFrame([_failed("sft", (0, 1), "no space left on the device")])
+    page = Page(write_report(table, STUDY, Extras(), tmp_path / "r.html"))
+    assert "Nothing can be recommended yet" in page.text
+    assert "no space left on the device" in page.text
+
+
+def test_problems_name_failed_models_and_scores_that_are_no_number():
+    table = make_table()
+    table.loc[0, "score"] = math.nan
+    found = problems(table)
+    assert [(p.cell, p.stage, p.status) for p in found] == [
+        ("base", "base", "not a number"),
+        ("p1-r1-s1", "sft", "failed"),
+        ("p1-r1-s1", "dpo", "failed"),
+    ]
+
+
+def test_a_few_scores_far_below_do_not_take_the_colours_of_the_others():
+    rows = [_row("dpo", (p / 10, 1), 0, 0.5 + p / 100) for p in range(10)]
+    grid = summarise(pd.DataFrame([*rows, _row("dpo", (1, 0.4), 0, 0.01)]))
+    scale = charts.colour_range(grid)
+    assert (scale.low, scale.is_clipped) == (0.5, True)
+    without = charts.colour_range(summarise(pd.DataFrame(rows)))
+    assert (without.low, without.is_clipped) == (0.5, False)

@@ -1,0 +1,107 @@
+"""What is recommended, and when it must be said that no difference can be told."""
+
+import math
+import random
+
+import pandas as pd
+import pytest
+
+from wit.analysis.selection import recommend
+
+WEIGHTS = [(0, 1), (0.2, 1), (0.5, 1), (1, 1), (0.2, 0.4)]
+
+
+def study(means, seeds=2, noise=0.0, rng=None, stderr=math.nan):
+    """A table with a select and a report benchmark after DPO, one row per seed each."""
+    rng = rng or random.Random(0)
+    return pd.DataFrame(
+        [
+            {
+                "stage": "dpo",
+                "prompt_weight": prompt,
+                "response_weight": response,
+                "seed": seed,
+                "benchmark": benchmark,
+                "role": benchmark,
+                "score": mean + more + rng.gauss(0, noise),
+                "stderr": stderr,
+                "status": "finished",
+                "fingerprint": f"{prompt}-{response}-{seed}",
+            }
+            for (prompt, response), mean in zip(WEIGHTS, means, strict=False)
+            for seed in range(seeds)
+            for benchmark, more in (("select", 0.0), ("report", 0.2))
+        ]
+    )
+
+
+def test_the_best_select_score_is_recommended_and_its_report_score_is_shown():
+    table = study([0.5, 0.8, 0.6, 0.4, 0.7], noise=0.001)
+    found = recommend(table)
+    assert found.best is not None
+    assert found.best.weights == "p0.2-r1"
+    assert found.is_better is True
+    assert "it is better" in found.sentence
+    [report] = found.report_scores
+    assert report.score == pytest.approx(1.0, abs=0.01)
+    assert report.instruction_tuning == pytest.approx(0.7, abs=0.01)
+    assert found.fingerprints == ("0.2-1-0", "0.2-1-1")
+
+
+def test_a_report_score_has_no_say():
+    table = study([0.5, 0.8], noise=0.001)
+    table.loc[(table.role == "report") & (table.prompt_weight == 0), "score"] = 99.0
+    best = recommend(table).best
+    assert best is not None
+    assert best.weights == "p0.2-r1"
+
+
+def test_within_the_noise_no_difference_can_be_told():
+    found = recommend(study([0.60, 0.61, 0.60, 0.59, 0.60], noise=0.05))
+    assert found.is_better is False
+    assert "no difference can be told" in found.sentence
+    assert "p0-r1" in found.within_noise
+
+
+def test_instruction_tuning_can_win():
+    found = recommend(study([0.9, 0.5], noise=0.001))
+    assert found.best == found.instruction_tuning
+    assert "does not help" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("means", "seeds", "stderr", "words"),
+    [
+        ([0.5, 0.6], 1, math.nan, "more than noise is unknown"),
+        ([0.5, 0.6], 1, 0.01, "it is better"),
+        ([0.5, 0.6], 1, 0.1, "no difference can be told"),
+        ([0.5], 2, math.nan, "only cell"),
+        ([], 2, math.nan, "Nothing can be recommended yet"),
+    ],
+)
+def test_it_says_what_it_knows(means, seeds, stderr, words):
+    columns = study([0.5]).columns
+    table = study(means, seeds, stderr=stderr) if means else pd.DataFrame(columns=columns)
+    assert words in recommend(table).sentence
+
+
+def test_without_instruction_tuning_there_is_nothing_to_compare_with():
+    table = study([0.5, 0.6, 0.7])
+    found = recommend(table[table.prompt_weight > 0])
+    assert found.is_better is None
+    assert "has no score to compare it with" in found.sentence
+
+
+def test_without_any_effect_it_rarely_finds_one():
+    """Best of five cells: not allowing for the choice would call some 10 of 100 better."""
+    rng = random.Random(7)
+    better = [recommend(study([0.6] * 5, noise=0.02, rng=rng)).is_better for _ in range(100)]
+    assert better.count(True) <= 5
+
+
+def test_an_effect_of_many_noises_is_found():
+    rng = random.Random(8)
+    means = [0.5, 0.6, 0.5, 0.5, 0.5]
+    found = [recommend(study(means, noise=0.01, rng=rng, seeds=3)) for _ in range(50)]
+    assert sum(f.is_better is True and f.best is not None for f in found) >= 45
+    assert {f.best.weights for f in found if f.best is not None} == {"p0.2-r1"}

@@ -1,0 +1,126 @@
+"""Every score of a study as a table; the family of an artifact; helpful refusals."""
+
+import pytest
+from tiny_study import BASE, STUDY, fail, make_without_lineage, plan, runs, scores_of
+
+from wit import lineage
+from wit._lineage_store import open_store
+from wit.errors import InputError
+
+
+def test_the_table_has_every_score_with_its_role_and_error(finished):
+    artifacts, uri = finished
+    table = lineage.table("tiny", uri)
+    assert len(table) == 5 * 4  # base, 2 SFT, 2 DPO; 2 benchmarks, nll, preferences
+    wanted = artifacts.dpo[1]
+    [row] = table[
+        (table.fingerprint == wanted.fingerprint) & (table.benchmark == "unseen")
+    ].to_dict("records")
+    score = scores_of(artifacts.evaluations[-1]).scores[0]
+    assert (row["study"], row["cell"], row["stage"], row["role"], row["status"]) == (
+        "tiny",
+        "p0.2-r1-s0",
+        "dpo",
+        "select",
+        "finished",
+    )
+    assert (row["prompt_weight"], row["response_weight"], row["seed"]) == (0.2, 1.0, 0)
+    assert (row["score"], row["stderr"]) == (score.value, score.stderr)
+    assert row["run_id"] == runs(uri)[wanted.fingerprint].info.run_id
+    assert set(table[table.role == "diagnostic"].benchmark) == {"nll_prompt", "preference_accuracy"}
+    assert set(table[~table.higher_is_better].benchmark) == {"cloze", "nll_prompt"}
+    assert set(table[table.stage == "base"].cell) == {"base"}
+
+
+def test_cells_without_scores_stand_in_the_table_with_the_reason(uri, tmp_path):
+    artifacts = plan(tmp_path)
+    lineage.start_study(STUDY, artifacts.all, uri)
+    fail(artifacts.sft[1], uri, "loss is not finite")
+    table = lineage.table("tiny", uri).set_index(["cell", "stage"])
+    assert table.status.to_dict() == {
+        ("base", "base"): "missing",
+        ("p0-r1-s0", "sft"): "missing",
+        ("p0-r1-s0", "dpo"): "missing",
+        ("p0.2-r1-s0", "sft"): "failed",
+        ("p0.2-r1-s0", "dpo"): "blocked",
+    }
+    assert table.error["p0.2-r1-s0", "sft"] == "loss is not finite"
+
+
+def test_the_table_shows_the_version_of_the_study_that_was_started_last(uri, tmp_path):
+    larger, smaller = plan(tmp_path), STUDY.model_copy(update={"weights": STUDY.weights[:1]})
+    lineage.start_study(STUDY, larger.all, uri)
+    make_without_lineage(larger.all)
+    lineage.link(larger.all, "tiny", uri)
+    assert set(lineage.table("tiny", uri).weights) == {"base", "p0-r1", "p0.2-r1"}
+    fewer = plan(tmp_path, smaller)
+    lineage.start_study(smaller, fewer.all, uri)
+    lineage.link(fewer.all, "tiny", uri)
+    assert set(lineage.table("tiny", uri).weights) == {"base", "p0-r1"}
+
+
+def test_an_unknown_study_is_answered_with_near_ones(finished):
+    with pytest.raises(InputError, match="Did you mean tiny"):
+        lineage.table("tinny", finished[1])
+    with pytest.raises(InputError, match="is not in MLflow"):
+        lineage.table("'; drop table runs", finished[1])
+
+
+def test_lineage_names_all_that_a_model_was_made_of_and_all_that_came_of_it(finished):
+    artifacts, uri = finished
+    node = lineage.lineage(artifacts.sft[1].fingerprint, uri)
+    assert node.name == "sft p0.2-r1-s0"
+    base = node.parents["base"]
+    assert (base.fingerprint, base.kind, base.location) == (
+        BASE.fingerprint,
+        "model",
+        BASE.location,
+    )
+    tokenizer = node.parents["instructions"].parents["tokenizer"]
+    assert tokenizer.fingerprint == artifacts.data[0].fingerprint
+    assert tokenizer.parents["base"].fingerprint == BASE.fingerprint
+    assert [child.name for child in node.children] == [
+        "dpo p0.2-r1-s0",
+        "evaluation sft p0.2-r1-s0",
+    ]
+    [evaluation] = node.children[0].children
+    assert evaluation.fingerprint == artifacts.evaluations[-1].fingerprint
+    assert evaluation.scores["unseen"] == scores_of(artifacts.evaluations[-1]).scores[0].value
+    assert node.studies == ("tiny",)
+    assert node.model_sha256
+
+
+def test_lineage_is_found_by_run_id_and_by_the_beginning_of_a_fingerprint(finished):
+    artifacts, uri = finished
+    wanted = artifacts.dpo[0].fingerprint
+    run_id = runs(uri)[wanted].info.run_id
+    assert lineage.lineage(run_id, uri) == lineage.lineage(wanted[:9], uri)
+
+
+def test_lineage_of_a_source_is_all_that_came_of_it(finished):
+    artifacts, uri = finished
+    node = lineage.lineage(BASE.fingerprint, uri)
+    assert (node.status, node.location) == ("source", BASE.location)
+
+    def names(node: lineage.Node) -> set[str]:
+        return {child.fingerprint for child in node.children}.union(*map(names, node.children))
+
+    assert names(node) == {artifact.fingerprint for artifact in artifacts.all}
+
+
+def test_an_unknown_or_ambiguous_name_is_answered_with_the_possible_ones(finished):
+    artifacts, uri = finished
+    known = artifacts.dpo[0].fingerprint
+    mistyped = known[:11] + ("0" if known[11] != "0" else "1")
+    with pytest.raises(InputError, match=known):
+        lineage.lineage(mistyped, uri)
+    with pytest.raises(InputError, match="neither a fingerprint"):
+        lineage.lineage("my model", uri)
+
+
+def test_the_beginning_of_two_fingerprints_is_refused(uri):
+    store = open_store(uri)
+    for fingerprint in ("abcdef000000", "abcdef111111"):
+        store.create("x", {"wit.fingerprint": fingerprint, "wit.ancestors": "", "wit.path": ""})
+    with pytest.raises(InputError, match="beginning of 2 artifacts"):
+        lineage.lineage("abcdef", uri)

@@ -1,0 +1,148 @@
+"""One run per artifact, which says what it is, whatever befell the making of it."""
+
+import pytest
+from tiny_study import fail, make, num_runs, plan, runs, scores_of, write
+
+from wit import lineage
+from wit._lineage_description import flat, model_sha256, run_name
+from wit._lineage_store import open_store
+from wit.artifacts import Artifact
+from wit.config import (
+    InstructionsRecipe,
+    SFTRecipe,
+    TokenWeights,
+)
+
+
+def test_one_run_per_artifact_that_says_what_it_is(finished):
+    artifacts, uri = finished
+    found = runs(uri)
+    assert found.keys() == {a.fingerprint for a in artifacts.all}
+    assert num_runs(uri) == len(artifacts.all) + 1  # and the study's
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    sft, dpo, evaluation = artifacts.sft[1], artifacts.dpo[1], artifacts.evaluations[-1]
+    assert found[sft.fingerprint].info.run_name == "sft p0.2-r1-s0"
+    assert found[dpo.fingerprint].info.run_name == "dpo p0.2-r1-s0"
+    assert found[evaluation.fingerprint].info.run_name == "evaluation dpo p0.2-r1-s0"
+    assert run_name(artifacts.evaluations[0]) == "evaluation base"
+
+
+def test_the_chain_from_score_to_data_can_be_walked_by_parent_run_id(finished):
+    artifacts, uri = finished
+    by_id = {run.info.run_id: run for run in runs(uri).values()}
+    run = runs(uri)[artifacts.evaluations[-1].fingerprint]
+    walked = [run.data.tags["wit.stage"]]
+    while "parent_run_id" in run.data.tags:
+        run = by_id[run.data.tags["parent_run_id"]]
+        walked.append(run.data.tags["wit.stage"])
+    assert walked == ["evaluation", "dpo", "sft", "instructions", "tokenizer"]
+
+
+def test_models_can_be_compared_without_a_join(finished):
+    artifacts, uri = finished
+    condition = "params.prompt_weight = '0.2' AND params.model_stage = 'dpo'"
+    found = [r for r in open_store(uri).search(condition) if r.data.tags["wit.stage"] == "dpo"]
+    assert [run.data.tags["wit.fingerprint"] for run in found] == [artifacts.dpo[1].fingerprint]
+    score = scores_of(artifacts.evaluations[-1]).scores[0]
+    assert found[0].data.metrics["unseen"] == score.value
+    assert found[0].data.metrics["unseen_stderr"] == score.stderr
+    assert found[0].data.metrics["preference_accuracy"] == 0.75
+
+
+def test_checkpoints_are_named_by_hash_and_not_copied(finished):
+    artifacts, uri = finished
+    run = runs(uri)[artifacts.sft[0].fingerprint]
+    files = artifacts.sft[0].record()["files"]
+    assert run.data.tags["wit.model_sha256"] == model_sha256(files)
+    kept = {file.path for file in open_store(uri).client.list_artifacts(run.info.run_id)}
+    assert kept == {"record.json"}
+
+
+def test_data_sets_are_inputs_known_by_their_content(finished):
+    artifacts, uri = finished
+    for model, data in ((artifacts.sft[0], "instructions"), (artifacts.dpo[0], "preferences")):
+        inputs = runs(uri)[model.fingerprint].inputs
+        assert inputs is not None
+        digests = [given.dataset.digest for given in inputs.dataset_inputs]
+        assert digests == [model.parents[data].fingerprint]
+
+
+def test_a_killed_stage_resumes_in_the_same_run_and_logs_no_step_twice(uri, tmp_path):
+    artifact = plan(tmp_path).sft[0]
+    artifact.scratch.mkdir(parents=True)  # with its checkpoint
+    killed = lineage.tracked(artifact, "tiny", uri)  # entered, never left: what SIGKILL leaves
+    tracker = killed.__enter__()
+    for step in (1, 2, 3):
+        tracker.log({"loss": 1 / step}, step)
+    tracker._attempt(tracker._flush)
+    assert runs(uri)[artifact.fingerprint].info.status == "RUNNING"
+
+    with lineage.tracked(artifact, "tiny", uri) as resumed, artifact.writing() as directory:
+        assert resumed.run_id == tracker.run_id
+        resumed.log({"loss": 1 / 3}, 3)  # from the checkpoint at step 2
+        write(artifact, directory)
+    [run] = runs(uri).values()
+    history = open_store(uri).client.get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(s, 1 / s) for s in range(1, 6)]
+    assert run.info.status == "FINISHED"
+
+
+def test_moved_data_does_not_trouble_a_resumed_run(uri, tmp_path):
+    before = Artifact(root=tmp_path, recipe=InstructionsRecipe(path="here.jsonl"), parents={})
+    after = Artifact(root=tmp_path, recipe=InstructionsRecipe(path="there.jsonl"), parents={})
+    assert before.fingerprint == after.fingerprint
+    with pytest.raises(KeyError), lineage.tracked(before, "tiny", uri):
+        raise KeyError
+    make(after, uri)
+    assert num_runs(uri) == 1
+    assert runs(uri)[after.fingerprint].info.status == "FINISHED"
+
+
+def test_a_failure_is_written_down_and_a_retry_clears_it(uri, tmp_path):
+    artifact = plan(tmp_path).sft[0]
+    fail(artifact, uri, "loss is not finite at step 7")
+    [run] = runs(uri).values()
+    assert (run.info.status, run.data.tags["wit.error"]) == (
+        "FAILED",
+        "loss is not finite at step 7",
+    )
+    make(artifact, uri)
+    [run] = runs(uri).values()
+    assert run.info.status == "FINISHED"
+    assert "wit.error" not in run.data.tags
+    history = open_store(uri).client.get_metric_history(run.info.run_id, "loss")
+    last = {point.step: point.value for point in history}
+    assert last == {step: 1 / step for step in range(1, 6)}  # not those of the failed attempt
+
+
+def test_ctrl_c_is_not_a_failure(uri, tmp_path):
+    artifact = plan(tmp_path).sft[0]
+    with pytest.raises(KeyboardInterrupt), lineage.tracked(artifact, "tiny", uri):
+        raise KeyboardInterrupt
+    assert [run.info.status for run in runs(uri).values()] == ["KILLED"]
+
+
+def test_a_server_that_is_down_does_not_end_a_training(tmp_path, caplog, uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    artifact = plan(tmp_path).sft[0]
+    make(artifact, "http://127.0.0.1:9")  # the discard port: nobody answers
+    assert artifact.exists()
+    assert "not recorded in MLflow" in caplog.text
+    lineage.link([artifact], "tiny", uri)  # nothing is lost
+    [run] = [r for r in runs(uri).values() if r.data.tags["wit.stage"] == "sft"]
+    assert run.data.metrics["loss"] == 1 / 5
+
+
+def test_nested_values_become_dotted_params():
+    assert flat({"a": {"b c": 1, "d": [1, {"e": 2}]}, "f$": "x", "g": None}) == {
+        "a.b c": "1",
+        "a.d": '[1, {"e": 2}]',
+        "f_": "x",
+        "g": "null",
+    }
+
+
+def test_finer_weights_keep_their_name(tmp_path):
+    weights = TokenWeights(prompt=1, response=1, template=0)
+    artifact = Artifact(root=tmp_path, recipe=SFTRecipe(weights=weights, seed=3), parents={})
+    assert run_name(artifact) == "sft p1-r1-template0-s3"

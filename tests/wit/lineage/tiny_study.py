@@ -1,0 +1,158 @@
+"""A study of two cells whose artifacts are real directories, made without any training."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from wit import lineage
+from wit._lineage_store import open_store
+from wit.artifacts import Artifact, Source
+from wit.config import (
+    BenchmarkRecipe,
+    DPORecipe,
+    EvaluationRecipe,
+    InstructionsRecipe,
+    PreferencesRecipe,
+    SFTRecipe,
+    Study,
+    TokenizerRecipe,
+)
+from wit.errors import TrainingError
+from wit.evaluation.results import EvaluationResult, RoleNLL, Score, share_score
+
+STUDY = Study.model_validate(
+    {
+        "name": "tiny",
+        "base": {"path": "builtin"},
+        "instructions": {"path": "rows.jsonl"},
+        "preferences": {"path": "pairs.jsonl"},
+        "weights": [{"prompt": 0, "response": 1}, {"prompt": 0.2, "response": 1}],
+        "benchmarks": [
+            {"name": "unseen", "role": "select"},
+            {"name": "cloze", "role": "report"},
+        ],
+    }
+)
+BASE = Source(kind="model", fingerprint="ba5eba5eba5e", location="/models/base")
+
+
+class Plan(NamedTuple):
+    """All artifacts of a study, known before they are made."""
+
+    data: list[Artifact]
+    sft: list[Artifact]
+    dpo: list[Artifact]
+    evaluations: list[Artifact]  # of the base, then of every SFT, then of every DPO model
+
+    @property
+    def all(self) -> list[Artifact]:
+        return [*self.data, *self.sft, *self.dpo, *self.evaluations]
+
+
+def plan(root: Path, study: Study = STUDY, base: Source = BASE) -> Plan:
+    tokenizer = Artifact(root=root, recipe=TokenizerRecipe(), parents={"base": base})
+    rows = Source(kind="rows", fingerprint="f11ef11ef11e", location="rows.jsonl")
+    instructions = Artifact(
+        root=root,
+        recipe=InstructionsRecipe(path="rows.jsonl"),
+        parents={"tokenizer": tokenizer, "rows": rows},
+    )
+    preferences = Artifact(
+        root=root, recipe=PreferencesRecipe(path="pairs.jsonl"), parents={"tokenizer": tokenizer}
+    )
+    sft = [
+        Artifact(
+            root=root,
+            recipe=SFTRecipe(weights=cell.weights, seed=cell.seed),
+            parents={"base": base, "instructions": instructions},
+        )
+        for cell in study.cells
+    ]
+    dpo = [
+        Artifact(
+            root=root,
+            recipe=DPORecipe(seed=model.recipe.model_dump()["seed"]),
+            parents={"policy": model, "preferences": preferences},
+        )
+        for model in sft
+    ]
+    names = [BenchmarkRecipe(name=b.name, num_fewshot=0, limit=None) for b in study.benchmarks]
+    evaluations = [
+        Artifact(
+            root=root,
+            recipe=EvaluationRecipe(benchmarks=tuple(names)),
+            parents={"model": model, "tokenizer": tokenizer, "instructions": instructions},
+        )
+        for model in [base, *sft, *dpo]
+    ]
+    return Plan([tokenizer, instructions, preferences], sft, dpo, evaluations)
+
+
+def scores_of(artifact: Artifact) -> EvaluationResult:
+    """Scores that a test can foresee: by the fingerprint's last digit."""
+    share = int(artifact.fingerprint[-1], 16) / 20
+    lower = Score(
+        benchmark="cloze",
+        metric="bits",
+        value=2.5,
+        stderr=None,
+        num_items=10,
+        higher_is_better=False,
+        is_main=True,
+    )
+    return EvaluationResult(
+        scores=(share_score("unseen", "exact_match", share, 50), lower),
+        runs={},
+        held_out_nll={"prompt": RoleNLL(nll=2.0, num_tokens=9)},
+        preference_accuracy=share_score("held-out preferences", "accuracy", 0.75, 40),
+    )
+
+
+def write(artifact: Artifact, directory: Path) -> None:
+    """What a stage would leave in ``directory``."""
+    if artifact.stage == "evaluation":
+        scores_of(artifact).save(directory)
+    elif artifact.stage in ("sft", "dpo"):
+        lines = [json.dumps({"step": step, "loss": 1 / step}) + "\n" for step in range(1, 6)]
+        (directory / "history.jsonl").write_text("".join(lines))
+        (directory / "model").mkdir(exist_ok=True)
+        (directory / "model" / "weights").write_text(artifact.fingerprint)
+    else:
+        card = {"rows": {"train": 90, "held_out": 10}, "dropped": {"empty": 2}}
+        (directory / "card.json").write_text(json.dumps(card))
+
+
+def make(artifact: Artifact, uri: str, study_name: str = "tiny") -> None:
+    with lineage.tracked(artifact, study_name, uri) as tracker, artifact.writing() as directory:
+        write(artifact, directory)
+        tracker.log({"loss": 1.0}, 1)
+
+
+def fail(artifact: Artifact, uri: str, message: str) -> None:
+    def attempt() -> None:
+        with lineage.tracked(artifact, "tiny", uri) as tracker:
+            tracker.log({"loss": float("nan")}, 1)
+            raise TrainingError(message)
+
+    with pytest.raises(TrainingError):
+        attempt()
+
+
+def make_without_lineage(artifacts: list[Artifact]) -> None:
+    for artifact in artifacts:
+        with artifact.writing() as directory:
+            write(artifact, directory)
+
+
+def runs(uri: str):
+    store = open_store(uri)
+    return {
+        run.data.tags["wit.fingerprint"]: run
+        for run in store.search("tags.`wit.fingerprint` LIKE '%'")
+    }
+
+
+def num_runs(uri: str) -> int:
+    return len(open_store(uri).search("attributes.status != 'nonsense'"))
