@@ -29,7 +29,6 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 EXPERIMENT = "wit"  # artifacts are shared by studies, so all runs live in one experiment
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the UI shows GenAI
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 MAX_PER_BATCH = {"metrics": 700, "params": 100, "tags": 100}  # MLflow takes 1000 together
@@ -96,14 +95,12 @@ def _create_database(file: Path) -> None:
     if file.is_file() and file.stat().st_size > 0:
         raise InputError(f"{file}: is a database, but not one of MLflow; choose another file")
     _quieten()
-    from mlflow.entities import ExperimentTag
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     aside = file.with_name(f".{file.name}.partial")
     aside.unlink(missing_ok=True)  # what a killed process left
     store = SqlAlchemyStore(f"{SQLITE}{aside}", _artifact_location(file))
-    tags = [ExperimentTag(name, value) for name, value in EXPERIMENT_TAGS.items()]
-    store.create_experiment(EXPERIMENT, artifact_location=_artifact_location(file), tags=tags)
+    store.create_experiment(EXPERIMENT, artifact_location=_artifact_location(file))
     store.engine.dispose()
     aside.rename(file)
 
@@ -139,7 +136,7 @@ class Store:
             file = sqlite_file(self.uri)
             location = None if file is None else _artifact_location(file)
             try:
-                return self.client.create_experiment(EXPERIMENT, location, EXPERIMENT_TAGS)
+                return self.client.create_experiment(EXPERIMENT, location)
             except MlflowException:  # another process was quicker
                 experiment = self.client.get_experiment_by_name(EXPERIMENT)
                 if experiment is None:

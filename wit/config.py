@@ -250,8 +250,3 @@ class Runtime(Settings):
     micro_batch_size: PositiveInt = 32  # rows per forward and backward; at most a step's
     evaluation_batch_size: PositiveInt = 64
     checkpoint_seconds: PositiveFloat = 300.0  # between the trainer's checkpoints
-
-    @property
-    def mlflow_uri(self) -> str:
-        """Tracking URI without the environment's say; see ``wit.lineage.tracking_uri``."""
-        return self.tracking_uri or f"sqlite:///{self.artifact_root.resolve()}/mlflow.db"

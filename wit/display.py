@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from wit.artifacts import Artifact
@@ -121,11 +122,11 @@ def show_lineage(console: Console, node: "Node") -> None:
     below = tree.add("what came of it") if node.children else None
     for child in node.children:
         _add_child(below, child)
-    console.print(tree, soft_wrap=True)
+    console.print(tree)
 
 
 def _add_parent(tree: Tree | None, part: str, node: "Node") -> None:
-    branch = (tree or Tree("")).add(f"[bold]{part}[/bold]: {_describe(node)}")
+    branch = (tree or Tree("")).add(_describe(node, part))
     for name, parent in node.parents.items():
         _add_parent(branch, name, parent)
 
@@ -136,11 +137,14 @@ def _add_child(tree: Tree | None, node: "Node") -> None:
         _add_child(branch, child)
 
 
-def _describe(node: "Node") -> str:
+def _describe(node: "Node", part: str = "") -> Text:
     scores = ", ".join(f"{name} {value:.3f}" for name, value in node.scores.items())
     sha = f" sha256 {node.model_sha256[:12]}" if node.model_sha256 else ""
-    text = f"{node.name} [cyan]{node.fingerprint}[/cyan]{sha} [dim]{node.location}[/dim]"
-    return f"{text}\n{scores}" if scores else text
+    text = Text(overflow="fold")
+    text.append(f"{part}: " if part else "", style="bold")
+    text.append(f"{node.name} ").append(node.fingerprint, style="cyan").append(sha)
+    text.append(f"\n{node.location}", style="dim")
+    return text.append(f"\n{scores}" if scores else "")
 
 
 def _state(artifact: Artifact) -> str:

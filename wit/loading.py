@@ -157,7 +157,8 @@ def _apply(override: str, document: _Document) -> None:
         raise ConfigError(f"--set {override}: there is no {loc[-1]!r} to set") from None
     for replaced in [place for place in document.places if place[: len(loc)] == loc]:
         del document.places[replaced]
-    document.places[loc] = f"--set {override}"
+    for end in range(1, len(loc) + 1):  # the holders that it made, too
+        document.places.setdefault(loc[:end], f"--set {override}")
 
 
 def _explain(kind: type[BaseModel], error: Any, document: _Document, path: Path | None) -> str:
@@ -183,7 +184,9 @@ def _allowed(error: Any, loc: Loc) -> str:
     if name in ALLOWED and error["type"] in WRONG_KINDS:
         return ALLOWED[name]
     message = re.sub(r"^Value error, | or instance of \w+", "", error["msg"])
-    return message.replace("tuple", "list").replace("Tuple", "List").replace("dictionary", "mapping")
+    return (
+        message.replace("tuple", "list").replace("Tuple", "List").replace("dictionary", "mapping")
+    )
 
 
 def _place(loc: Loc, document: _Document) -> str | None:

@@ -67,7 +67,7 @@ def recommend(table: pd.DataFrame) -> Recommendation:
             half_width = difference_half_width(dpo, best, usual, num_comparisons)
             is_better = None if half_width is None else difference > half_width
     return Recommendation(
-        sentence=_sentence(dpo, best, usual, half_width),
+        sentence=_sentence(dpo, best, usual, half_width, within_noise),
         best=best,
         instruction_tuning=usual,
         difference=difference,
@@ -111,7 +111,11 @@ def _fingerprints(table: pd.DataFrame, best: CellScore) -> tuple[str, ...]:
 
 
 def _sentence(
-    dpo: StageScores, best: CellScore | None, usual: CellScore | None, half_width: float | None
+    dpo: StageScores,
+    best: CellScore | None,
+    usual: CellScore | None,
+    half_width: float | None,
+    within_noise: list[str],
 ) -> str:
     if best is None:
         return "Nothing can be recommended yet: no cell has its select scores after DPO."
@@ -124,7 +128,10 @@ def _sentence(
     if usual is None:
         return f"{lead}. Instruction tuning (0, 1) has no score to compare it with."
     if usual == best:
-        return f"{lead}. Putting loss on the prompt does not help here."
+        if within_noise:
+            near = ", ".join(within_noise)
+            return f"{lead}. Within the noise of it: {near}; no gain from the prompt can be told."
+        return f"{lead}. Putting loss on the prompt does not help here: all else scores worse."
     gap = f"{lead}, {best.score - usual.score:.3f} above instruction tuning (0, 1)"
     if half_width is None:
         return (

@@ -295,6 +295,5 @@ def _tame_lm_eval() -> None:
     datasets.disable_progress_bars()
     lm_eval.utils.env.from_string = functools.cache(lm_eval.utils.env.from_string)  # pyright: ignore
     lm_eval.api.metrics.bootstrap_stderr = lambda *_, **__: "N/A"
-    lm_eval_logger = logging.getLogger("lm_eval")
-    if lm_eval_logger.level == logging.NOTSET:
-        lm_eval_logger.setLevel(logging.ERROR)
+    if logging.getLogger("lm_eval").level == logging.NOTSET:
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -6,6 +6,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from wit.evaluation.harness import run_benchmarks
+
 PAD, BOS, END = "<pad>", "<bos>", "<end>"
 TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>\n{{ message['content'] }}<end>\n"
@@ -14,6 +16,11 @@ TEMPLATE = (
 CONTEXT = 256  # tokens
 WORDS = ["fox", "a hen", "moon and sun", "x", "seven ships sail", "ab", "rain", "o, p, q"]
 QUESTIONS = [f"Say {word}!" for word in WORDS]  # ragged, so that batches are padded
+ROWS = [{"question": q, "answer": w} for q, w in zip(QUESTIONS, WORDS, strict=True)]
+CHOICE_ROWS = [
+    {"question": q, "choices": ["moon", "fox and hen", "x y"], "label": i % 3}
+    for i, q in enumerate(QUESTIONS)
+]
 
 
 def make_byte_tokenizer(
@@ -79,3 +86,10 @@ class ByHand(NamedTuple):
             logits = self.model(torch.tensor([prompt + ids])).logits[0].double()
         log_probs = logits.log_softmax(-1)
         return sum(log_probs[len(prompt) - 1 + i, t].item() for i, t in enumerate(ids))
+
+
+def run_one(model, tokenizer, administered, *, batch_size=4, seed=1):
+    [outcome] = run_benchmarks(
+        model, tokenizer, [administered], batch_size=batch_size, seed=seed
+    ).values()
+    return outcome

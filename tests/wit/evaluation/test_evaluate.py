@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from quiz_model import CHOICES, QUESTIONS, WORDS
+from quiz_model import CHOICES, QUESTIONS, ROWS, WORDS
 
 from wit.artifacts import Artifact, Source
 from wit.config import (
@@ -22,7 +22,6 @@ from wit.evaluation.evaluate import evaluate
 from wit.evaluation.results import EvaluationResult
 
 RUNTIME = Runtime(device="cpu", evaluation_batch_size=3)
-ROWS = [{"question": q, "answer": w} for q, w in zip(QUESTIONS, WORDS, strict=True)]
 CHOICE_ROWS = [{"question": q, "choices": WORDS[:3], "label": 1} for q in QUESTIONS]
 
 

@@ -11,25 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from quiz_model import CHOICES, END, QUESTIONS, WORDS, ByHand, make_byte_tokenizer
+from quiz_model import (
+    CHOICE_ROWS,
+    CHOICES,
+    END,
+    QUESTIONS,
+    ROWS,
+    ByHand,
+    make_byte_tokenizer,
+    run_one,
+)
 
 from wit.config import BenchmarkRecipe
-from wit.errors import StageError
 from wit.evaluation.catalogue import resolve_benchmark
-from wit.evaluation.harness import run_benchmarks
-
-ROWS = [{"question": q, "answer": w} for q, w in zip(QUESTIONS, WORDS, strict=True)]
-CHOICE_ROWS = [
-    {"question": q, "choices": ["moon", "fox and hen", "x y"], "label": i % 3}
-    for i, q in enumerate(QUESTIONS)
-]
-
-
-def run_one(model, tokenizer, administered, *, batch_size=4, seed=1):
-    [outcome] = run_benchmarks(
-        model, tokenizer, [administered], batch_size=batch_size, seed=seed
-    ).values()
-    return outcome
 
 
 def seen_by(model):
@@ -258,33 +252,6 @@ def test_a_metric_without_closed_form_has_no_stderr(model, tokenizer, write_benc
     assert acc.stderr is not None
     assert mcc.stderr is None
     assert capfd.readouterr().out == ""
-
-
-def refused(model, tokenizer, administered):
-    with pytest.raises(StageError) as caught:
-        run_one(model, tokenizer, administered)
-    assert "benchmark quiz" in str(caught.value)
-    return str(caught.value)
-
-
-def test_what_cannot_be_asked_is_refused_by_name(model, tokenizer, write_benchmark):
-    knobs = {"max_gen_toks": 256, "until": [END]}
-    message = refused(model, tokenizer, write_benchmark(ROWS, generation_kwargs=knobs))
-    assert "256 tokens" in message
-    assert "UndefinedError" in refused(
-        model, tokenizer, write_benchmark(ROWS, doc_to_text="{{no.such.field}}")
-    )
-    metrics = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
-    knobs = {**CHOICES, "metric_list": [{**metrics[0], "higher_is_better": None}]}
-    assert "higher_is_better" in refused(model, tokenizer, write_benchmark(CHOICE_ROWS, **knobs))
-    without_template = make_byte_tokenizer()
-    without_template.chat_template = None
-    assert "chat template" in refused(model, without_template, write_benchmark(ROWS))
-
-
-def test_outputs_that_are_no_numbers_are_refused(model, tokenizer, write_benchmark):
-    model.lm_head.weight.data[7] = torch.nan
-    assert "finite" in refused(model, tokenizer, write_benchmark(CHOICE_ROWS, **CHOICES))
 
 
 @pytest.mark.slow  # lm-eval indexes its 14 thousand files to find the members of a group

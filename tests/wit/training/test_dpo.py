@@ -99,9 +99,7 @@ def test_another_reference_is_refused(
     assert not (tmp_path / "model").exists()
 
 
-def test_splitting_a_step_changes_nothing(
-    policy: Path, preferences: Path, tmp_path: Path
-) -> None:
+def test_splitting_a_step_changes_nothing(policy: Path, preferences: Path, tmp_path: Path) -> None:
     assert len(read_split(preferences, TRAIN)) % 8, "a short last window is what goes wrong"
     whole, weights = run(tmp_path / "8", policy, preferences, recipe(), micro_batch_size=8)
     for size in (2, 1):

@@ -126,9 +126,7 @@ def test_splitting_a_step_changes_nothing(parts: tuple[Path, Path, Path], tmp_pa
             assert torch.allclose(weight, other[name], atol=2e-3), name
 
 
-def test_half_the_weights_are_half_the_loss(
-    parts: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
+def test_half_the_weights_are_half_the_loss(parts: tuple[Path, Path, Path], tmp_path: Path) -> None:
     full, _ = run(tmp_path / "full", parts, recipe(1, 1, num_epochs=1))
     half, _ = run(tmp_path / "half", parts, recipe(0.5, 0.5, num_epochs=1))
     assert half[1]["loss"] == pytest.approx(full[1]["loss"] / 2, rel=1e-6)

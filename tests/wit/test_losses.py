@@ -1,0 +1,179 @@
+"""The weighted loss against its formula written as loops, in float64."""
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+
+from wit.data.collate import RoleCollator
+from wit.data.prepare import INSTRUCTION_COLUMNS, read_split
+from wit.losses import weighted_loss
+from wit.roles import Role
+from wit.weights import TokenWeights
+
+VOCABULARY = 7  # tokens
+Rows = Sequence[dict[str, list[int]]]
+
+weight = st.sampled_from([0.0, 0.2, 0.5, 1.0, 1 / 3, 3.0])
+all_weights = st.builds(
+    TokenWeights,
+    prompt=weight,
+    response=st.sampled_from([0.1, 0.4, 1.0]),
+    template=st.none() | weight,
+    system=st.none() | weight,
+    stop=st.none() | weight,
+)
+token = st.tuples(st.integers(0, VOCABULARY - 1), st.sampled_from(list(Role)))
+ragged_rows = st.lists(st.lists(token, min_size=1, max_size=9), min_size=1, max_size=4).map(
+    lambda rows: [
+        {"input_ids": [i for i, _ in row], "roles": [int(r) for _, r in row]} for row in rows
+    ]
+)
+
+
+def random_logits(rows: Rows, seed: int) -> torch.Tensor:
+    longest = max(len(row["input_ids"]) for row in rows)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(len(rows), longest, VOCABULARY, generator=generator) * 3
+
+
+def log_probs_of(logits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+    """As a fused LM head gives them: of every token but the first, given those before it."""
+    log_probs = logits[:, :-1].log_softmax(-1)
+    return log_probs.gather(-1, input_ids[:, 1:, None]).squeeze(-1)
+
+
+def loss_of(logits: torch.Tensor, rows: Rows, weights: TokenWeights, **divisor) -> torch.Tensor:
+    batch = RoleCollator(weights, pad_token_id=0)(rows)
+    log_probs = log_probs_of(logits, batch["input_ids"])
+    return weighted_loss(log_probs, batch["token_weights"][:, 1:], **divisor)
+
+
+def by_hand(
+    logits: list[list[list[float]]], rows: Rows, weights: TokenWeights
+) -> tuple[float, list[list[list[float]]]]:
+    """The paper's formula and its derivative: slow, obvious, the reference."""
+    of_role = weights.by_role()
+    total, count = 0.0, 0
+    gradient = [[[0.0] * VOCABULARY for _ in row] for row in logits]
+    for b, row in enumerate(rows):
+        for t in range(1, len(row["input_ids"])):
+            w = of_role[Role(row["roles"][t])]
+            if w == 0:
+                continue
+            count += 1
+            scores = logits[b][t - 1]
+            normaliser = math.fsum(math.exp(score) for score in scores)
+            target = row["input_ids"][t]
+            total += w * (math.log(normaliser) - scores[target])
+            for v in range(VOCABULARY):
+                probability = math.exp(scores[v]) / normaliser
+                gradient[b][t - 1][v] = w * (probability - (v == target))
+    divisor = max(count, 1)
+    return total / divisor, [[[g / divisor for g in t] for t in row] for row in gradient]
+
+
+@given(rows=ragged_rows, weights=all_weights, seed=st.integers(0, 99))
+def test_value_and_gradient_are_those_of_the_formula(
+    rows: Rows, weights: TokenWeights, seed: int
+) -> None:
+    logits = random_logits(rows, seed).requires_grad_()
+    loss = loss_of(logits, rows, weights)
+    loss.backward()
+    expected, gradient = by_hand(logits.double().tolist(), rows, weights)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad.double(), torch.tensor(gradient).double(), atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(0, 1), (1, 1), (0.2, 0.4), (0.5, 0.5)])
+def test_uniform_logits_cost_the_weight_times_log_of_the_vocabulary(
+    weights: tuple[float, float],
+) -> None:
+    prompt, response = weights
+    roles = [Role.SPECIAL, Role.PROMPT, Role.PROMPT, Role.RESPONSE]
+    rows = [{"input_ids": [0, 1, 2, 3], "roles": [int(role) for role in roles]}]
+    loss = loss_of(
+        torch.zeros(1, 4, VOCABULARY), rows, TokenWeights(prompt=prompt, response=response)
+    )
+    targets = [w for w in (prompt, prompt, response) if w]
+    assert loss.item() == pytest.approx(sum(targets) / len(targets) * math.log(VOCABULARY))
+
+
+@given(rows=ragged_rows, seed=st.integers(0, 99))
+def test_half_the_weights_are_exactly_half_the_loss_and_gradient(rows: Rows, seed: int) -> None:
+    gradients, losses = [], []
+    for scale in (1.0, 0.5):
+        logits = random_logits(rows, seed).requires_grad_()
+        loss = loss_of(logits, rows, TokenWeights(prompt=scale, response=scale))
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(logits.grad)
+    assert losses[1] == losses[0] / 2
+    assert torch.equal(gradients[1], gradients[0] / 2)
+
+
+@given(others=st.lists(st.sampled_from([0.1, 0.5, 1.0, 4.0]), min_size=3, max_size=3))
+def test_the_coefficient_of_a_token_does_not_depend_on_its_neighbours(others: list[float]) -> None:
+    log_probs = torch.full((2, 2), -1.0, requires_grad=True)
+    weights = torch.tensor([[0.5, others[0]], [others[1], others[2]]])
+    weighted_loss(log_probs, weights).backward()
+    assert log_probs.grad is not None
+    assert log_probs.grad[0, 0].item() == -0.5 / 4
+
+
+def test_half_arrives_as_half_from_the_file_to_the_loss(tmp_path: Path) -> None:
+    row = {"input_ids": [1, 2, 3], "roles": [Role.SPECIAL, Role.PROMPT, Role.RESPONSE], "row": 1}
+    table = pa.Table.from_pylist([row], schema=INSTRUCTION_COLUMNS)
+    pq.write_table(table, tmp_path / "train.parquet")
+    rows = read_split(tmp_path, "train").to_list()
+    batch = RoleCollator(TokenWeights(prompt=0.5, response=0.2), pad_token_id=0)(rows)
+    assert batch["token_weights"].tolist() == [[0.0, 0.5, pytest.approx(0.2, abs=1e-8)]]
+    log_probs = torch.tensor([[-4.0, 0.0]])
+    assert weighted_loss(log_probs, batch["token_weights"][:, 1:]).item() == 0.5 * 4.0 / 2
+
+
+@pytest.mark.parametrize("num_target_tokens", [None, 0, 10, torch.tensor(0), torch.tensor(10.0)])
+def test_a_micro_batch_without_targets_is_a_finite_zero_in_the_graph(
+    num_target_tokens: int | torch.Tensor | None,
+) -> None:
+    log_probs = torch.randn(2, 3, requires_grad=True)
+    loss = weighted_loss(log_probs, torch.zeros(2, 3), num_target_tokens=num_target_tokens)
+    loss.backward()
+    assert loss.item() == 0
+    assert log_probs.grad is not None
+    assert torch.equal(log_probs.grad, torch.zeros(2, 3))
+
+
+@given(rows=ragged_rows, weights=all_weights, seed=st.integers(0, 99), data=st.data())
+def test_micro_batches_of_a_step_add_up_to_its_loss(
+    rows: Rows, weights: TokenWeights, seed: int, data: st.DataObject
+) -> None:
+    logits = random_logits(rows, seed)
+    whole = loss_of(logits, rows, weights)
+    of_role = weights.by_role()
+    roles = chain.from_iterable(row["roles"][1:] for row in rows)
+    count = sum(of_role[Role(role)] != 0 for role in roles)
+    cut = data.draw(st.integers(0, len(rows)))
+    parts = [slice(0, cut), slice(cut, len(rows))]
+    losses = [
+        loss_of(logits[part], rows[part], weights, num_target_tokens=count).item()
+        for part in parts
+        if rows[part]
+    ]
+    assert sum(losses) == pytest.approx(whole.item(), rel=1e-5, abs=1e-6)
+
+
+def test_low_precision_log_probs_are_summed_in_float32() -> None:
+    log_probs = torch.full((1, 4096), -1.0, dtype=torch.bfloat16)
+    loss = weighted_loss(log_probs, torch.ones(1, 4096))
+    assert loss.dtype == torch.float32
+    assert loss.item() == 1.0
