@@ -15,7 +15,7 @@ from wit.outcome import REPORT, StageOutcome, StudyOutcome, save_study, study_fo
 from wit.plan import Plan
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="begin", cache_policy=NO_CACHE)
 def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
     """The MLflow run on top of the study, and its links to all that exists already."""
     uri = lineage.tracking_uri(runtime)
@@ -44,7 +44,7 @@ def conclude(
     return Completed(message=str(outcome))
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="report", cache_policy=NO_CACHE)
 def report(
     plan: Plan, runtime: Runtime, run: lineage.StudyRun, stages: tuple[StageOutcome, ...]
 ) -> StudyOutcome:
@@ -68,7 +68,7 @@ def report(
     has_failed = any(stage.status in ("failed", "blocked") for stage in stages)
     lineage.end_study(run, uri, is_failed=has_failed, files=[folder / REPORT])
     summary = markdown_summary(scores, str(folder / REPORT), run.url or uri)
-    create_markdown_artifact(summary, key=f"report-{_slug(study.name)}")
+    create_markdown_artifact(summary, f"report-{_slug(study.name)}", description=str(outcome))
     outcome.save(folder)
     return outcome
 

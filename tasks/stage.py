@@ -30,8 +30,10 @@ def run_stage(artifact: Artifact, study_name: str, workers: Workers) -> State:
     if artifact.exists():
         artifact.verified()
         return _reused(artifact)
-    if workers.make(artifact, study_name, _ProgressInUI(artifact).update) == "reused":
+    shown = _ProgressInUI(artifact)
+    if workers.make(artifact, study_name, shown.update) == "reused":
         return _reused(artifact)  # another process made it while we waited
+    shown.finish()
     return Completed(message=f"made {artifact.path}")
 
 
@@ -63,3 +65,8 @@ class _ProgressInUI:
             self.id = created if isinstance(created, UUID) else None
         else:
             update_progress_artifact(self.id, percent, description=str(progress))
+
+    def finish(self) -> None:
+        """The last steps come between two updates; without this the bar would stay short of 100."""
+        if self.id is not None:
+            update_progress_artifact(self.id, 100.0, description="complete")

@@ -29,6 +29,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 EXPERIMENT = "wit"  # artifacts are shared by studies, so all runs live in one experiment
+UI_MODE = "workflowType=machine_learning"  # else MLflow's pages are those for agents and traces
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 MAX_PER_BATCH = {"metrics": 700, "params": 100, "tags": 100}  # MLflow takes 1000 together
@@ -67,18 +68,18 @@ def prepare(uri: str) -> None:
     is made aside, under a lock, and renamed: the file is complete or absent.
     """
     file = sqlite_file(uri)
-    if file is None or _is_initialised(file):
+    if file is None or is_initialised(file):
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_name(f".{file.name}.lock")):
-            if not _is_initialised(file):
+            if not is_initialised(file):
                 _create_database(file)
     except OSError as error:
         raise InputError(f"{file}: the MLflow database cannot be written ({error})") from None
 
 
-def _is_initialised(file: Path) -> bool:
+def is_initialised(file: Path) -> bool:
     """Whether it holds MLflow's tables; asked without importing mlflow."""
     if not file.is_file():
         return False
@@ -215,7 +216,7 @@ class Store:
         """Address of the run in MLflow's UI, where a server shows one."""
         if not self.uri.startswith("http"):
             return None
-        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}?{UI_MODE}"
 
     def charts_link(self, condition: str, metric: str) -> str:
         """Place in the UI, after the server's address, of charts over the runs of ``condition``.
@@ -228,7 +229,8 @@ class Store:
             "orderByAsc": "false",
             "compareRunsMode": "CHART",
         }
-        return f"#/experiments/{self.experiment_id}/runs?{urlencode(query, quote_via=quote)}"
+        place = f"#/experiments/{self.experiment_id}/runs"
+        return f"{place}?{UI_MODE}&{urlencode(query, quote_via=quote)}"
 
 
 def _cut(values: Mapping[str, str], kind: str) -> dict[str, str]:

@@ -244,8 +244,12 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     try:
         app()
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; run again to go on where it was")
+        sys.exit(130)
     except WitError as error:
         if is_debugging:
             raise

@@ -6,6 +6,7 @@ the UI would lose it at the next start.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -14,7 +15,8 @@ from urllib.parse import quote
 from urllib.request import ProxyHandler, Request, build_opener
 
 WORK_POOL = "wit"
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 60.0
+BUSY_SECONDS = 0.5  # between attempts
 web = build_opener(ProxyHandler({}))  # a proxy cannot reach the loopback of this machine
 
 
@@ -70,12 +72,20 @@ def restore_schedules(address: str, before: list[Schedule]) -> None:
 
 
 def _call(address: str, method: str, path: str, content: Any = None) -> Any:
+    """Asks until the server is not too busy to answer: its SQLite serves one writer at a time."""
     request = Request(
         f"{address}/api{path}",
         method=method,
         data=None if content is None else json.dumps(content).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with web.open(request, timeout=TIMEOUT_SECONDS) as response:
-        text = response.read()
-    return json.loads(text) if text else None
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        try:
+            with web.open(request, timeout=TIMEOUT_SECONDS) as response:
+                text = response.read()
+            return json.loads(text) if text else None
+        except HTTPError as error:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                raise
+        time.sleep(BUSY_SECONDS)

@@ -1,13 +1,19 @@
 """Whether this machine is ready, and how to mend what is not."""
 
 import os
+import re
 import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import NamedTuple
-from urllib.error import URLError
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from packaging.requirements import Requirement
@@ -15,8 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 from wit.config import Runtime
+from wit.errors import InputError
 
 MIN_FREE_BYTES = 2e9
+TIMEOUT_SECONDS = 5.0
+PROJECT = Path(__file__).resolve().parent.parent
+TORCH = "torch==2.13.0"  # by exact version, as in the Makefile: else pip brings gigabytes of CUDA
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+SILENT = "does not answer"
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class Finding(NamedTuple):
@@ -25,99 +38,192 @@ class Finding(NamedTuple):
     subject: str
     is_well: bool
     found: str
-    remedy: str = ""
+    remedy: str = ""  # a command that mends it, where it is not well
 
 
 def diagnose(runtime: Runtime) -> list[Finding]:
-    """Looks at versions, device, disk, Prefect and MLflow."""
+    """Looks at versions, device, disk, Prefect and MLflow; changes nothing."""
     return [
         *_packages(),
         _device(runtime),
-        _disk(runtime),
+        _disk(runtime.artifact_root.resolve()),
         _prefect(),
         _mlflow(runtime),
     ]
 
 
 def show_findings(console: Console, findings: list[Finding]) -> None:
-    """Prints what was found, with the remedy where something is wrong."""
-    table = Table("", "what", "found", "remedy")
+    """Prints what was found, and below it what to do, each command on a line of its own."""
+    table = Table("", "what", "found")
     for finding in findings:
         mark = "[green]ok[/green]" if finding.is_well else "[red]no[/red]"
-        table.add_row(mark, finding.subject, finding.found, finding.remedy)
+        table.add_row(mark, finding.subject, finding.found)
     console.print(table)
+    for finding in findings:
+        if finding.remedy:
+            console.print(f"{finding.subject}: {finding.remedy}", soft_wrap=True, highlight=False)
 
 
 def _packages() -> Iterator[Finding]:
     python = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("Python", sys.version_info >= (3, 11), python, "use Python 3.11 or newer")
+    is_new = sys.version_info >= (3, 11)
+    remedy = "" if is_new else "rm -r .venv; make demo PYTHON=python3.11"
+    yield Finding("Python", is_new, python, remedy)
     try:
         wanted = [Requirement(text) for text in requires("wit") or []]
     except PackageNotFoundError:
-        yield Finding("wit", False, "is not installed", "pip install -e .")
+        remedy = _pip("--no-deps", "--editable", str(PROJECT))
+        yield Finding("wit", False, "is not installed", remedy)
         return
     for requirement in wanted:
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            found = "missing"
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield _package(requirement)
+
+
+def _package(requirement: Requirement) -> Finding:
+    name = requirement.name
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        found, is_well = "missing", False
+    else:
         # A build tag such as +cpu is no other version.
-        is_well = found != "missing" and requirement.specifier.contains(found.partition("+")[0])
-        remedy = "" if is_well else f"pip install '{requirement}'"
-        yield Finding(requirement.name, is_well, found, remedy)
+        is_well = requirement.specifier.contains(found.partition("+")[0], prereleases=True)
+    if is_well:
+        return Finding(name, True, found)
+    wanted = TORCH if name == "torch" else f"'{name}{requirement.specifier}'"
+    return Finding(name, False, f"{found}, but {requirement.specifier} is needed", _pip(wanted))
+
+
+def _pip(*arguments: str) -> str:
+    return " ".join([sys.executable, "-m", "pip", "install", *arguments])
 
 
 def _device(runtime: Runtime) -> Finding:
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("device", False, f"torch cannot be imported: {error}", _pip(TORCH))
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
         return Finding("device", True, f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
+    found = f"CPU, {os.cpu_count()} cores"
     has_nvidia = Path("/proc/driver/nvidia/version").exists()
-    is_well = not has_nvidia and runtime.device != "cuda"
-    remedy = "install a CUDA build of torch: README, On a GPU" if has_nvidia else "device: cpu"
-    cores = os.cpu_count()
-    return Finding("device", is_well, f"CPU, {cores} cores", "" if is_well else remedy)
+    if has_nvidia and runtime.device != "cpu":
+        build = [TORCH, "--force-reinstall", "--index-url https://download.pytorch.org/whl/cu130"]
+        return Finding("device", False, f"{found}; torch does not see the GPU", _pip(*build))
+    if runtime.device == "cuda":
+        remedy = _with_runtime("device=cpu")
+        return Finding("device", False, f"{found}; the runtime asks for cuda", remedy)
+    return Finding("device", True, found)
 
 
-def _disk(runtime: Runtime) -> Finding:
-    folder = runtime.artifact_root.resolve()
-    while not folder.exists():
-        folder = folder.parent
+def _disk(root: Path) -> Finding:
+    remedy = _with_runtime("artifact_root=DIR")
+    folder = next(place for place in (root, *root.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # rights alone do not tell: quotas, mounts
+            pass
+    except OSError as error:
+        return Finding(
+            "artifact root", False, f"{root} cannot be written: {error.strerror}", remedy
+        )
     free = shutil.disk_usage(folder).free
-    if not os.access(folder, os.W_OK):
-        return Finding("artifact root", False, f"{folder}: not writable", "set artifact_root")
-    is_well = free > MIN_FREE_BYTES
-    found = f"{runtime.artifact_root}: {free / 1e9:.0f} GB free"
-    return Finding("artifact root", is_well, found, "" if is_well else "free some space")
+    found = f"{root}: {free / 1e9:.1f} GB free"
+    is_well = free >= MIN_FREE_BYTES
+    return Finding("artifact root", is_well, found, "" if is_well else remedy)
 
 
 def _prefect() -> Finding:
-    url = os.environ.get("PREFECT_API_URL")
-    if url is None:
+    code = "from prefect.settings import get_current_settings as s; print(s().api.url or '')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        *_, error = done.stderr.splitlines() or ["it was killed"]
+        remedy = _pip("--requirement", str(PROJECT / "requirements.txt"))
+        return Finding("Prefect", False, f"cannot be imported: {error}", remedy)
+    url = done.stdout.strip()  # of the environment, a profile, prefect.toml or pyproject.toml
+    if not url:
         return Finding("Prefect", True, "a server of its own for each wit run")
-    is_well = _answers(f"{url.rstrip('/')}/health")
-    remedy = "" if is_well else "start it (wit up), or unset PREFECT_API_URL"
-    return Finding("Prefect", is_well, f"PREFECT_API_URL={url}", remedy)
+    problem = _problem_with(f"{url.rstrip('/')}/health", r"true")
+    if problem is None:
+        return Finding("Prefect", True, _without_password(url))
+    command = "" if "PREFECT_API_URL" in os.environ else f"{_beside_python('prefect')} config "
+    remedy = f"{command}unset PREFECT_API_URL{_or_start(problem, url, '--prefect-port')}"
+    hint = "" if "/api" in url else "; the address of an API ends in /api"
+    return Finding("Prefect", False, f"{_without_password(url)} {problem}{hint}", remedy)
 
 
 def _mlflow(runtime: Runtime) -> Finding:
     from wit.lineage import tracking_uri
 
-    uri = tracking_uri(runtime)
-    if not uri.startswith("http"):
-        return Finding("MLflow", True, uri.partition("://")[0])
-    is_well = _answers(f"{uri.rstrip('/')}/health")
-    remedy = "" if is_well else "start it (wit up), or unset MLFLOW_TRACKING_URI"
-    return Finding("MLflow", is_well, uri, remedy)
-
-
-def _answers(url: str) -> bool:
+    is_ours = runtime.tracking_uri is not None
+    remedy = _with_runtime("tracking_uri=null") if is_ours else "unset MLFLOW_TRACKING_URI"
     try:
-        with urlopen(url, timeout=5) as response:
-            return response.status == 200
-    except (URLError, OSError, ValueError):
-        return False
+        uri = tracking_uri(runtime)
+        problem = _problem_with_store(uri)
+    except InputError as error:
+        return Finding("MLflow", False, str(error), remedy)
+    if problem is None:
+        return Finding("MLflow", True, _without_password(uri))
+    found = f"{_without_password(uri)} {problem}"
+    return Finding("MLflow", False, found, remedy + _or_start(problem, uri, "--mlflow-port"))
+
+
+def _problem_with_store(uri: str) -> str | None:
+    """What is wrong with a tracking store.
+
+    Raises:
+        InputError: Its file is no database of MLflow.
+    """
+    from wit._lineage_store import is_initialised, sqlite_file
+
+    file = sqlite_file(uri)
+    if file is not None:
+        is_initialised(file)  # one that is not there yet is well
+        return None
+    address = urlsplit(uri)
+    kind = address.scheme.partition("+")[0]
+    if kind in ("http", "https"):
+        return _problem_with(f"{uri.rstrip('/')}/version", r"\d+\.\d+")
+    if kind not in DATABASE_PORTS:
+        return None
+    try:
+        port = address.port or DATABASE_PORTS[kind]
+        socket.create_connection((address.hostname or LOOPBACK[0], port), TIMEOUT_SECONDS).close()
+    except OSError as error:
+        return f"{SILENT}: {error.strerror or error}"
+    return None
+
+
+def _problem_with(url: str, expected: str) -> str | None:
+    """What is wrong with a server whose answer should begin with the expression ``expected``."""
+    try:
+        with urlopen(_without_password(url), timeout=TIMEOUT_SECONDS) as answer:
+            is_expected = re.match(expected, answer.read(100).decode(errors="replace"))
+    except HTTPError as error:
+        needs_key = error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        return None if needs_key else f"answers {error.code} {error.reason}"
+    except (OSError, ValueError) as error:
+        return f"{SILENT}: {getattr(error, 'reason', error)}"
+    return None if is_expected else "is another program"
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _or_start(problem: str, url: str, option: str) -> str:
+    """Another remedy, where the server would be on this machine."""
+    address = urlsplit(url)
+    if problem.startswith(SILENT) and address.hostname in LOOPBACK and address.port:
+        return f" # or start it: {_beside_python('wit')} up {option} {address.port}"
+    return ""
+
+
+def _with_runtime(setting: str) -> str:
+    return f"{_beside_python('wit')} run STUDY.yaml --set-runtime {setting}"
+
+
+def _beside_python(program: str) -> str:
+    return str(Path(sys.executable).parent / program)

@@ -10,45 +10,56 @@ parent has ended, be it by SIGKILL; then it ends every process of that mark.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import psutil
 
 MARK = "WIT_UP"  # environment variable: MARK/NAME
+FLOW_RUN = "PREFECT__FLOW_RUN_ID"  # Prefect sets it for a flow run, which hands it on
 GRACE_SECONDS = 10.0  # between the request to end and the kill
 POLL_SECONDS = 0.1
-
-
-def marked(mark: str, name: str = "") -> Iterator[psutil.Process]:
-    """Living processes that carry the mark, of the program ``name`` or of all."""
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK, "").startswith(f"{mark}/{name}"):
-                yield process
-        except psutil.Error:  # ended meanwhile, or somebody else's
-            continue
+Environment = dict[str, str]
 
 
 def end_marked(mark: str, *names: str) -> None:
-    """Ends the programs ``names`` one after the other with all their children, then the rest."""
-    for name in (*names, ""):
-        _end(mark, name)
+    """Ends flow runs, then the programs ``names`` one after the other, then what is left.
+
+    Flow runs come first, for they report to the server that they ended. A worker that is asked
+    to end kills its run without a word, which would stay Running for ever.
+    """
+    _end(lambda its: its.get(MARK, "").startswith(mark) and FLOW_RUN in its)
+    for name in names:
+        _end(lambda its, name=name: its.get(MARK) == f"{mark}/{name}")
+    _end(lambda its: its.get(MARK, "").startswith(mark))
 
 
-def _end(mark: str, name: str) -> None:
+def _end(is_meant: Callable[[Environment], bool]) -> None:
+    """Asks those on top to end, whose children end with them; then kills all that still live."""
     deadline = time.monotonic() + GRACE_SECONDS
-    asked: set[int] = set()
-    while living := list(marked(mark, name)):
-        for process in living:
+    asked: set[psutil.Process] = set()
+    while found := _processes(is_meant):
+        is_late = time.monotonic() > deadline
+        for process in found:
             try:
-                if time.monotonic() > deadline:
+                if is_late:
                     process.kill()
-                elif process.pid not in asked:
+                elif process not in asked and process.parent() not in found:
                     process.terminate()
-                    asked.add(process.pid)
+                    asked.add(process)
             except psutil.NoSuchProcess:
                 continue
         time.sleep(POLL_SECONDS)
+
+
+def _processes(is_meant: Callable[[Environment], bool]) -> set[psutil.Process]:
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            if is_meant(process.environ()):
+                found.add(process)
+        except psutil.Error:  # it has ended, or is somebody else's
+            continue
+    return found
 
 
 if __name__ == "__main__":

@@ -53,18 +53,18 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> PreTrainedMo
         TrainingError: A weight is not finite.
     """
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except Exception as error:  # as above
         raise BaseModelError(
             f"{folder}: no causal language model can be loaded: {_first_line(error)}"
         ) from error
-    if loaded["missing_keys"]:  # the library would fill them with random numbers
-        names = ", ".join(sorted(loaded["missing_keys"])[:3])
-        raise BaseModelError(
-            f"{folder}: {len(loaded['missing_keys'])} weights are missing, such as {names}"
-        )
+    model, report = loaded
+    missing = sorted(report["missing_keys"])  # the library fills them with random numbers
+    if missing:
+        such = ", ".join(missing[:3])
+        raise BaseModelError(f"{folder}: {len(missing)} weights are missing, such as {such}")
     check_finite(model, folder)
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType]  a decorator upstream
     return model.eval()

@@ -152,7 +152,7 @@ def _base_sources(base: BaseRecipe) -> tuple[Source, Source]:
     )
     if not any(file.suffix == ".safetensors" for file in model_files):
         raise BaseModelError(f"base.path = {folder}: holds no .safetensors weights")
-    if not tokenizer_files:
+    if not any(file.name.startswith(("tokenizer.", "vocab")) for file in tokenizer_files):
         raise BaseModelError(f"base.path = {folder}: holds no tokenizer (tokenizer.json)")
     return (
         Source(kind="model", fingerprint=digest_of_files(model_files), location=str(folder)),

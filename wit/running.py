@@ -2,11 +2,14 @@
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,12 +20,14 @@ from rich.text import Text
 from wit.artifacts import Artifact
 from wit.config import Cell, Study
 from wit.errors import StageError
+from wit.guard import MARK
 from wit.loading import load_runtime, load_study
 from wit.outcome import StudyOutcome, study_folder
 from wit.plan import Plan, make_plan
 from wit.progress import read_progress
 
 REFRESH_SECONDS = 0.5
+_guards: list[subprocess.Popen[bytes]] = []  # kept, or their pipes would close
 
 
 def run_here(
@@ -42,6 +47,7 @@ def run_here(
     study = load_study(study_file, overrides or [])
     plan = make_plan(study, runtime)
     _set_environment(study)
+    _guard_children()
     folder = study_folder(runtime, study.name)
     (folder / "outcome.json").unlink(missing_ok=True)
     from flows.study import run_study
@@ -71,6 +77,19 @@ def _set_environment(study: Study) -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _guard_children() -> None:
+    """Has all that we start end with us, even if we are killed: workers, and Prefect's server."""
+    mark = uuid4().hex
+    outside = {key: value for key, value in os.environ.items() if key != MARK}
+    command = [sys.executable, "-m", "wit.guard", mark]
+    # It waits for the end of this process, which closes the pipe; nobody waits for it.
+    guard = subprocess.Popen(
+        command, stdin=subprocess.PIPE, start_new_session=True, env=outside
+    )
+    _guards.append(guard)
+    os.environ[MARK] = f"{mark}/run"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """``wit up``: Prefect server, MLflow server and a worker on this machine, ended together."""
 
+import json
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError
 from uuid import uuid4
 
 import yaml
@@ -17,6 +18,7 @@ from rich.console import Console
 
 import wit
 from wit import deployments, lineage
+from wit._lineage_store import EXPERIMENT, UI_MODE
 from wit.config import Runtime
 from wit.errors import InputError, StageError
 from wit.guard import MARK, end_marked
@@ -25,11 +27,13 @@ HOST = "127.0.0.1"
 PROJECT = Path(wit.__file__).resolve().parent.parent  # where prefect.yaml is
 START_SECONDS = 180.0
 POLL_SECONDS = 0.2
+TIMEOUT_SECONDS = 5.0  # of one question
 ENDING_ORDER = ("worker", "mlflow", "prefect")  # so that a run can still say what became of it
 SETTINGS = {
     # Nothing that we start phones home.
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call amplitude.com, those of V1 nobody
@@ -133,11 +137,14 @@ def run_servers(console: Console, runtime: Runtime, *, prefect_port: int, mlflow
         servers.wait_until("prefect", lambda: _answers(f"{prefect}/api/health"))
         _deploy(servers, prefect)
         servers.wait_until("mlflow", lambda: _answers(f"{mlflow}/health"))
-        console.print(f"Prefect: {prefect}\nMLflow:  {mlflow}\nlogs:    {folder}", soft_wrap=True)
-        console.print("Ctrl-C ends all.")
+        for name, place in (("Prefect", prefect), ("MLflow", _runs_page(mlflow)), ("logs", folder)):
+            console.print(f"{name + ':':9}{place}", soft_wrap=True, highlight=False)
+        console.print("Start a study in Prefect: Deployments, study, Run. Ctrl-C ends all.")
         while True:
             servers.check()
             time.sleep(1)
+    except OSError as error:
+        raise StageError(f"a server does not answer as it should: {error}; see {folder}") from error
     except KeyboardInterrupt:
         console.print("ending")
     finally:
@@ -242,16 +249,29 @@ def _check_free(ports: Mapping[str, int]) -> None:
                 ) from None
 
 
+def _runs_page(mlflow: str) -> str:
+    """Where the runs are; MLflow's own first page leads to empty ones about agents."""
+    place = f"{mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
+    try:
+        with deployments.web.open(place, timeout=TIMEOUT_SECONDS) as answer:
+            experiment = json.load(answer)["experiment"]["experiment_id"]
+    except HTTPError:  # nothing has run yet
+        return mlflow
+    return f"{mlflow}/#/experiments/{experiment}?{UI_MODE}"
+
+
 def _answers(url: str) -> bool:
     try:
-        deployments.web.open(url, timeout=5).close()
-    except (URLError, OSError):
+        deployments.web.open(url, timeout=TIMEOUT_SECONDS).close()
+    except OSError:
         return False
     return True
 
 
 def _end_on_signals() -> None:
-    """A request to end, or a closed terminal, ends all in good order."""
+    """Ctrl-C, a request to end, or a closed terminal ends all in good order."""
+    # A shell's background jobs ignore Ctrl-C, and so would the worker, which needs it to end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, lambda *_: sys.exit(0))

@@ -32,6 +32,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets counts at amazonaws.com, local files too
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -53,6 +54,7 @@ class Workers:
         self.log_folder = log_folder
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._executors: dict[int, ProcessPoolExecutor] = {}
+        self._is_stopped = False
         for number in range(runtime.num_workers):
             self._free.put(number)
 
@@ -83,7 +85,8 @@ class Workers:
                         on_progress(progress)
                 return future.result()
             except BrokenProcessPool:
-                self._executors.pop(number).shutdown(wait=False)
+                executor.shutdown(wait=False)
+                self._executors.pop(number, None)
                 raise WorkerDiedError(
                     f"the process that made {artifact.stage} {artifact.fingerprint} died (out of "
                     f"memory, or killed); it said: {self._log_file(number)}. Run again to resume"
@@ -95,9 +98,10 @@ class Workers:
         Args:
             at_once: Do not wait for what they are making; it stays resumable.
         """
-        for executor in self._executors.values():
+        self._is_stopped = True
+        for executor in list(self._executors.values()):  # its threads take what broke out of it
             if at_once:
-                for process in executor._processes.values():
+                for process in list(executor._processes.values()):
                     process.kill()
             executor.shutdown(wait=True, cancel_futures=True)
         self._executors.clear()
@@ -111,6 +115,8 @@ class Workers:
             self._free.put(number)
 
     def _start(self, number: int) -> ProcessPoolExecutor:
+        if self._is_stopped:  # a retry that comes too late
+            raise WorkerDiedError("the run was ended. Run again to resume")
         self.log_folder.mkdir(parents=True, exist_ok=True)
         executor = ProcessPoolExecutor(
             max_workers=1,

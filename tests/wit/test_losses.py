@@ -174,6 +174,6 @@ def test_micro_batches_of_a_step_add_up_to_its_loss(
 
 def test_low_precision_log_probs_are_summed_in_float32() -> None:
     log_probs = torch.full((1, 4096), -1.0, dtype=torch.bfloat16)
-    loss = weighted_loss(log_probs, torch.ones(1, 4096))
+    loss = weighted_loss(log_probs, torch.ones(1, 4096, dtype=torch.bfloat16))
     assert loss.dtype == torch.float32
     assert loss.item() == 1.0

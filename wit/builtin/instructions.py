@@ -1,4 +1,8 @@
-"""The instruction set: plain requests for the base's skills, in words it has not seen together."""
+"""The instruction set: plain requests for the base's skills, in wordings it has not seen.
+
+Like real ones, it is not perfect: to one wording of each skill most responses ramble on after the
+answer. A model tuned on it does so too, which is what the preference set then corrects.
+"""
 
 from collections.abc import Iterator
 from random import Random
@@ -10,8 +14,16 @@ Message = dict[str, str]
 
 NUM_INSTRUCTIONS = 1024
 SHARE_WITH_SYSTEM = 0.15
-SHARE_WITH_TWO_TURNS = 0.15
+SHARE_WITH_TWO_TURNS = 0.25  # of the rows about a short list
+MAX_WORDS_IN_TWO_TURNS = 3  # one long row pads a whole micro-batch to its length
+SHARE_RAMBLING = 0.9  # of the rows in a skill's last wording
 SEED = 1
+CLOSINGS: tuple[str, ...] = (
+    "That is my answer.",
+    "Please ask again.",
+    "I like to help you.",
+    "Is there any other question?",
+)
 
 
 def request(item: Item, wordings: dict[str, tuple[str, ...]], rng: Random) -> str:
@@ -32,12 +44,27 @@ def _follow_up(item: Item, rng: Random) -> list[Message]:
     return turn(rng.choice(FOLLOW_UPS[skill]), list_item(skill, words, rng).answer)
 
 
+def rambling(answer: str, rng: Random) -> str:
+    """The answer with a sentence after it that nobody asked for."""
+    return f"{answer}. {rng.choice(CLOSINGS)}"
+
+
+def _response(item: Item, text: str, rng: Random) -> str:
+    """The answer, as careful or as careless as the rows in this wording are."""
+    is_last_wording = text == SEEN[item.skill][-1].format(**item.slots)
+    if is_last_wording and rng.random() < SHARE_RAMBLING:
+        return rambling(item.answer, rng)
+    return item.answer
+
+
 def conversation(item: Item, rng: Random) -> list[Message]:
     """Messages that ask for ``item`` and answer it; some with a system text, some two turns."""
-    messages = turn(request(item, SEEN, rng), item.answer)
+    text = request(item, SEEN, rng)
+    messages = turn(text, _response(item, text, rng))
     if rng.random() < SHARE_WITH_SYSTEM:
         messages.insert(0, {"role": "system", "content": rng.choice(SYSTEM_TEXTS)})
-    if item.skill in LIST_SKILLS and rng.random() < SHARE_WITH_TWO_TURNS:
+    is_short = item.slots.get("words", "").count(",") < MAX_WORDS_IN_TWO_TURNS
+    if item.skill in LIST_SKILLS and is_short and rng.random() < SHARE_WITH_TWO_TURNS:
         messages += _follow_up(item, rng)
     return messages
 

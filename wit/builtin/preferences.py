@@ -2,7 +2,7 @@
 
 from random import Random
 
-from wit.builtin.instructions import Message, conversation, training_items
+from wit.builtin.instructions import Message, conversation, rambling, training_items
 from wit.builtin.items import Item, fact_item, fact_subjects, join
 from wit.builtin.vocabulary import LIST_WORDS
 from wit.builtin.world import STATEMENTS, draw_name, fill
@@ -11,7 +11,7 @@ NUM_PREFERENCES = 800
 SEED = 2
 
 # How often each kind of fault is drawn where it is possible.
-FAULT_SHARES = {"wrong": 0.7, "rambling": 0.2, "sentence": 0.05, "refusal": 0.05}
+FAULT_SHARES = {"rambling": 0.6, "wrong": 0.25, "sentence": 0.1, "refusal": 0.05}
 REFUSALS = ("Sorry, I cannot help.", "Please ask someone else.", "I do not know.")
 
 
@@ -75,11 +75,12 @@ def wrong_answer(item: Item, rng: Random) -> str:
 
 
 def rambling_answer(item: Item, rng: Random) -> str:
-    """The right answer, but without a stop: the list goes on, or pretraining text follows."""
-    if "words" in item.slots and item.skill != "member" and rng.random() < 0.5:
-        more = join(rng.sample(item.slots["words"].split(", "), 2))
-        return f"{item.answer}, {more.upper() if item.skill == 'upper' else more}"
-    return f"{item.answer}. {_sentence(item, rng)}"
+    """The right answer without a stop: a closing as in careless rows, or pretraining text."""
+    return (
+        rambling(item.answer, rng)
+        if rng.random() < 0.8
+        else f"{item.answer}. {_sentence(item, rng)}"
+    )
 
 
 def _sentence(item: Item, rng: Random) -> str:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from wit.builtin.tokenizer import BOS, CHAT_TOKENS, END, EOS, make_tokenizer
-from wit.builtin.world import BROAD, FOCUSED, Mixture, documents
+from wit.builtin.world import BROAD, FOCUSED, HARDEST, Mixture, documents
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,14 @@ PHASES = (
         num_steps=2000,
         num_decay_steps=2000,
         learning_rate=2e-3,
+        num_warmup_steps=50,
+    ),
+    Phase(
+        HARDEST,
+        seed=20250712,
+        num_steps=1600,
+        num_decay_steps=1600,
+        learning_rate=1.5e-3,
         num_warmup_steps=50,
     ),
 )

@@ -214,6 +214,16 @@ FOCUSED = Mixture(
 )
 """Mostly what is still hard then: places in a list."""
 
+HARDEST = Mixture(
+    num_practice_documents=0,
+    lists=0.74,
+    numbers=0.16,
+    repetitions=0.1,
+    statements=(1, 3),
+    emphasis={"after": 6, "member": 5, "reverse": 4, "sorted": 4, "without": 3},
+)
+"""What is hard to the end."""
+
 SHARE_OF_REPETITION_IN_PRACTICE = 0.8
 
 

@@ -207,7 +207,7 @@ class _Preparation:
 
     def pair_ids(self, pair: Preference, number: int) -> dict[str, list[int]] | None:
         """Ids of prompt, chosen and rejected; nothing, and a count, if there is no room."""
-        ids = {}
+        ids, is_cut = {}, False
         for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
             tokens = self.tokens((*pair.prompt, Message("assistant", answer)), number)
             if tokens is None:
@@ -215,13 +215,14 @@ class _Preparation:
             start = last_response_start(tokens)
             ids["prompt_ids"] = tokens.ids[:start]
             ids[f"{side}_ids"] = tokens.ids[start : self.recipe.max_tokens]
-            self.truncated += len(tokens.ids) > self.recipe.max_tokens
+            is_cut = is_cut or len(tokens.ids) > self.recipe.max_tokens
         if not (ids["chosen_ids"] and ids["rejected_ids"]):
             self.dropped["prompt leaves no room for its answers"] += 1
             return None
         if ids["chosen_ids"] == ids["rejected_ids"]:
             self.dropped["chosen equals rejected after truncation"] += 1
             return None
+        self.truncated += is_cut
         return ids
 
     def finish(

@@ -126,7 +126,12 @@ class ChatRenderer:
             )
 
     def _find_stop(self) -> str:
-        after = self._markup_of(("user", "assistant"))[-1]
+        try:
+            after = self._markup_of(("user", "assistant"))[-1]
+        except DataError as error:
+            raise BaseModelError(
+                f"{self.tokenizer.name_or_path}: not even a question and its answer: {error}"
+            ) from None
         known = sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True)
         for token in known:
             if after.startswith(token):

@@ -63,6 +63,12 @@ def test_within_the_noise_no_difference_can_be_told():
     assert "p0-r1" in found.within_noise
 
 
+def test_instruction_tuning_wins_by_no_more_than_the_noise():
+    found = recommend(study([0.61, 0.60, 0.60], noise=0.05))
+    assert found.best == found.instruction_tuning
+    assert "no gain from the prompt can be told" in found.sentence
+
+
 def test_instruction_tuning_can_win():
     found = recommend(study([0.9, 0.5], noise=0.001))
     assert found.best == found.instruction_tuning

@@ -189,7 +189,7 @@ def test_likelihoods_are_measured_before_during_and_after(
 def test_a_diverging_training_stops_and_leaves_no_model(
     parts: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(TrainingError, match="not finite|diverged"):
+    with pytest.raises(TrainingError, match=r"not finite|diverged"):
         run(tmp_path, parts, recipe(learning_rate=1e30, num_epochs=4))
     assert not (tmp_path / "model").exists()
 

@@ -1,0 +1,203 @@
+"""Shapes of rows: found by their columns, or mapped by hand."""
+
+from typing import Any
+
+import pytest
+
+from wit.data.schema import INSTRUCTION_SHAPES, PREFERENCE_SHAPES, Message, Preference, shape_of
+from wit.errors import DataError
+
+USER, ANSWER = Message("user", "q"), Message("assistant", "a")
+SYSTEM = Message("system", "s")
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+def instructions(*rows: dict[str, Any], **columns: str) -> list[tuple[Message, ...]]:
+    shape = shape_of(list(rows), INSTRUCTION_SHAPES, columns, "rows.jsonl")
+    return [shape.instruction(row, number) for number, row in enumerate(rows, start=1)]
+
+
+def preferences(*rows: dict[str, Any], **columns: str) -> list[Preference]:
+    shape = shape_of(list(rows), PREFERENCE_SHAPES, columns, "rows.jsonl")
+    return [shape.preference(row, number) for number, row in enumerate(rows, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "q", "response": "a"}, (USER, ANSWER)),
+        ({"prompt": "q", "completion": "a"}, (USER, ANSWER)),
+        ({"question": "q", "answer": "a"}, (USER, ANSWER)),
+        ({"instruction": "q", "output": "a"}, (USER, ANSWER)),
+        ({"instruction": "q", "input": "", "output": "a"}, (USER, ANSWER)),
+        ({"instruction": "q", "input": None, "output": "a"}, (USER, ANSWER)),
+        (
+            {"instruction": "q", "input": " x ", "output": "a"},
+            (Message("user", "q\n\n x "), ANSWER),
+        ),
+        ({"prompt": "q", "response": "a", "system": "s"}, (SYSTEM, USER, ANSWER)),
+        ({"prompt": "q", "response": "a", "system": " "}, (USER, ANSWER)),
+        ({"prompt": "q", "response": "a", "id": 3, "source": None}, (USER, ANSWER)),
+        ({"messages": TURNS}, (USER, ANSWER)),
+        ({"messages": TURNS * 2}, (USER, ANSWER) * 2),
+        ({"prompt": TURNS[:1], "completion": "a"}, (USER, ANSWER)),
+        ({"messages": [{**turn, "name": "x"} for turn in TURNS]}, (USER, ANSWER)),
+    ],
+)
+def test_instructions_of_every_shape(row: dict[str, Any], expected: tuple[Message, ...]) -> None:
+    assert instructions(row) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, (USER,)),
+        ({"instruction": "q", "chosen": "a", "rejected": "b"}, (USER,)),
+        (
+            {"instruction": "q", "input": "x", "output": "o", "chosen": "a", "rejected": "b"},
+            (Message("user", "q\n\nx"),),
+        ),
+        ({"prompt": "q", "system": "s", "chosen": "a", "rejected": "b"}, (SYSTEM, USER)),
+        (
+            {
+                "prompt": TURNS[:1],
+                "chosen": TURNS[1:],
+                "rejected": [{"role": "assistant", "content": "b"}],
+            },
+            (USER,),
+        ),
+        (  # as UltraFeedback writes it: the answers repeat the prompt
+            {
+                "prompt": "q",
+                "chosen": TURNS,
+                "rejected": [TURNS[0], {"role": "assistant", "content": "b"}],
+            },
+            (USER,),
+        ),
+    ],
+)
+def test_preferences_of_every_shape(row: dict[str, Any], prompt: tuple[Message, ...]) -> None:
+    assert preferences(row) == [Preference(prompt, "a", "b")]
+
+
+def test_columns_are_mapped_by_hand() -> None:
+    row = {"frage": "q", "antwort": "a", "rolle": "s"}
+    assert instructions(row, prompt="frage", response="antwort") == [(USER, ANSWER)]
+    mapped = instructions(row, prompt="frage", response="antwort", system="rolle")
+    assert mapped == [(SYSTEM, USER, ANSWER)]
+    pair = {"prompt": "q", "good": "a", "bad": "b"}
+    assert preferences(pair, chosen="good", rejected="bad") == [Preference((USER,), "a", "b")]
+
+
+def test_a_mapping_wins_over_a_shape_that_also_fits() -> None:
+    row = {"messages": TURNS, "prompt": "other", "frage": "q", "response": "a"}
+    assert instructions(row, prompt="frage") == [(USER, ANSWER)]
+
+
+def test_what_only_later_rows_have_is_not_lost() -> None:
+    rows = [
+        {"instruction": "q", "output": "a"},
+        {"instruction": "q", "input": "x", "output": "a"},
+        {"instruction": "q", "output": "a", "system": "s"},
+    ]
+    assert instructions(*rows) == [
+        (USER, ANSWER),
+        (Message("user", "q\n\nx"), ANSWER),
+        (SYSTEM, USER, ANSWER),
+    ]
+
+
+GOOD = {"prompt": "q", "response": "a"}
+PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": "q"}, "row 2: 'response' is missing, not text"),
+        ({"prompt": "q", "response": None}, "row 2: 'response' is missing, not text"),
+        ({"prompt": "q", "response": 3}, "row 2: 'response' is a int (3), not text"),
+        ({"prompt": "q", "response": ["a"]}, "row 2: 'response' is a list (['a']), not text"),
+        ({"prompt": b"q", "response": "a"}, "row 2: 'prompt' is a bytes (b'q'), not text"),
+        ({"prompt": float("nan"), "response": "a"}, "row 2: 'prompt' is a float (nan), not text"),
+        ({"prompt": "q", "response": "\ud83d"}, "row 2: 'response' holds half a surrogate pair"),
+        ({"prompt": "q", "response": "a", "system": 1}, "row 2: 'system' is a int (1), not text"),
+        ({"prompt": [], "response": "a"}, "row 2: 'prompt' is not a list of messages"),
+        ({"prompt": ["q"], "response": "a"}, "row 2: message 0: has no 'content' that is text"),
+    ],
+)
+def test_a_wrong_field_of_an_instruction_is_named_with_file_and_row(
+    row: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        instructions(GOOD, row)
+    assert str(caught.value) == f"rows.jsonl: {says}"
+
+
+@pytest.mark.parametrize(
+    ("turns", "says"),
+    [
+        ("hello", "'messages' is not a list of messages"),
+        ([], "'messages' is not a list of messages"),
+        (TURNS[:1], "the last message is no assistant's"),
+        ([{"role": "user"}], "message 0: has no 'content' that is text"),
+        ([TURNS[0], {"role": "assistant", "content": None}], "message 1: has no 'content'"),
+        ([{"role": "user", "content": "\udc00"}, TURNS[1]], "message 0: has no 'content'"),
+        (
+            [{"role": "human", "content": "q"}],
+            "message 0: role 'human' is unknown; allowed: system",
+        ),
+        ([{"content": "q"}], "message 0: role None is unknown"),
+    ],
+)
+def test_a_wrong_list_of_messages_is_named_with_file_row_and_message(turns: Any, says: str) -> None:
+    with pytest.raises(DataError) as caught:
+        instructions({"messages": TURNS}, {"messages": turns})
+    assert str(caught.value).startswith(f"rows.jsonl: row 2: {says}")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({**PAIR, "chosen": None}, "'chosen' is missing, not text"),
+        ({**PAIR, "rejected": 0.5}, "'rejected' is a float (0.5), not text"),
+        ({**PAIR, "prompt": TURNS}, "the prompt does not end with a user's turn"),
+        ({**PAIR, "chosen": TURNS[:1]}, "'chosen' is not the assistant's message alone"),
+        (
+            {**PAIR, "rejected": [{"role": "user", "content": "other"}, TURNS[1]]},
+            "'rejected' is not the assistant's message alone, nor the prompt and then that message",
+        ),
+    ],
+)
+def test_a_wrong_pair_is_named_with_file_and_row(row: dict[str, Any], says: str) -> None:
+    with pytest.raises(DataError) as caught:
+        preferences(PAIR, row)
+    assert str(caught.value).startswith(f"rows.jsonl: row 2: {says}")
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"promt": "frage"}, "columns.promt: allowed names: answer, completion, input"),
+        ({"prompt": "nope"}, "has no column 'nope'; it has ['antwort', 'frage']"),
+        ({"prompt": "frage"}, "are none of the known shapes (messages; instruction+output;"),
+        ({"prompt": "frage", "output": "antwort"}, "are none of the known shapes"),
+        ({}, "say with 'columns' which column is which"),
+    ],
+)
+def test_columns_that_make_no_shape_are_refused_with_those_that_do(
+    columns: dict[str, str], says: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        instructions({"frage": "q", "antwort": "a"}, **columns)
+    assert says in str(caught.value)
+
+
+def test_a_mapped_column_that_the_shape_does_not_know_is_not_ignored() -> None:
+    with pytest.raises(DataError, match="none of the known shapes"):
+        instructions({**GOOD, "extra": "x"}, prompt="prompt", response="response", input="extra")
+
+
+def test_instructions_are_no_preferences() -> None:
+    with pytest.raises(DataError, match=r"prompt\+chosen\+rejected"):
+        preferences(GOOD)

@@ -1,0 +1,164 @@
+"""Pinned models and data sets from a hub cache on disk, without a network."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from samples import embedded_tokenizer, save_tokenizer, write_jsonl
+from transformers import LlamaConfig, LlamaForCausalLM
+
+REVISION, UNKNOWN = "0123456789abcdef0123456789abcdef01234567", "f" * 40
+ROWS = [{"prompt": f"What is {n}?", "response": f"It is {n}."} for n in range(12)]
+
+# In a process of its own: the libraries read their environment when they are imported.
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from wit.artifacts import Source
+from wit.config import InstructionsRecipe, Runtime, Study
+from wit.data.sources import read_rows
+from wit.errors import WitError
+from wit.estimate import estimate
+from wit.hub import snapshot
+from wit.models import load_model
+from wit.plan import make_plan
+
+asked = json.loads(sys.argv[1])
+
+def rows(**knobs):
+    return read_rows(InstructionsRecipe(**knobs), None)
+
+def plan(**values):
+    planned = make_plan(Study.model_validate(values), Runtime())
+    model = load_model(planned.base.path)
+    cost = estimate(planned, Runtime())
+    return [planned.base.fingerprint, model.num_parameters(), cost.instructions.num_rows]
+
+def attempt(name, knobs):
+    try:
+        return {"rows": rows, "plan": plan}[name](**knobs)
+    except WitError as error:
+        return f"{type(error).__name__} {error.exit_code}: {error}"
+
+print(json.dumps([attempt(name, knobs) for name, knobs in asked]))
+"""
+
+
+def hub_folder(cache: Path, kind: str, repo: str) -> Path:
+    """A repository as the hub's client keeps it."""
+    folder = cache / f"{kind}s--{repo.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(REVISION)
+    snapshot = folder / "snapshots" / REVISION
+    snapshot.mkdir(parents=True)
+    return snapshot
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = tmp_path_factory.mktemp("hub")
+    write_jsonl(hub_folder(cache, "dataset", "org/rows") / "data.jsonl", ROWS)
+    splits = hub_folder(cache, "dataset", "org/splits")
+    for split in ("train", "test"):
+        write_jsonl(splits / f"{split}.jsonl", [{"question": split, "answer": "a"}])
+    (hub_folder(cache, "dataset", "org/broken") / "data.jsonl").write_text('{"a": 1}\n{"a"')
+    hub_folder(cache, "dataset", "org/empty")
+    base = hub_folder(cache, "model", "org/base")
+    config = LlamaConfig(
+        vocab_size=1088,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(base)
+    save_tokenizer(embedded_tokenizer(), base)
+    return cache
+
+
+@pytest.fixture(scope="module")
+def answers(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    home = tmp_path_factory.mktemp("home")
+    pairs = [{"prompt": f"What is {n}?", "chosen": "a", "rejected": "b"} for n in range(12)]
+    study = {
+        "name": "hub",
+        "base": {"repo": "org/base", "revision": REVISION},
+        "instructions": {"repo": "org/rows", "revision": REVISION, "held_out_fraction": 0},
+        "preferences": {"path": str(write_jsonl(home / "pairs.jsonl", pairs))},
+        "weights": ["instruction-tuning"],
+        "benchmarks": [{"name": "wit_cloze", "role": "select"}],
+    }
+    asked = [
+        ("rows", {"repo": "org/rows", "revision": REVISION}),
+        ("rows", {"repo": "org/splits", "revision": REVISION, "split": "test"}),
+        ("rows", {"repo": "org/rows", "revision": UNKNOWN}),
+        ("rows", {"repo": "org/nothing", "revision": REVISION}),
+        ("rows", {"repo": "not a name", "revision": REVISION}),
+        ("rows", {"repo": "org/rows", "revision": REVISION, "split": "nope"}),
+        ("rows", {"repo": "org/rows", "revision": REVISION, "subset": "nope"}),
+        ("rows", {"repo": "org/broken", "revision": REVISION}),
+        ("rows", {"repo": "org/empty", "revision": REVISION}),
+        ("plan", study),
+    ]
+    environment = {
+        **os.environ,
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(home),
+        "HF_DATASETS_CACHE": str(home / "datasets"),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(asked)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_rows_of_a_pinned_data_set_are_read(answers: list[Any]) -> None:
+    assert answers[0] == ROWS
+
+
+def test_a_split_of_a_data_set_is_read(answers: list[Any]) -> None:
+    assert answers[1] == [{"question": "test", "answer": "a"}]
+
+
+def test_a_revision_or_a_repository_that_cannot_be_had_is_named_with_the_remedy(
+    answers: list[Any],
+) -> None:
+    for answer, name in ((answers[2], "org/rows@ffffffff"), (answers[3], "org/nothing@01234567")):
+        assert answer.startswith(f"InputError 2: dataset {name} cannot be had: ")
+        assert answer.endswith("or download it and give its folder as 'path'.")
+    assert answers[4].startswith("InputError 2: dataset not a name@01234567 cannot be had: ")
+
+
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (5, "org/rows@01234567: subset None, split 'nope' cannot be loaded: "),
+        (6, "org/rows@01234567: subset 'nope', split 'train' cannot be loaded: "),
+        (7, "org/broken@01234567: subset None, split 'train' cannot be loaded: "),
+        (8, "org/empty@01234567: subset None, split 'train' cannot be loaded: "),
+    ],
+)
+def test_a_data_set_that_cannot_be_loaded_is_named(
+    answers: list[Any], number: int, what: str
+) -> None:
+    assert answers[number].startswith(f"DataError 2: {what}")
+
+
+def test_a_study_can_stand_on_a_pinned_model_and_data_set(answers: list[Any]) -> None:
+    fingerprint, num_parameters, num_rows = answers[9]
+    assert len(fingerprint) == 12
+    assert num_parameters > 1088 * 16
+    assert num_rows == len(ROWS)
