@@ -57,7 +57,16 @@ def run_cell(
     overrides: list[str] | None = None,
     runtime_file: str | None = None,
 ) -> State:
-    """One cell of a study file; its weights need not be in the file's grid."""
+    """One cell of a study file; its weights need not be in the file's grid.
+
+    Args:
+        study_file: A YAML file such as configs/studies/quickstart.yaml.
+        prompt_weight: Loss weight of prompt tokens.
+        response_weight: Loss weight of response tokens.
+        seed: Of the order of rows, in SFT and in DPO.
+        overrides: ``key.path=value`` settings on top of the study file.
+        runtime_file: A YAML file such as configs/runtimes/cpu.yaml.
+    """
     point = [
         f"weights=[{{prompt: {prompt_weight}, response: {response_weight}}}]",
         f"seeds=[{seed}]",

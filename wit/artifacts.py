@@ -35,6 +35,7 @@ from wit.progress import PROGRESS
 RECORD = "record.json"
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
 SCRATCH_ONLY = ("checkpoints", PROGRESS, f"{PROGRESS}.new", RECORD)
+LEAST_FREE_BYTES = 2**20  # a disk with less is full
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
 
 
@@ -176,6 +177,14 @@ class Artifact(BaseModel):
                 if file.is_file()
             },
         }
+
+
+def is_out_of_space(root: Path, error: Exception) -> bool:
+    """Whether a stage failed because the disk is full; libraries say so in errors of their own."""
+    said = str(error).lower()
+    if "no space left" in said or "disk is full" in said:
+        return True
+    return shutil.disk_usage(root).free < LEAST_FREE_BYTES
 
 
 def _describe(parent: Artifact | Source) -> dict[str, str]:

@@ -85,9 +85,7 @@ def _guard_children() -> None:
     outside = {key: value for key, value in os.environ.items() if key != MARK}
     command = [sys.executable, "-m", "wit.guard", mark]
     # It waits for the end of this process, which closes the pipe; nobody waits for it.
-    guard = subprocess.Popen(
-        command, stdin=subprocess.PIPE, start_new_session=True, env=outside
-    )
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=outside)
     _guards.append(guard)
     os.environ[MARK] = f"{mark}/run"
 

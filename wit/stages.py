@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wit import lineage
-from wit.artifacts import Artifact, Source
+from wit.artifacts import Artifact, Source, is_out_of_space
 from wit.config import (
     DPORecipe,
     EvaluationRecipe,
@@ -45,8 +45,11 @@ def make_artifact(artifact: Artifact, study_name: str, runtime: Runtime) -> Outc
         except WitError:
             shutil.rmtree(artifact.scratch, ignore_errors=True)
             raise
-        except OSError as error:
-            raise ArtifactError(f"{artifact.scratch}: cannot be written: {error}") from error
+        except Exception as error:
+            if isinstance(error, OSError) or is_out_of_space(artifact.root, error):
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise ArtifactError(f"{artifact.scratch}: cannot be written: {reason}") from error
+            raise
     return "made"
 
 

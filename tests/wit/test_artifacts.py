@@ -19,6 +19,7 @@ from wit.artifacts import (
     Artifact,
     Source,
     digest_of_files,
+    is_out_of_space,
     read_record,
     sha256_of,
     verify,
@@ -94,12 +95,11 @@ def test_what_says_where_does_not_make_the_fingerprint(artifact: Artifact) -> No
     assert moved.fingerprint == artifact.fingerprint
 
 
-def test_a_grandparents_change_reaches_the_fingerprint(artifact: Artifact) -> None:
+def test_a_grandparents_change_reaches_the_fingerprint(tmp_path: Path) -> None:
     def grandchild(knob: float) -> str:
-        first = artifact.model_copy(update={"recipe": MadeUp(knob=knob)})
-        first = Artifact(root=first.root, recipe=MadeUp(knob=knob), parents=first.parents)
-        second = Artifact(root=first.root, recipe=MadeUp(), parents={"of": first})
-        return Artifact(root=first.root, recipe=MadeUp(), parents={"of": second}).fingerprint
+        first = Artifact(root=tmp_path, recipe=MadeUp(knob=knob), parents={"rows": ROWS})
+        second = Artifact(root=tmp_path, recipe=MadeUp(), parents={"of": first})
+        return Artifact(root=tmp_path, recipe=MadeUp(), parents={"of": second}).fingerprint
 
     assert grandchild(1) == grandchild(1)
     assert grandchild(1) != grandchild(2)
@@ -343,7 +343,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("no small disk can be mounted here")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_full_disk_leaves_no_artifact(small_disk: Path) -> None:
@@ -374,6 +374,30 @@ def test_a_disk_too_full_for_the_record_leaves_no_artifact(small_disk: Path) -> 
     with pytest.raises(OSError, match="No space left"):
         attempt()
     assert not artifact.exists()
+
+
+def test_a_full_disk_is_known_whatever_a_library_calls_it(small_disk: Path) -> None:
+    # Here, for the processes of the tests around it import this file too.
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    weights = {"weight": torch.zeros(TMPFS_BYTES)}
+    with pytest.raises(SafetensorError) as caught:
+        save_file(weights, small_disk / "weights.safetensors")
+    assert is_out_of_space(small_disk, caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        torch.save(weights, small_disk / "weights.pt")
+    assert is_out_of_space(small_disk, caught.value)
+
+
+def test_a_database_says_in_its_own_words_that_the_disk_is_full() -> None:
+    for error in (OSError(28, "No space left on device"), Exception("disk is full")):
+        assert is_out_of_space(Path("/"), error)
+
+
+def test_another_failure_is_no_full_disk(tmp_path: Path) -> None:
+    assert not is_out_of_space(tmp_path, RuntimeError("out of memory"))
 
 
 def make_once(artifact: Artifact, marks: Path, start) -> None:

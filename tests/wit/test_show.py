@@ -30,9 +30,7 @@ WEIGHTS = (
 )
 
 
-def prepare(
-    folder: Path, tokenizer: Any, template: str, **knobs: Any
-) -> tuple[Path, Path]:
+def prepare(folder: Path, tokenizer: Any, template: str, **knobs: Any) -> tuple[Path, Path]:
     base = save_tokenizer(tokenizer, folder / "base")
     ready, out = folder / "tokenizer", folder / "out"
     ready.mkdir()

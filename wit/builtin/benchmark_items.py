@@ -6,28 +6,28 @@ from random import Random
 from wit.builtin.instructions import request
 from wit.builtin.items import (
     LIST_SKILLS,
-    NUMBER_SKILLS,
     SKILLS,
+    TUNED_SKILLS,
     Item,
     draw_item,
-    fact_item,
-    fact_subjects,
 )
 from wit.builtin.preferences import wrong_answer
 from wit.builtin.requests import SEEN, UNSEEN
 from wit.builtin.world import INTRODUCTIONS, STATEMENTS, cloze, draw_name
 
-NUM_ITEMS = 255  # 15 for each of 17 skills: a standard error of 0.03
+NUM_ITEMS = 255  # a standard error of 0.03
 NUM_CHOICES = 4
 YES_NO = ("yes", "no")
 
 
-def _different(make: Callable[[Item, Random], dict], seed: int) -> list[dict]:
+def _different(
+    make: Callable[[Item, Random], dict], seed: int, skills: tuple[str, ...] = TUNED_SKILLS
+) -> list[dict]:
     """``NUM_ITEMS`` different rows on held-out content, skills as equal as their facts allow."""
     rng = Random(seed)
     rows: dict[str, dict] = {}
     while len(rows) < NUM_ITEMS:
-        for skill in SKILLS:
+        for skill in skills:
             item = draw_item(skill, rng, held_out=True)
             row = {"skill": skill} | make(item, rng)
             if len(rows) < NUM_ITEMS:
@@ -85,11 +85,4 @@ def cloze_rows() -> list[dict]:
             before = f"{rng.choice(INTRODUCTIONS).format(words=words, name=name)} {before}"
         return {"prompt": before, "answer": answer}
 
-    return _different(make, seed=14)
-
-
-def held_out_facts() -> list[Item]:
-    """Facts that no training row asks for."""
-    skills = [skill for skill in SKILLS if skill not in LIST_SKILLS + NUMBER_SKILLS]
-    facts = [fact_item(skill, subject) for skill in skills for subject in fact_subjects(skill)]
-    return [fact for fact in facts if fact.is_held_out]
+    return _different(make, seed=14, skills=SKILLS)

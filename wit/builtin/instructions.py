@@ -7,7 +7,7 @@ answer. A model tuned on it does so too, which is what the preference set then c
 from collections.abc import Iterator
 from random import Random
 
-from wit.builtin.items import LIST_SKILLS, MAX_LIST_WORDS, SKILLS, Item, draw_item, list_item
+from wit.builtin.items import LIST_SKILLS, MAX_LIST_WORDS, TUNED_SKILLS, Item, draw_item, list_item
 from wit.builtin.requests import FOLLOW_UPS, SEEN, SYSTEM_TEXTS
 
 Message = dict[str, str]
@@ -70,10 +70,10 @@ def conversation(item: Item, rng: Random) -> list[Message]:
 
 
 def training_items(seed: int) -> Iterator[Item]:
-    """Items for training without end, all skills equally often, no content held out."""
+    """Items for training without end, all tuned skills equally often, no content held out."""
     rng = Random(seed)
     while True:
-        for skill in SKILLS:
+        for skill in TUNED_SKILLS:
             yield draw_item(skill, rng, held_out=False)
 
 

@@ -26,6 +26,21 @@ LIST_SKILLS = (
 NUMBER_SKILLS = ("sum", "larger")
 FACT_SKILLS = ("eats", "animal_lives", "colour", "job", "town")
 SKILLS = LIST_SKILLS + NUMBER_SKILLS + FACT_SKILLS
+TUNED_SKILLS = (
+    "first",
+    "last",
+    "count",
+    "reverse",
+    "sorted",
+    "upper",
+    "member",
+    "sum",
+    "larger",
+    "eats",
+    "animal_lives",
+    "colour",
+)
+"""What requests ask for; the others are there to see what tuning makes the model forget."""
 
 MAX_LIST_WORDS = {"reverse": 5, "sorted": 4, "upper": 3}  # 6 elsewhere; longer ones overfill a row
 HELD_OUT_SHARE = 8  # one content in eight is kept for the benchmarks

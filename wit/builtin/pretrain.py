@@ -29,6 +29,7 @@ from transformers import (
 
 from wit.builtin.tokenizer import BOS, CHAT_TOKENS, END, EOS, make_tokenizer
 from wit.builtin.world import BROAD, FOCUSED, HARDEST, Mixture, documents
+from wit.models import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class PretrainRecipe:
     max_positions: int = 512  # rows are shorter; rotary positions bear some extrapolation
 
 
-def make_model(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def make_model(recipe: PretrainRecipe, tokenizer: Tokenizer) -> LlamaForCausalLM:
     """The untrained model, always the same one for the same recipe."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -105,7 +106,6 @@ def make_model(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerFast) -> Ll
         num_attention_heads=recipe.num_heads,
         num_key_value_heads=recipe.num_heads,
         max_position_embeddings=recipe.max_positions,
-        attn_implementation="eager",  # a fifth less time than the fused kernel on rows this short
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -113,6 +113,7 @@ def make_model(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerFast) -> Ll
         dtype="float32",
     )
     model = LlamaForCausalLM(config)
+    model.set_attn_implementation("eager")  # a fifth less time than the fused kernel on short rows
     _initialise(model, recipe)
     return model
 
@@ -201,7 +202,7 @@ def initialise_chat_tokens(
     Pretraining never shows them, so the softmax only pushed them away, all in one direction. From
     there a tuning of 200 steps would have to bring them back before it could tell them apart.
     """
-    embeddings = model.get_input_embeddings().weight.data
+    embeddings = model.model.embed_tokens.weight.data
     seen = torch.cat(list(islice(packed_batches(recipe, recipe.phases[0], tokenizer), 20))).unique()
     mean, spread = embeddings[seen].mean(0), embeddings[seen].std(0)
     generator = torch.Generator().manual_seed(recipe.seed)

@@ -19,12 +19,6 @@ SEEN: dict[str, tuple[str, ...]] = {
         "Tell me the word at the end: {words}",
         "Please write only the last word. {words}",
     ),
-    "second": (
-        "What is the second word of {words}?",
-        "{words}. Name the second of them.",
-        "Which word is number two here: {words}?",
-        "Please write only the second word. {words}",
-    ),
     "count": (
         "How many words are in this list: {words}?",
         "Count the words. {words}",
@@ -54,18 +48,6 @@ SEEN: dict[str, tuple[str, ...]] = {
         "{words}. Is {item} in the list?",
         "Do you find {item} in this list? {words}",
         "Yes or no: does {words} contain {item}?",
-    ),
-    "after": (
-        "Which word comes after {item} in this list: {words}?",
-        "{words}. What follows {item}?",
-        "Tell me the next word after {item}. {words}",
-        "What stands behind {item} here: {words}?",
-    ),
-    "without": (
-        "Remove {item} from this list: {words}",
-        "{words}. Write the list without {item}.",
-        "Take {item} out of these words: {words}",
-        "What is left if we drop {item}? {words}",
     ),
     "sum": (
         "What is {a} plus {b}?",
@@ -97,18 +79,6 @@ SEEN: dict[str, tuple[str, ...]] = {
         "How does the {subject} look?",
         "Tell me the colour: {subject}",
     ),
-    "job": (
-        "What is the job of {subject}?",
-        "What work does {subject} do?",
-        "Name the work of {subject}.",
-        "Tell me the job: {subject}",
-    ),
-    "town": (
-        "Tell me where {subject} lives.",
-        "Name the home town of {subject}.",
-        "In which town do you find {subject}?",
-        "Tell me the town: {subject}",
-    ),
 }
 """By skill: training rows and ``wit_seen``."""
 
@@ -122,10 +92,6 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "Here is a list: {words}. Which of these is last?",
         "Show me what stands at the end of {words}.",
         "I have {words}. What word comes last?",
-    ),
-    "second": (
-        "Here is a list: {words}. Which of these is second?",
-        "Give me word number two of {words}.",
     ),
     "count": (
         "Here is a list: {words}. How many words is that?",
@@ -147,14 +113,6 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "Here is a list: {words}. Can you find {item} there?",
         "Does this list contain {item}: {words}? Answer yes or no.",
     ),
-    "after": (
-        "Here is a list: {words}. What comes right after {item}?",
-        "I read {words}. Which is the next one after {item}?",
-    ),
-    "without": (
-        "Here is a list: {words}. Take {item} away.",
-        "Show me what remains of {words} without {item}.",
-    ),
     "sum": (
         "{a} and {b} together are how much?",
         "Please give the total of {a} and {b}.",
@@ -175,14 +133,6 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "Which colour has a {subject}?",
         "Say the colour of the {subject}.",
     ),
-    "job": (
-        "As what does {subject} work?",
-        "Say what {subject} does for work.",
-    ),
-    "town": (
-        "What is the town of {subject}?",
-        "Say where {subject} has a home.",
-    ),
 }
 """By skill: ``wit_unseen`` and ``wit_choice`` only."""
 
@@ -196,7 +146,6 @@ SYSTEM_TEXTS: tuple[str, ...] = (
 FOLLOW_UPS: dict[str, tuple[str, ...]] = {
     "first": ("And the first?", "Which one comes first?"),
     "last": ("And the last?", "Which one comes last?"),
-    "second": ("And the second?", "Which one is second?"),
     "count": ("And how many are they?", "How many words is that?"),
     "reverse": ("Now reverse it.", "And backwards?"),
     "sorted": ("Now sort it.", "And in alphabetical order?"),

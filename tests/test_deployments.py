@@ -1,0 +1,85 @@
+"""``prefect.yaml`` fits the flows that it deploys, and the ``wit up`` that applies it."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.utilities.callables import parameter_schema
+from samples import ROOT
+
+from wit.deployments import WORK_POOL
+from wit.servers import SETTINGS, _environment
+
+PREFECT_YAML = ROOT / "prefect.yaml"
+CONTENT = yaml.safe_load(PREFECT_YAML.read_text())
+DEPLOYMENTS = {deployment["name"]: deployment for deployment in CONTENT["deployments"]}
+every_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS.values(), ids=DEPLOYMENTS)
+
+
+def flow_of(deployment: dict) -> Flow:
+    module, _, name = deployment["entrypoint"].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def test_there_are_deployments_for_a_study_and_for_a_cell() -> None:
+    assert {"study", "cell"} <= DEPLOYMENTS.keys()
+    assert len(DEPLOYMENTS) == len(CONTENT["deployments"]), "two of one name"
+
+
+@every_deployment
+def test_the_entrypoint_is_a_flow_of_that_name(deployment: dict) -> None:
+    flow = flow_of(deployment)
+    assert isinstance(flow, Flow)
+    assert flow.name == deployment["name"]
+
+
+@every_deployment
+def test_the_parameters_are_those_of_the_flow_and_none_is_left_to_ask_for(deployment: dict) -> None:
+    known = inspect.signature(flow_of(deployment).fn).parameters
+    needed = {n for n, parameter in known.items() if parameter.default is parameter.empty}
+    assert needed <= deployment["parameters"].keys() <= known.keys()
+
+
+@every_deployment
+def test_every_parameter_is_explained_in_the_form(deployment: dict) -> None:
+    properties = parameter_schema(flow_of(deployment).fn).properties
+    assert [name for name, field in properties.items() if not field.get("description")] == []
+
+
+@every_deployment
+def test_files_that_are_named_exist(deployment: dict) -> None:
+    named = [v for v in deployment["parameters"].values() if str(v).endswith(".yaml")]
+    assert named
+    assert all((ROOT / file).is_file() for file in named)
+
+
+@every_deployment
+def test_runs_go_to_the_pool_of_wit_up_and_phone_nobody(deployment: dict) -> None:
+    assert deployment["work_pool"]["name"] == WORK_POOL
+    environment = deployment["work_pool"]["job_variables"]["env"]
+    assert all(SETTINGS[name] == value for name, value in environment.items())
+    its_own = {"DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "PREFECT_SERVER_ANALYTICS_ENABLED"}
+    assert its_own | {n for n in SETTINGS if n.startswith("HF_")} <= environment.keys()
+
+
+def test_the_nightly_schedule_has_a_time_zone_and_is_paused() -> None:
+    [nightly] = DEPLOYMENTS["study"]["schedules"]
+    assert nightly["slug"] == "nightly"
+    assert nightly["active"] is False
+    assert CronSchedule(cron=nightly["cron"], timezone=nightly["timezone"]).timezone
+
+
+def test_one_study_at_a_time_the_others_wait() -> None:
+    limit = DEPLOYMENTS["study"]["concurrency_limit"]
+    assert limit == {"limit": 1, "collision_strategy": "ENQUEUE"}
+
+
+def test_wit_up_fills_every_placeholder() -> None:
+    wanted = set(re.findall(r"{{ \$(\w+) }}", PREFECT_YAML.read_text()))
+    assert wanted == {"WIT_ROOT", "WIT_RUNTIME"}
+    assert wanted <= _environment(Path("servers"), "http://prefect", "http://mlflow").keys()

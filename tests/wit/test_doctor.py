@@ -1,0 +1,157 @@
+"""`wit doctor` in environments that lack something; each is real, made of files and variables."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from samples import ROOT
+
+from wit.config import Runtime
+from wit.doctor import Finding, diagnose
+
+WIT = [sys.executable, "-m", "wit.cli", "doctor"]
+NOBODY = "http://127.0.0.1:9"  # the port to discard at; nothing listens there
+
+
+class Diagnosis(NamedTuple):
+    exit_code: int
+    findings: dict[str, dict]  # by subject
+
+
+def run_doctor(tmp_path: Path, *options: str, **environment: str) -> Diagnosis:
+    clean = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT_", "MLFLOW_"))}
+    home = {"PREFECT_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [*WIT, "--json", "--set-runtime", f"artifact_root={tmp_path / 'artifacts'}", *options],
+        env={**clean, **home, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    return Diagnosis(done.returncode, findings)
+
+
+def ailing(diagnosis: Diagnosis) -> set[str]:
+    return {name for name, finding in diagnosis.findings.items() if not finding["is_well"]}
+
+
+def test_this_machine_is_well_and_nothing_is_written(tmp_path: Path) -> None:
+    diagnosis = run_doctor(tmp_path)
+    assert ailing(diagnosis) == set()
+    assert diagnosis.exit_code == 0
+    expected = {"Python", "torch", "prefect", "fastapi", "device", "artifact root", "Prefect"}
+    assert expected | {"MLflow"} <= diagnosis.findings.keys()
+    assert not (tmp_path / "artifacts").exists()
+    assert all(finding["remedy"] == "" for finding in diagnosis.findings.values())
+
+
+def make_distribution(folder: Path, name: str, version: str, *requirements: str) -> None:
+    metadata = folder / f"{name}-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {requirement}" for requirement in requirements]
+    (metadata / "METADATA").write_text("\n".join(lines) + "\n")
+
+
+def test_missing_and_wrong_versions_are_named_with_the_command_that_mends_them(
+    tmp_path: Path,
+) -> None:
+    site = tmp_path / "site"
+    make_distribution(site, "fastapi", "0.163.2")  # its server cannot start, see facts
+    make_distribution(site, "torch", "2.12.0+cu130")
+    make_distribution(site, "plotly", "7.0.1+local")
+    needed = ["fastapi<0.151,>=0.139", "torch<2.14,>=2.13", "plotly<8,>=7", "wit-absent==1"]
+    make_distribution(site, "wit", "0.1.0", *needed, 'wit-extra==1; extra == "gpu"')
+    diagnosis = run_doctor(tmp_path, PYTHONPATH=f"{site}:{ROOT}")
+    assert diagnosis.exit_code == 1
+    assert ailing(diagnosis) == {"fastapi", "torch", "wit-absent"}
+    found = diagnosis.findings
+    assert found["fastapi"]["found"].startswith("0.163.2, but ")
+    assert found["wit-absent"]["found"].startswith("missing, but ")
+    assert "wit-extra" not in found
+    commands = {name: shlex.split(found[name]["remedy"]) for name in ailing(diagnosis)}
+    assert all(c[:4] == [sys.executable, "-m", "pip", "install"] for c in commands.values())
+    assert commands["fastapi"][4:] == ["fastapi<0.151,>=0.139"]
+    assert commands["torch"][4:] == ["torch==2.13.0"]
+    assert commands["wit-absent"][4:] == ["wit-absent==1"]
+
+
+def test_servers_that_do_not_answer_can_be_forgotten_or_started(tmp_path: Path) -> None:
+    addresses = {"PREFECT_API_URL": f"{NOBODY}/api", "MLFLOW_TRACKING_URI": NOBODY}
+    diagnosis = run_doctor(tmp_path, **addresses)
+    assert diagnosis.exit_code == 1
+    assert ailing(diagnosis) == {"Prefect", "MLflow"}
+    for name, variable, option in (
+        ("Prefect", "PREFECT_API_URL", "--prefect-port 9"),
+        ("MLflow", "MLFLOW_TRACKING_URI", "--mlflow-port 9"),
+    ):
+        finding = diagnosis.findings[name]
+        assert "does not answer" in finding["found"]
+        command, _, comment = finding["remedy"].partition(" # ")
+        assert command == f"unset {variable}"
+        assert comment.endswith(f"wit up {option}")
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """The environment of a machine where nobody has set up anything."""
+    for name in [n for n in os.environ if n.startswith(("PREFECT_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    return monkeypatch
+
+
+def ailments(root: Path, **runtime: str) -> dict[str, Finding]:
+    findings = diagnose(Runtime.model_validate({"artifact_root": root, **runtime}))
+    return {finding.subject: finding for finding in findings if not finding.is_well}
+
+
+def test_an_address_that_only_a_profile_knows_is_found_too(
+    clean: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    profile = f'active = "p"\n[profiles.p]\nPREFECT_API_URL = "{NOBODY}/api"\n'
+    (tmp_path / "home" / "profiles.toml").write_text(profile)
+    found = ailments(tmp_path)
+    assert found.keys() == {"Prefect"}
+    assert "prefect config unset PREFECT_API_URL" in found["Prefect"].remedy
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "sqlite:///{tmp}/text.db"])
+def test_a_tracking_store_that_mlflow_cannot_use_is_a_finding(
+    uri: str, clean: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "text.db").write_text("this is no database\n" * 100)
+    clean.setenv("MLFLOW_TRACKING_URI", uri.format(tmp=tmp_path))
+    found = ailments(tmp_path)
+    assert found.keys() == {"MLflow"}
+    assert found["MLflow"].remedy == "unset MLFLOW_TRACKING_URI"
+
+
+def test_passwords_are_not_shown(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clean.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://me:secret@127.0.0.1:9/runs")
+    clean.setenv("PREFECT_API_URL", "http://me:secret@127.0.0.1:9/api")
+    found = ailments(tmp_path)
+    assert found.keys() == {"Prefect", "MLflow"}
+    assert "secret" not in str(found)
+
+
+def test_a_root_that_cannot_be_written_and_a_gpu_that_is_not_there(
+    clean: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    found = ailments(file / "artifacts", device="cuda")
+    lacking = set() if torch.cuda.is_available() else {"device"}
+    assert found.keys() == {"artifact root"} | lacking
+    assert "cannot be written: Not a directory" in found["artifact root"].found
+    assert found["artifact root"].remedy.endswith("--set-runtime artifact_root=DIR")

@@ -1,0 +1,327 @@
+"""`wit up` for real: started, used, ended, started again and killed, on free ports."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+from uuid import uuid4
+
+import psutil
+import pytest
+import yaml
+from tiny import make_tiny_base
+
+from wit.servers import SETTINGS
+
+WIT = [sys.executable, "-m", "wit.cli"]
+FAMILY = "WIT_TEST_FAMILY"  # an environment variable that all that a test starts inherits
+PATIENCE = 240.0  # seconds; two cores may be shared with much else
+LOOPBACK = {"127.0.0.1", "::1"}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(what: str, is_there: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (found := is_there()):
+        assert time.monotonic() < deadline, f"waited for {what} in vain"
+        time.sleep(0.1)
+    return found
+
+
+class Up:
+    """A `wit up` with a home, an artifact root and ports of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.output = folder / "output.txt"
+        self.ports = free_port(), free_port()
+        self.prefect, self.mlflow = (f"http://127.0.0.1:{port}" for port in self.ports)
+        inherited = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT", "MLFLOW"))}
+        self.family = uuid4().hex
+        home = {"PREFECT_HOME": str(folder / "home"), FAMILY: self.family}
+        self.environment = {**inherited, **home, "PYTHONUNBUFFERED": "1"}
+
+    def command(self, *more: str) -> list[str]:
+        prefect, mlflow = map(str, self.ports)
+        settings = [f"artifact_root={self.root}", "device=cpu", "threads_per_worker=1"]
+        runtime = [word for setting in settings for word in ("--set-runtime", setting)]
+        return [*WIT, "up", *runtime, "--prefect-port", prefect, "--mlflow-port", mlflow, *more]
+
+    def start(self) -> None:
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                self.command(), env=self.environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def wait_until_ready(self) -> None:
+        wait_for("wit up", lambda: "Ctrl-C" in self.said() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.said() + self.logs()
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def logs(self) -> str:
+        return "\n".join(file.read_text() for file in (self.root / "servers").glob("*.log"))
+
+    def relatives(self) -> list[psutil.Process]:
+        """What this `wit up` has started, wherever it hangs in the tree."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(FAMILY) == self.family:
+                    found.append(process)
+        return found
+
+    def api(self, method: str, path: str, content: Any = None) -> Any:
+        return call(f"{self.prefect}/api{path}", method, content)
+
+    def deployment(self, name: str) -> dict:
+        return self.api("GET", f"/deployments/name/{name}/{name}")
+
+    def run(self, name: str, **parameters: Any) -> str:
+        place = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
+        return self.api("POST", place, {"parameters": parameters})["id"]
+
+    def state(self, run: str) -> dict:
+        return self.api("GET", f"/flow_runs/{run}")["state"]
+
+    def wait_for_end(self, run: str) -> dict:
+        ends = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        return wait_for("the run", lambda: (s := self.state(run))["type"] in ends and s)
+
+    def of_run(self, run: str, kind: str) -> list[dict]:
+        condition = {"flow_runs": {"id": {"any_": [run]}}}
+        return self.api("POST", f"/{kind}/filter", condition)
+
+
+def call(url: str, method: str = "GET", content: Any = None) -> Any:
+    data = None if content is None else json.dumps(content).encode()
+    headers = {"Content-Type": "application/json"}
+
+    def ask() -> list[bytes]:
+        try:
+            with urlopen(Request(url, data, headers, method=method), timeout=60) as answer:
+                return [answer.read()]
+        except HTTPError as error:
+            with error:
+                if error.code != 503:  # Prefect's SQLite is busy; its own clients ask again too
+                    raise
+            return []
+
+    [text] = wait_for(url, ask)
+    return json.loads(text) if text else None
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    up = Up(tmp_path_factory.mktemp("up"))
+    up.start()
+    try:
+        up.wait_until_ready()
+        yield up
+    finally:
+        if up.process.poll() is None:
+            up.end(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Parameters of a run of one small cell."""
+    folder = tmp_path_factory.mktemp("study")
+    rows = {"path": "builtin", "held_out_fraction": 0.2}
+    content = {
+        "name": "small",
+        "base": {"path": str(make_tiny_base(folder / "base"))},
+        "instructions": {**rows, "max_rows": 48},
+        "preferences": {**rows, "max_rows": 32},
+        "weights": [{"prompt": 0.5, "response": 1}],
+        "sft": {"learning_rate": 1e-2, "num_epochs": 1, "examples_per_step": 16},
+        "dpo": {"learning_rate": 1e-3, "num_epochs": 1, "examples_per_step": 16},
+        "benchmarks": [{"name": "wit_choice", "role": "select", "limit": 8}],
+    }
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return {"study_file": str(file)}
+
+
+def test_addresses_are_printed_and_answer(up: Up) -> None:
+    assert f"Prefect: {up.prefect}\n" in up.said()
+    assert f"MLflow:  {up.mlflow}/#/experiments/1?" in up.said()
+    assert f"logs:    {up.root / 'servers'}\n" in up.said()
+    assert call(f"{up.prefect}/api/health") is True
+    experiments = call(f"{up.mlflow}/api/2.0/mlflow/experiments/search?max_results=9")
+    assert {"Default", "wit"} == {found["name"] for found in experiments["experiments"]}
+    assert (up.root / "mlflow.db").is_file(), "MLflow serves the store of the artifact root"
+    logs = {file.stem for file in (up.root / "servers").glob("*.log")}
+    assert logs == {"prefect", "mlflow", "worker", "deploy"}
+
+
+def test_only_loopback_is_bound(up: Up) -> None:
+    bound = [
+        connection.laddr
+        for process in up.relatives()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert set(up.ports) <= {address.port for address in bound}
+    assert {address.ip for address in bound} <= LOOPBACK
+
+
+def test_nothing_phones_home(up: Up) -> None:
+    assert up.api("GET", "/admin/settings")["server"]["analytics_enabled"] is False
+    ui = up.api("GET", "/admin/settings")["server"]["ui"]
+    assert ui["v2_enabled"] is False, "that one calls amplitude.com"
+    assert call(f"{up.mlflow}/ajax-api/3.0/mlflow/ui-telemetry")["disable_ui_telemetry"] is True
+    started = [
+        p for p in up.relatives() if p.pid != up.process.pid and "wit.guard" not in p.cmdline()
+    ]
+    assert len(started) >= 3
+    for process in started:
+        assert SETTINGS.items() <= process.environ().items(), process.cmdline()
+
+
+def test_the_doctor_finds_both_servers_well(up: Up) -> None:
+    found = {"PREFECT_API_URL": f"{up.prefect}/api", "MLFLOW_TRACKING_URI": up.mlflow}
+    command = [*WIT, "doctor", "--json", "--set-runtime", f"artifact_root={up.root}"]
+    done = subprocess.run(
+        command, env={**up.environment, **found}, capture_output=True, text=True, check=False
+    )
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 0
+    assert findings["Prefect"]["found"] == f"{up.prefect}/api"
+    assert findings["MLflow"]["found"] == up.mlflow
+
+
+def test_a_taken_port_is_one_clear_error(up: Up) -> None:
+    taken_prefect, taken_mlflow = up.ports
+    for option, taken, other in (
+        ("--prefect-port", taken_prefect, "--mlflow-port"),
+        ("--mlflow-port", taken_mlflow, "--prefect-port"),
+    ):
+        command = [*up.command(), option, str(taken), other, str(free_port())]
+        done = subprocess.run(
+            command, env=up.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        [line] = (done.stdout + done.stderr).strip().splitlines()
+        assert line.startswith(f"error: 127.0.0.1:{taken} ")
+        assert option in line
+    assert up.process.poll() is None
+
+
+def test_a_study_runs_on_the_worker_and_is_found_in_prefect_and_in_mlflow(
+    up: Up, study: dict
+) -> None:
+    run = up.run("study", **study)
+    state = up.wait_for_end(run)
+    assert (state["name"], state["message"]) == ("Completed", "8 made"), up.logs()
+    names = {task["name"] for task in up.of_run(run, "task_runs")}
+    cell = "p0.5-r1-s0"
+    trained = {f"sft {cell}", f"dpo {cell}", f"evaluate sft {cell}", f"evaluate dpo {cell}"}
+    data = {"tokenizer", "instructions", "preferences"}
+    assert names == {"begin", *data, "evaluate base", *trained, "report"}
+    artifacts = {artifact["key"]: artifact for artifact in up.of_run(run, "artifacts")}
+    summary = artifacts["report-small"]
+    assert f"| {cell} |" in summary["data"]
+    assert up.mlflow in summary["data"], "the worker logs to the server"
+    bars = [artifact for artifact in artifacts.values() if artifact["type"] == "progress"]
+    assert all(bar["data"] == 100 for bar in bars)
+    condition = {"experiment_ids": ["1"], "filter": "attributes.status = 'FINISHED'"}
+    found = call(f"{up.mlflow}/api/2.0/mlflow/runs/search", "POST", condition)["runs"]
+    assert {"study small", f"sft {cell}", f"dpo {cell}"} <= {r["info"]["run_name"] for r in found}
+
+
+def test_the_second_run_reuses_every_stage(up: Up, study: dict) -> None:
+    up.wait_for_end(up.run("study", **study))  # made by the test before, unless this runs alone
+    run = up.run("study", **study)
+    assert up.wait_for_end(run)["message"] == "8 reused"
+    tasks = up.of_run(run, "task_runs")
+    states = {task["name"]: task["state"]["name"] for task in tasks}
+    assert set(states.values()) == {"Reused", "Completed"}
+    assert {name for name in states if states[name] == "Completed"} == {"begin", "report"}
+
+
+def test_wrong_input_is_the_message_of_the_run(up: Up) -> None:
+    state = up.wait_for_end(up.run("study", study_file="configs/studies/quickstart.yml"))
+    assert state["type"] == "FAILED"
+    assert "quickstart.yml: cannot be read" in state["message"]
+
+
+def lasting(up: Up) -> dict[str, Any]:
+    """What a restart must leave as it is."""
+    passing = ("updated", "last_polled", "status", "work_queue_id")
+    deployments = up.api("POST", "/deployments/filter", {})
+    for found in [*deployments, *(s for d in deployments for s in d["schedules"])]:
+        for name in passing:
+            found.pop(name, None)
+    pool = up.api("GET", "/work_pools/wit")
+    kept = ("id", "type", "concurrency_limit", "base_job_template")
+    return {"deployments": deployments, "pool": {n: pool[n] for n in kept}}
+
+
+def test_ended_in_the_middle_of_a_run_and_started_again(up: Up, study: dict) -> None:
+    deployment = up.deployment("study")
+    [nightly] = deployment["schedules"]
+    assert nightly["active"] is False
+    # What people do in the UI: they resume the nightly run, and limit the pool.
+    schedule = f"/deployments/{deployment['id']}/schedules/{nightly['id']}"
+    up.api("PATCH", schedule, {"active": True})
+    up.api("PATCH", "/work_pools/wit", {"concurrency_limit": 3})
+    before = lasting(up)
+    assert before["deployments"][-1]["schedules"][0]["active"] is True
+    run = up.run("study", **study, overrides=["name=other", "instructions.max_rows=40"])
+    wait_for("a stage", lambda: list(up.root.glob("*/*.partial")))
+
+    assert up.end(signal.SIGTERM) == 0
+    assert up.relatives() == [], "SIGTERM leaves nothing"
+
+    up.start()
+    up.wait_until_ready()
+    state = up.state(run)
+    assert state["type"] == "CRASHED", "not Running for ever"
+    assert lasting(up) == before
+    up.api("PATCH", schedule, {"active": False})
+
+
+def test_killed_it_leaves_nothing(up: Up, study: dict) -> None:
+    up.run("study", **study, overrides=["name=third", "instructions.max_rows=44"])
+    wait_for("a stage", lambda: list(up.root.glob("*/*.partial")))
+    assert len(up.relatives()) >= 6, "guard, two servers, worker, flow run, its worker"
+    up.end(signal.SIGKILL)
+    wait_for("an empty machine", lambda: not up.relatives())
+
+
+def test_ctrl_c_while_it_starts_ends_all(tmp_path: Path) -> None:
+    up = Up(tmp_path)
+    up.start()
+    wait_for("the first server", (up.root / "servers" / "prefect.log").exists)
+    assert up.end(signal.SIGINT) == 0
+    assert up.said().strip() == "ending"
+    assert up.relatives() == []
+
+
+def test_an_artifact_root_that_cannot_be_written_starts_nothing(tmp_path: Path) -> None:
+    up = Up(tmp_path)
+    up.root = Path("/dev/null/root")
+    up.start()
+    assert up.process.wait(PATIENCE) == 2
+    assert up.said().startswith("error: /dev/null/")
+    assert up.relatives() == []
