@@ -87,8 +87,7 @@ def _package(requirement: Requirement) -> Finding:
     except PackageNotFoundError:
         found, is_well = "missing", False
     else:
-        # A build tag such as +cpu is no other version.
-        is_well = requirement.specifier.contains(found.partition("+")[0], prereleases=True)
+        is_well = requirement.specifier.contains(found, prereleases=True)
     if is_well:
         return Finding(name, True, found)
     wanted = TORCH if name == "torch" else f"'{name}{requirement.specifier}'"

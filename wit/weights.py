@@ -63,7 +63,6 @@ PRESETS: dict[str, dict[str, float]] = {
     "instruction-tuning": {"prompt": 0, "response": 1},
     "continual-pretraining": {"prompt": 1, "response": 1},
     "instruction-modelling": {"prompt": 1, "response": 1, "template": 0, "boilerplate": 0},
-    "no-boilerplate": {"prompt": 1, "response": 1, "boilerplate": 0},
 }
 
 
