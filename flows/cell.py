@@ -72,6 +72,9 @@ def run_cell(
         f"seeds=[{seed}]",
     ]
     study = load_study(Path(study_file), [*(overrides or []), *point])
+    # A study of its own: it must not take the place of the whole one in tables and reports.
+    name = f"{study.name}-{study.cells[0]}"
+    study = study.model_copy(update={"name": name[-80:].lstrip("-._")})
     runtime = load_runtime(Path(runtime_file) if runtime_file else None)
     plan = make_plan(study, runtime)
     run = begin(plan, runtime)

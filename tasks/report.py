@@ -68,8 +68,8 @@ def report(
     has_failed = any(stage.status in ("failed", "blocked") for stage in stages)
     lineage.end_study(run, uri, is_failed=has_failed, files=[folder / REPORT])
     summary = markdown_summary(scores, str(folder / REPORT), run.url or uri)
-    create_markdown_artifact(summary, f"report-{_slug(study.name)}", description=str(outcome))
     outcome.save(folder)
+    create_markdown_artifact(summary, f"report-{_slug(study.name)}", description=str(outcome))
     return outcome
 
 

@@ -1,5 +1,6 @@
 """The single policy of all stages: reuse what is complete, else have a worker make it."""
 
+import logging
 import time
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from wit.progress import Progress
 from wit.workers import Workers
 
 UI_UPDATE_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 
 
 def run_stage(artifact: Artifact, study_name: str, workers: Workers) -> State:
@@ -59,14 +61,19 @@ class _ProgressInUI:
         if time.monotonic() < self.next_update:
             return
         self.next_update = time.monotonic() + UI_UPDATE_SECONDS
-        percent = 100 * progress.step / max(1, progress.num_steps)
-        if self.id is None:
-            created = create_progress_artifact(percent, self.key, description=str(progress))
-            self.id = created if isinstance(created, UUID) else None
-        else:
-            update_progress_artifact(self.id, percent, description=str(progress))
+        self._show(100 * progress.step / max(1, progress.num_steps), str(progress))
 
     def finish(self) -> None:
         """The last steps come between two updates; without this the bar would stay short of 100."""
         if self.id is not None:
-            update_progress_artifact(self.id, 100.0, description="complete")
+            self._show(100.0, "complete")
+
+    def _show(self, percent: float, said: str) -> None:
+        try:
+            if self.id is None:
+                created = create_progress_artifact(percent, self.key, description=said)
+                self.id = created if isinstance(created, UUID) else None
+            else:
+                update_progress_artifact(self.id, percent, description=said)
+        except Exception as error:  # a busy server must not end the training that it shows
+            _log.warning("progress of %s is not shown: %s", self.key, error)

@@ -239,7 +239,7 @@ def verify(path: Path) -> None:
 
 
 def _remedy(path: Path) -> str:
-    return f"Delete {path} and run again: it and what rests on it will be made anew."
+    return f"Delete {path} and run again: it will be made anew, and what was made of it is kept."
 
 
 def _size_and_digest(file: Path) -> dict[str, Any]:

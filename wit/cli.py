@@ -56,7 +56,11 @@ def run(
     """Run a whole study here; run again, it reuses all that is complete."""
     from wit.running import run_here
 
-    outcome = run_here(console, study_file, overrides, runtime_file, runtime_overrides)
+    try:
+        outcome = run_here(console, study_file, overrides, runtime_file, runtime_overrides)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; run again to go on where it was")
+        raise typer.Exit(130) from None
     raise typer.Exit(outcome.exit_code)
 
 
@@ -247,9 +251,6 @@ def main() -> None:
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     try:
         app()
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; run again to go on where it was")
-        sys.exit(130)
     except WitError as error:
         if is_debugging:
             raise

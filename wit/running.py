@@ -19,10 +19,11 @@ from rich.text import Text
 
 from wit.artifacts import Artifact
 from wit.config import Cell, Study
-from wit.errors import StageError
+from wit.errors import ArtifactError, StageError, WitError
+from wit.evaluation.catalogue import local_data_files, resolve_benchmark
 from wit.guard import MARK
 from wit.loading import load_runtime, load_study
-from wit.outcome import StudyOutcome, study_folder
+from wit.outcome import OUTCOME, StudyOutcome, study_folder
 from wit.plan import Plan, make_plan
 from wit.progress import read_progress
 
@@ -49,7 +50,7 @@ def run_here(
     _set_environment(study)
     _guard_children()
     folder = study_folder(runtime, study.name)
-    (folder / "outcome.json").unlink(missing_ok=True)
+    _forget_outcome(folder)
     from flows.study import run_study
 
     started = time.monotonic()
@@ -63,15 +64,35 @@ def run_here(
         )
     outcome = StudyOutcome.load(folder)
     if outcome is None:
+        cause = state.result(raise_on_failure=False)
+        if isinstance(cause, WitError):
+            raise cause
         raise StageError(f"the study did not reach its end: {state.message}")
     _show_outcome(console, outcome, time.monotonic() - started)
     return outcome
 
 
+def _forget_outcome(folder: Path) -> None:
+    """So that the outcome of an earlier run is not taken for that of this one.
+
+    Raises:
+        ArtifactError: The artifact root cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / OUTCOME).unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder}: the artifact root cannot be written ({error.strerror}); "
+            "choose another with --set-runtime artifact_root=DIR"
+        ) from None
+
+
 def _set_environment(study: Study) -> None:
     """What the libraries read when they are imported; what the user has set stays."""
     is_local = all(s.repo is None for s in (study.base, study.instructions, study.preferences))
-    if is_local:
+    benchmarks = [resolve_benchmark(b.name, b.path).yaml_path for b in study.benchmarks]
+    if is_local and all(path and local_data_files(path) is not None for path in benchmarks):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # The terminal shows our own progress; Prefect's log is in its UI.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")

@@ -127,8 +127,8 @@ def run_servers(console: Console, runtime: Runtime, *, prefect_port: int, mlflow
     if not (PROJECT / "prefect.yaml").is_file():
         raise InputError(f"{PROJECT} holds no prefect.yaml; run wit up from a checkout of wit")
     _check_free({"--prefect-port": prefect_port, "--mlflow-port": mlflow_port})
-    store = _store(runtime)
     folder = _server_folder(runtime)
+    store = _store(runtime)
     prefect, mlflow = f"http://{HOST}:{prefect_port}", f"http://{HOST}:{mlflow_port}"
     _end_on_signals()
     servers = Servers(folder, _environment(folder, prefect, mlflow))

@@ -335,5 +335,5 @@ def test_an_artifact_root_that_cannot_be_written_starts_nothing(tmp_path: Path) 
     up.root = Path("/dev/null/root")
     up.start()
     assert up.process.wait(PATIENCE) == 2
-    assert up.said().startswith("error: /dev/null/")
+    assert up.said().startswith("error: /dev/null/root: the artifact root cannot be written")
     assert up.relatives() == []

@@ -43,7 +43,8 @@ class History(TrainerCallback):
         if self.file.exists():
             lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
             whole = [line for line in lines if line.endswith("\n")]
-            kept = [line for line in whole if json.loads(line)["step"] <= step]
+            # At step 0 everything is measured anew.
+            kept = [line for line in whole if step and json.loads(line)["step"] <= step]
             self.file.write_text("".join(kept), encoding="utf-8")
 
     def write(self, figures: dict[str, float], step: int) -> None:
