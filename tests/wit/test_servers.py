@@ -162,7 +162,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "instructions": {**rows, "max_rows": 48},
         "preferences": {**rows, "max_rows": 32},
         "weights": [{"prompt": 0.5, "response": 1}],
-        "sft": {"learning_rate": 1e-2, "num_epochs": 1, "examples_per_step": 16},
+        # Long enough for its progress to be seen.
+        "sft": {"learning_rate": 1e-2, "num_epochs": 40, "examples_per_step": 16},
         "dpo": {"learning_rate": 1e-3, "num_epochs": 1, "examples_per_step": 16},
         "benchmarks": [{"name": "wit_choice", "role": "select", "limit": 8}],
     }
@@ -257,6 +258,7 @@ def test_a_study_runs_on_the_worker_and_is_found_in_prefect_and_in_mlflow(up: Up
     assert f"| {cell} |" in summary["data"]
     assert up.mlflow in summary["data"], "the worker logs to the server"
     bars = [artifact for artifact in artifacts.values() if artifact["type"] == "progress"]
+    assert bars
     assert all(bar["data"] == 100 for bar in bars)
     condition = {"experiment_ids": ["1"], "filter": "attributes.status = 'FINISHED'"}
     found = call(f"{up.mlflow}/api/2.0/mlflow/runs/search", "POST", condition)["runs"]
