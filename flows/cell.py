@@ -13,6 +13,7 @@ from tasks.data import prepare
 from tasks.evaluation import evaluate
 from tasks.report import begin, conclude
 from tasks.training import train_dpo, train_sft
+from wit.lineage import StudyRun
 from wit.loading import load_runtime, load_study
 from wit.plan import CellPlan, Plan, make_plan
 from wit.workers import Workers, workers_for
@@ -20,12 +21,11 @@ from wit.workers import Workers, workers_for
 Futures = dict[str, PrefectFuture]  # by fingerprint
 
 
-def submit_data(plan: Plan, workers: Workers) -> Futures:
+def submit_data(plan: Plan, study: StudyRun, workers: Workers) -> Futures:
     """Everything that the cells share."""
-    name = plan.study.name
-    tokenizer = prepare.submit(plan.tokenizer, name, workers)
-    instructions = prepare.submit(plan.instructions, name, workers, wait_for=[tokenizer])
-    preferences = prepare.submit(plan.preferences, name, workers, wait_for=[tokenizer])
+    tokenizer = prepare.submit(plan.tokenizer, study, workers)
+    instructions = prepare.submit(plan.instructions, study, workers, wait_for=[tokenizer])
+    preferences = prepare.submit(plan.preferences, study, workers, wait_for=[tokenizer])
     return {
         plan.tokenizer.fingerprint: tokenizer,
         plan.instructions.fingerprint: instructions,
@@ -33,13 +33,15 @@ def submit_data(plan: Plan, workers: Workers) -> Futures:
     }
 
 
-def submit_cell(cell: CellPlan, name: str, data: list[PrefectFuture], workers: Workers) -> Futures:
+def submit_cell(
+    cell: CellPlan, study: StudyRun, data: list[PrefectFuture], workers: Workers
+) -> Futures:
     """SFT, DPO from it, and the evaluation of both."""
     label = str(cell.cell)
-    sft = train_sft.submit(cell.sft, cell.cell, name, workers, wait_for=data)
-    dpo = train_dpo.submit(cell.dpo, cell.cell, name, workers, wait_for=[sft])
-    of_sft = evaluate.submit(cell.sft_evaluation, f"sft {label}", name, workers, wait_for=[sft])
-    of_dpo = evaluate.submit(cell.dpo_evaluation, f"dpo {label}", name, workers, wait_for=[dpo])
+    sft = train_sft.submit(cell.sft, cell.cell, study, workers, wait_for=data)
+    dpo = train_dpo.submit(cell.dpo, cell.cell, study, workers, wait_for=[sft])
+    of_sft = evaluate.submit(cell.sft_evaluation, f"sft {label}", study, workers, wait_for=[sft])
+    of_dpo = evaluate.submit(cell.dpo_evaluation, f"dpo {label}", study, workers, wait_for=[dpo])
     return {
         cell.sft.fingerprint: sft,
         cell.sft_evaluation.fingerprint: of_sft,
@@ -79,6 +81,6 @@ def run_cell(
     plan = make_plan(study, runtime)
     run = begin(plan, runtime)
     with workers_for(study.name, runtime) as workers:
-        data = submit_data(plan, workers)
-        cell = submit_cell(plan.cells[0], study.name, list(data.values()), workers)
+        data = submit_data(plan, run, workers)
+        cell = submit_cell(plan.cells[0], run, list(data.values()), workers)
         return conclude(plan, runtime, run, {**data, **cell})

@@ -13,6 +13,7 @@ from prefect.futures import wait
 from flows.cell import Futures, submit_cell, submit_data
 from tasks.evaluation import evaluate
 from tasks.report import begin, conclude
+from wit.lineage import StudyRun
 from wit.loading import load_runtime, load_study
 from wit.plan import Plan, make_plan
 from wit.workers import Workers, workers_for
@@ -38,23 +39,23 @@ def run_study(
     plan = make_plan(study, runtime)
     run = begin(plan, runtime)
     with workers_for(study.name, runtime) as workers:
-        futures = submit_data(plan, workers)
+        futures = submit_data(plan, run, workers)
         data = list(futures.values())
         futures[plan.base_evaluation.fingerprint] = evaluate.submit(
-            plan.base_evaluation, "base", study.name, workers, wait_for=data
+            plan.base_evaluation, "base", run, workers, wait_for=data
         )
-        futures |= _run_cells(plan, futures, workers)
+        futures |= _run_cells(plan, run, futures, workers)
         return conclude(plan, runtime, run, futures)
 
 
-def _run_cells(plan: Plan, data: Futures, workers: Workers) -> Futures:
+def _run_cells(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
     """All cells, a few at a time: a thousand waiting tasks would help nobody."""
     done: Futures = {}
     open_cells: deque[Futures] = deque()
     for cell in plan.cells:
         if len(open_cells) > 2 * workers.runtime.num_workers:
             wait(list(open_cells.popleft().values()))
-        futures = submit_cell(cell, plan.study.name, list(data.values()), workers)
+        futures = submit_cell(cell, study, list(data.values()), workers)
         open_cells.append(futures)
         done |= futures
     return done

@@ -6,6 +6,7 @@ from prefect.client.schemas.objects import State
 
 from tasks.stage import run_stage, worker_died
 from wit.artifacts import Artifact
+from wit.lineage import StudyRun
 from wit.workers import Workers
 
 
@@ -16,6 +17,6 @@ from wit.workers import Workers
     retries=1,
     retry_condition_fn=worker_died,
 )
-def prepare(artifact: Artifact, study_name: str, workers: Workers) -> State:
+def prepare(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
     """The tokenizer of a study, or rows tokenised with it."""
-    return run_stage(artifact, study_name, workers)
+    return run_stage(artifact, study, workers)

@@ -6,6 +6,7 @@ from prefect.client.schemas.objects import State
 
 from tasks.stage import run_stage, worker_died
 from wit.artifacts import Artifact
+from wit.lineage import StudyRun
 from wit.workers import Workers
 
 
@@ -19,8 +20,8 @@ from wit.workers import Workers
 def evaluate(
     artifact: Artifact,
     model_name: str,  # noqa: ARG001  for the run's name
-    study_name: str,
+    study: StudyRun,
     workers: Workers,
 ) -> State:
     """Benchmarks, held-out likelihoods and preference accuracy of one model."""
-    return run_stage(artifact, study_name, workers)
+    return run_stage(artifact, study, workers)

@@ -10,7 +10,7 @@ from prefect.states import Completed, Failed
 from wit import lineage
 from wit.artifacts import versions
 from wit.config import Runtime
-from wit.errors import InputError
+from wit.errors import InputError, StudyFailedError
 from wit.outcome import REPORT, StageOutcome, StudyOutcome, save_study, study_folder
 from wit.plan import Plan
 
@@ -19,11 +19,11 @@ from wit.plan import Plan
 def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
     """The MLflow run on top of the study, and its links to all that exists already."""
     uri = lineage.tracking_uri(runtime)
-    lineage.prepare(uri)
     save_study(plan.study, study_folder(runtime, plan.study.name))
+    lineage.prepare(uri)
     artifacts = [artifact for artifact, _ in plan.artifacts()]
     run = lineage.start_study(plan.study, artifacts, uri)
-    lineage.link(artifacts, plan.study.name, uri)
+    lineage.link(artifacts, run, uri)
     return run
 
 
@@ -40,8 +40,10 @@ def conclude(
     outcome = report(plan, runtime, run, stages)
     if outcome.failures:
         causes = "; ".join(f"{s.stage} {s.cell or ''}: {s.message}" for s in outcome.failures)
-        return Failed(message=f"{outcome}: {causes}"[:1000])
-    return Completed(message=str(outcome))
+        error = StudyFailedError(f"{outcome}: {causes}"[:1000])
+        error.outcome = outcome
+        return Failed(message=str(error), data=error)
+    return Completed(message=str(outcome), data=outcome)
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)
@@ -54,21 +56,21 @@ def report(
 
     study, uri = plan.study, lineage.tracking_uri(runtime)
     folder = study_folder(runtime, study.name)
-    lineage.link([artifact for artifact, _ in plan.artifacts()], study.name, uri)
+    lineage.link([artifact for artifact, _ in plan.artifacts()], run, uri)
     outcome = StudyOutcome(
         study=study.name,
+        version=run.version,
         stages=stages,
         report=str(folder / REPORT),
         tracking_uri=uri,
         mlflow_url=run.url,
     )
-    scores = lineage.table(study.name, uri)
+    scores = lineage.table(study.name, uri, version=run.version)
     extras = Extras(tracking_uri=uri, versions=versions())
     write_report(scores, study, extras, folder / REPORT)
     has_failed = any(stage.status in ("failed", "blocked") for stage in stages)
     lineage.end_study(run, uri, is_failed=has_failed, files=[folder / REPORT])
     summary = markdown_summary(scores, str(folder / REPORT), run.url or uri)
-    outcome.save(folder)
     create_markdown_artifact(summary, f"report-{_slug(study.name)}", description=str(outcome))
     return outcome
 

@@ -10,6 +10,7 @@ from prefect.states import Completed
 
 from wit.artifacts import Artifact
 from wit.errors import WorkerDiedError
+from wit.lineage import StudyRun
 from wit.progress import Progress
 from wit.workers import Workers
 
@@ -17,7 +18,7 @@ UI_UPDATE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-def run_stage(artifact: Artifact, study_name: str, workers: Workers) -> State:
+def run_stage(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
     """Makes the artifact unless it exists.
 
     The directory on disk is the only cache. Prefect's own would hash ``Runtime`` too, and the
@@ -33,7 +34,7 @@ def run_stage(artifact: Artifact, study_name: str, workers: Workers) -> State:
         artifact.verified()
         return _reused(artifact)
     shown = _ProgressInUI(artifact)
-    if workers.make(artifact, study_name, shown.update) == "reused":
+    if workers.make(artifact, study, shown.update) == "reused":
         return _reused(artifact)  # another process made it while we waited
     shown.finish()
     return Completed(message=f"made {artifact.path}")

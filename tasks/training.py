@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from tasks.stage import run_stage, worker_died
 from wit.artifacts import Artifact
 from wit.config import Cell
+from wit.lineage import StudyRun
 from wit.workers import Workers
 
 
@@ -20,11 +21,11 @@ from wit.workers import Workers
 def train_sft(
     artifact: Artifact,
     cell: Cell,  # noqa: ARG001  for the run's name
-    study_name: str,
+    study: StudyRun,
     workers: Workers,
 ) -> State:
     """The base, tuned on the instructions with the cell's weights and seed."""
-    return run_stage(artifact, study_name, workers)
+    return run_stage(artifact, study, workers)
 
 
 @task(
@@ -37,8 +38,8 @@ def train_sft(
 def train_dpo(
     artifact: Artifact,
     cell: Cell,  # noqa: ARG001  for the run's name
-    study_name: str,
+    study: StudyRun,
     workers: Workers,
 ) -> State:
     """DPO from the cell's SFT model, which is also the frozen reference model."""
-    return run_stage(artifact, study_name, workers)
+    return run_stage(artifact, study, workers)

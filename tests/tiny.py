@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from wit.builtin import BASE_DIR
-from wit.models import load_tokenizer
+from wit.tokenizers import load_tokenizer
 
 
 def make_tiny_base(folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """Writing the run of an artifact: found or new, with its parents, completed from its directory."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from wit._lineage_description import (
     PRINCIPAL,
@@ -13,37 +13,47 @@ from wit._lineage_description import (
     run_tags,
 )
 from wit._lineage_store import Store
-from wit._lineage_table import newest_study_run
 from wit.artifacts import Artifact
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-UNPLANNED = "-"  # membership in a study that was never started, as from a REPL
+
+class StudyRun(NamedTuple):
+    """The run on top of a study, as the study stood in its file when it was started."""
+
+    name: str  # of the study
+    run_id: str
+    version: str  # twelve hex digits over the artifacts and what they are for
+    url: str | None  # in MLflow's UI, where a server shows one
+
+    @property
+    def membership(self) -> str:
+        """The tag that names the versions of this study to which an artifact belongs."""
+        return f"wit.study.{self.name}"
 
 
-def ensure_finished_run(store: Store, artifact: Artifact, study_name: str) -> "Run":
+def ensure_finished_run(store: Store, artifact: Artifact, study: StudyRun | None) -> "Run":
     """The run of an artifact that exists, written from its directory where it has none."""
-    run = ensure_run(store, artifact, study_name)
+    run = ensure_run(store, artifact, study)
     if run.info.status != "FINISHED":
         complete(store, artifact, run, store.logged_points(run))
     return run
 
 
-def ensure_run(store: Store, artifact: Artifact, study_name: str) -> "Run":
+def ensure_run(store: Store, artifact: Artifact, study: StudyRun | None) -> "Run":
     """The one run of the artifact, found or new, with its params and its place in the study."""
-    study_run = newest_study_run(store, study_name)
-    version = UNPLANNED if study_run is None else study_run.data.tags["wit.study_version"]
-    membership = f"wit.study.{study_name}"
     run = store.find(artifact.fingerprint)
     tags: dict[str, str] = {}
     if run is None:
-        new = run_tags(artifact) | _parent_runs(store, artifact, study_name)
-        if study_run is not None:
-            new["mlflow.parentRunId"] = study_run.info.run_id
-        run = store.create(run_name(artifact), new | {membership: version})
-    elif version not in run.data.tags.get(membership, "").split():
-        tags[membership] = f"{run.data.tags.get(membership, '')} {version}".strip()
+        new = run_tags(artifact) | _parent_runs(store, artifact, study)
+        if study is not None:
+            new |= {"mlflow.parentRunId": study.run_id, study.membership: study.version}
+        run = store.create(run_name(artifact), new)
+    elif study is not None:
+        versions = run.data.tags.get(study.membership, "").split()
+        if study.version not in versions:
+            tags[study.membership] = " ".join([*versions, study.version])
     # A param cannot change, and a kill may have come between the run and its params.
     params = {k: v for k, v in run_params(artifact).items() if k not in run.data.params}
     if params or tags:
@@ -57,7 +67,7 @@ def ensure_run(store: Store, artifact: Artifact, study_name: str) -> "Run":
     return run
 
 
-def _parent_runs(store: Store, artifact: Artifact, study_name: str) -> dict[str, str]:
+def _parent_runs(store: Store, artifact: Artifact, study: StudyRun | None) -> dict[str, str]:
     """Run ids of the parents; ``parent_run_id`` is the one that the artifact continues."""
     tags = {}
     for part, parent in artifact.parents.items():
@@ -65,7 +75,7 @@ def _parent_runs(store: Store, artifact: Artifact, study_name: str) -> dict[str,
             continue
         run = store.find(parent.fingerprint)
         if run is None and parent.exists():  # made under another store
-            run = ensure_finished_run(store, parent, study_name)
+            run = ensure_finished_run(store, parent, study)
         if run is not None:
             tags[f"wit.parent_run.{part}"] = run.info.run_id
             if part == PRINCIPAL.get(artifact.stage):

@@ -38,17 +38,25 @@ CELL = re.compile(
 NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
 
 
-def newest_study_run(store: Store, study_name: str) -> "Run | None":
-    """The run of the study's version that was started last."""
-    found = store.search(f"tags.`wit.stage` = 'study' AND tags.`wit.study_name` = '{study_name}'")
+def newest_study_run(store: Store, study_name: str, version: str | None = None) -> "Run | None":
+    """The run of the study's version, or of the one that was started last."""
+    condition = f"tags.`wit.stage` = 'study' AND tags.`wit.study_name` = '{study_name}'"
+    if version is not None:
+        condition += f" AND tags.`wit.study_version` = '{version}'"
+    found = store.search(condition)
     return max(found, key=lambda run: run.data.tags.get("wit.started", ""), default=None)
 
 
-def table(study_name: str, uri: str) -> "pd.DataFrame":
+def table(study_name: str, uri: str, *, version: str | None = None) -> "pd.DataFrame":
     """Every score of a study, one row per model and benchmark; three queries in all.
 
     A model without scores has one row without a benchmark, whose ``status`` and ``error`` say why.
     The columns are those of ``COLUMNS``.
+
+    Args:
+        study_name: As in its file.
+        uri: Tracking URI.
+        version: Of the study, as ``StudyRun`` names it; else the one that was started last.
 
     Raises:
         InputError: No such study is in the store, or the store cannot be reached.
@@ -57,7 +65,8 @@ def table(study_name: str, uri: str) -> "pd.DataFrame":
 
     store = open_store(uri)
     with translated(uri):
-        study_run = newest_study_run(store, study_name) if NAME.match(study_name) else None
+        is_name = NAME.match(study_name)
+        study_run = newest_study_run(store, study_name, version) if is_name else None
         if study_run is None:
             raise InputError(_no_such_study(store, study_name))
         version = study_run.data.tags["wit.study_version"]

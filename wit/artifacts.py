@@ -9,6 +9,7 @@
   a sha256 of its own.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -17,12 +18,12 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, SerializeAsAny
@@ -35,8 +36,23 @@ from wit.progress import PROGRESS
 RECORD = "record.json"
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
 SCRATCH_ONLY = ("checkpoints", PROGRESS, f"{PROGRESS}.new", RECORD)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 LEAST_FREE_BYTES = 2**20  # a disk with less is full
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
+
+
+class Stamp(NamedTuple):
+    """A file as it was at some moment."""
+
+    file: str
+    size: int
+    modified_ns: int
+
+
+def stamps_of(files: Iterable[Path]) -> tuple[Stamp, ...]:
+    """Size and time of those files that are there."""
+    found = ((file, file.stat()) for file in files if file.exists())
+    return tuple(Stamp(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in found)
 
 
 class Source(BaseModel):
@@ -48,6 +64,7 @@ class Source(BaseModel):
     fingerprint: str  # of the content, or of the hub commit
     location: str  # a path, or a hub repository; where it was found is not what it is
     revision: str | None = None  # commit of a hub repository
+    stamps: tuple[Stamp, ...] = ()  # of the files, as they were when the fingerprint was taken
 
     @property
     def path(self) -> Path:
@@ -60,6 +77,20 @@ class Source(BaseModel):
             return Path(self.location)
         hub_kind = "dataset" if self.kind == "rows" else "model"
         return snapshot(self.location, self.revision, kind=hub_kind)
+
+    def verified(self) -> "Source":
+        """Itself, if its files are still those of the fingerprint, as their size and time say.
+
+        Raises:
+            ArtifactError: One was changed or removed; names it and the remedy.
+        """
+        for stamp in self.stamps:
+            if stamp not in stamps_of([Path(stamp.file)]):
+                raise ArtifactError(
+                    f"{stamp.file}: was changed while the study ran. Run again: what was made "
+                    "of it before is kept, and the study is planned with what it is now"
+                )
+        return self
 
 
 class Artifact(BaseModel):
@@ -179,8 +210,13 @@ class Artifact(BaseModel):
         }
 
 
-def is_out_of_space(root: Path, error: Exception) -> bool:
-    """Whether a stage failed because the disk is full; libraries say so in errors of their own."""
+def is_unwritable(root: Path, error: Exception) -> bool:
+    """Whether a stage failed because the root cannot be written or is full.
+
+    Of a full disk libraries tell in errors of their own.
+    """
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return True
     said = str(error).lower()
     if "no space left" in said or "disk is full" in said:
         return True
@@ -189,7 +225,7 @@ def is_out_of_space(root: Path, error: Exception) -> bool:
 
 def _describe(parent: Artifact | Source) -> dict[str, str]:
     if isinstance(parent, Source):
-        return parent.model_dump()
+        return parent.model_dump(exclude={"stamps"})
     return {"kind": parent.stage, "fingerprint": parent.fingerprint, "location": str(parent.path)}
 
 

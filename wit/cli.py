@@ -103,11 +103,11 @@ def show_data(
 
     runtime = load_runtime(runtime_file, runtime_overrides or [])
     study = load_study(study_file, overrides or [])
-    with prepared(make_plan(study, runtime)) as (instructions, tokenizer):
+    with prepared(make_plan(study, runtime)) as folders:
         if as_json:
-            _print_json(rows_as_json(instructions, tokenizer, num_rows))
+            _print_json(rows_as_json(folders, num_rows))
         else:
-            show_rows(console, instructions, tokenizer, study.weights, num_rows)
+            show_rows(console, folders, study.weights, num_rows)
 
 
 @app.command()

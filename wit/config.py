@@ -160,7 +160,7 @@ class DPOKnobs(TrainingKnobs):
 class DPORecipe(DPOKnobs):
     """DPO from one SFT checkpoint, which is also the frozen reference model."""
 
-    stage: ClassVar[str] = "dpo@1"
+    stage: ClassVar[str] = "dpo@2"
 
     seed: NonNegativeInt
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -80,10 +81,14 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
     from wit.analysis.comparison import compare
     from wit.analysis.selection import recommend
 
-    table = Table(title="Mean score of the select benchmarks, ± half of its 95 % interval")
-    table.add_column("cell")
-    for column in ("SFT", "DPO", "prompt-NLL", "response-NLL", "preference accuracy"):
-        table.add_column(column, justify="right")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="Mean score of the select benchmarks, ± half of its 95 % interval",
+    )
+    table.add_column("cell", no_wrap=True)
+    # Eighty columns hold one line per cell, if its weights are not too long.
+    for column in ("SFT", "DPO", "prompt\nNLL", "response\nNLL", "preference\naccuracy"):
+        table.add_column(column, justify="right", overflow="fold")
     for cell in compare(scores):
         before = cell.models.get("sft") or cell.models.get("base")
         after = cell.models.get("dpo")

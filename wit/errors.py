@@ -9,8 +9,14 @@ WitError                     a message for people: what, where, what is allowed,
 └── StageError               a stage failed while it ran; exit code 1
     ├── TrainingError        the loss or a weight is not finite
     ├── HandOverError        DPO did not start at the SFT model
-    └── WorkerDiedError      the process was killed; running again resumes it
+    ├── WorkerDiedError      the process was killed; running again resumes it
+    └── StudyFailedError     of a study that came to its end, some stages failed; has its outcome
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wit.outcome import StudyOutcome
 
 
 class WitError(Exception):
@@ -55,3 +61,14 @@ class HandOverError(StageError):
 
 class WorkerDiedError(StageError):
     """The process that made an artifact was killed; what it had done can be resumed."""
+
+
+class StudyFailedError(StageError):
+    """A study came to its end, and some of its stages failed."""
+
+    outcome: "StudyOutcome | None" = None  # set after construction, so that it survives pickling
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, without the rest of its story."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -39,9 +39,7 @@ class Estimate(Settings):
 
 def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     """The cost of the stages of a plan that do not exist yet."""
-    instructions, preferences = (
-        _data_size(artifact, plan.tokenizer) for artifact in (plan.instructions, plan.preferences)
-    )
+    instructions, preferences = _data_sizes(plan)
     num_weights, vocabulary, hidden, layers = _model_size(plan.base.path)
     to_make = [c for c in plan.cells if not c.sft.exists()]
     to_align = [c for c in plan.cells if not c.dpo.exists()]
@@ -118,42 +116,52 @@ def _model_size(folder: Path) -> tuple[int, int, int, int]:
     return num_weights, vocabulary, hidden, layers
 
 
-def _data_size(artifact: Artifact, tokenizer: Artifact) -> DataSize:
-    if artifact.exists():
-        return _size_of(artifact.path)
-    with tempfile.TemporaryDirectory() as scratch:
-        return _size_of_sample(artifact, tokenizer, Path(scratch))
+def _data_sizes(plan: Plan) -> tuple[DataSize, DataSize]:
+    """Of instructions and preferences; where they do not exist yet, from a sample."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = plan.tokenizer.path
+        if not (plan.instructions.exists() and plan.preferences.exists()):
+            tokenizer = Path(folder) / "tokenizer"
+            _make_tokenizer(plan.tokenizer, tokenizer)
+        instructions, preferences = (
+            _size_of(artifact.path)
+            if artifact.exists()
+            else _size_of_sample(artifact, tokenizer, Path(folder) / artifact.stage)
+            for artifact in (plan.instructions, plan.preferences)
+        )
+    return instructions, preferences
 
 
-def _size_of_sample(artifact: Artifact, tokenizer: Artifact, scratch: Path) -> DataSize:
+def _make_tokenizer(tokenizer: Artifact, out: Path) -> None:
+    from wit.data.prepare import make_tokenizer
+
+    recipe: Any = tokenizer.recipe
+    out.mkdir()
+    make_tokenizer(recipe, tokenizer.parents["base"].path, out)
+
+
+def _size_of_sample(artifact: Artifact, tokenizer: Path, out: Path) -> DataSize:
     """Prepares a few rows aside; they are thrown away."""
-    from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
+    from wit.data.prepare import make_instructions, make_preferences
 
     recipe: Any = artifact.recipe
+    out.mkdir()
     rows_file = None if recipe.repo else artifact.parents["rows"].path
-    ready, prepared = scratch / "tokenizer", scratch / "prepared"
-    ready.mkdir()
-    prepared.mkdir()
-    tokenizer_recipe: Any = tokenizer.recipe
-    make_tokenizer(tokenizer_recipe, tokenizer.parents["base"].path, ready)
     make = make_instructions if artifact.stage == "instructions" else make_preferences
-    make(recipe, rows_file, ready, prepared, sample_rows=SAMPLE_ROWS)
-    return _size_of(prepared)
+    make(recipe, rows_file, tokenizer, out, sample_rows=SAMPLE_ROWS)
+    return _size_of(out)
 
 
 def _size_of(prepared: Path) -> DataSize:
     """From prepared rows; scaled up to the whole source if they are a sample."""
-    from wit.data.prepare import CARD, TRAIN, read_split
+    from wit.data.prepare import TRAIN, read_card, read_table
 
-    card = json.loads((prepared / CARD).read_text(encoding="utf-8"))
-    split = read_split(prepared, TRAIN)
-    if "input_ids" in split.column_names:
-        num_tokens = sum(len(ids) for ids in split["input_ids"])
-    else:  # both sides of a pair pass through the model, each with the prompt
-        columns = (
-            split[name] for name in ("prompt_ids", "prompt_ids", "chosen_ids", "rejected_ids")
-        )
-        num_tokens = sum(len(ids) for column in columns for ids in column)
+    card = read_card(prepared)
+    split = read_table(prepared, TRAIN)
+    # Both sides of a pair pass through the model, each with the prompt.
+    of_pairs = ("prompt_ids", "prompt_ids", "chosen_ids", "rejected_ids")
+    columns = ("input_ids",) if "input_ids" in split.column_names else of_pairs
+    num_tokens = sum(len(chunk.flatten()) for name in columns for chunk in split[name].chunks)
     scale = card["rows_in"] / card.get("rows_sampled", card["rows_in"])
     return DataSize(
         num_rows=round(len(split) * scale),

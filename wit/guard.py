@@ -1,8 +1,8 @@
 """Processes that end together, whatever ends their parent.
 
-What ``wit up`` starts carries a mark in its environment, and so does all that is started in turn.
-Process groups and parents would not do: Prefect puts flow runs into sessions of their own, and a
-worker that is killed leaves them to init.
+What ``wit up`` and ``wit run`` start carries a mark in its environment, and so does all that is
+started in turn. Process groups and parents would not do: Prefect puts flow runs into sessions of
+their own, and a worker that is killed leaves them to init.
 
 ``python -m wit.guard MARK NAME ...`` waits until its standard input closes, which is when its
 parent has ended, be it by SIGKILL; then it ends every process of that mark.

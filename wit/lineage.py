@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from wit._lineage_description import Point, points, run_name, study_params
 from wit._lineage_family import Node, lineage
-from wit._lineage_runs import complete, ensure_finished_run, ensure_run
+from wit._lineage_runs import StudyRun, complete, ensure_finished_run, ensure_run
 from wit._lineage_store import Store, open_store, prepare, tracking_uri, translated
-from wit._lineage_table import newest_study_run, table
+from wit._lineage_table import table
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.errors import InputError, WitError
@@ -51,21 +51,13 @@ FLUSH_SECONDS = 2.0  # between writes of metrics: a write to SQLite takes 20 ms 
 _log = logging.getLogger(__name__)
 
 
-class StudyRun(NamedTuple):
-    """The run on top of a study as it stands in its file now."""
-
-    run_id: str
-    version: str  # twelve hex digits over the artifacts and what they are for
-    url: str | None  # in MLflow's UI, where a server shows one
-
-
 class Tracker:
     """The run of an artifact that is being made; what a training logs to."""
 
-    def __init__(self, artifact: Artifact, study_name: str, uri: str) -> None:
+    def __init__(self, artifact: Artifact, study: StudyRun | None, uri: str) -> None:
         self.run_id: str | None = None
         self._run: Run | None = None  # as it was when it was opened
-        self._artifact, self._study_name, self._uri = artifact, study_name, uri
+        self._artifact, self._study, self._uri = artifact, study, uri
         self._waiting: list[Point] = []
         self._logged: set[tuple[str, int]] = set()
         self._flushed_at = time.monotonic()
@@ -80,7 +72,7 @@ class Tracker:
             self._attempt(self._flush)
 
     def _begin(self, store: Store) -> None:
-        run = ensure_run(store, self._artifact, self._study_name)
+        run = ensure_run(store, self._artifact, self._study)
         self._run, self.run_id = run, run.info.run_id
         is_resumed = self._artifact.scratch.exists()  # else it starts anew, and so does its history
         if run.data.metrics and is_resumed:
@@ -125,19 +117,19 @@ class Tracker:
 
 
 @contextmanager
-def tracked(artifact: Artifact, study_name: str, uri: str) -> Iterator[Tracker]:
+def tracked(artifact: Artifact, study: StudyRun | None, uri: str) -> Iterator[Tracker]:
     """Surrounds the making of an artifact, outside ``writing``, with its MLflow run.
 
     Args:
         artifact: What is made. Its lock is held, so that no other process has its run open.
-        study_name: The study that wants it.
+        study: The study that wants it, as ``start_study`` gives it; nothing outside of a study.
         uri: Tracking URI, as ``tracking_uri`` gives it.
 
     Yields:
         What to log metrics to. The run ends FINISHED with all that the artifact's directory
         holds; or FAILED with the error as its tag ``wit.error``; or stays RUNNING after a kill.
     """
-    tracker = Tracker(artifact, study_name, uri)
+    tracker = Tracker(artifact, study, uri)
     tracker._attempt(tracker._begin)
     try:
         yield tracker
@@ -147,7 +139,7 @@ def tracked(artifact: Artifact, study_name: str, uri: str) -> Iterator[Tracker]:
     tracker._attempt(tracker._finish)
 
 
-def link(artifacts: Iterable[Artifact], study_name: str, uri: str) -> None:
+def link(artifacts: Iterable[Artifact], study: StudyRun, uri: str) -> None:
     """Says that the study uses these artifacts; those that do not exist yet are passed over.
 
     One query when all of them are known members, else one more for each new one.
@@ -157,16 +149,12 @@ def link(artifacts: Iterable[Artifact], study_name: str, uri: str) -> None:
     """
     store = open_store(uri)
     with translated(uri):
-        study_run = newest_study_run(store, study_name)
-        known: set[str] = set()
-        if study_run is not None:
-            version = study_run.data.tags["wit.study_version"]
-            members = store.search(f"tags.`wit.study.{study_name}` LIKE '%{version}%'")
-            done = [run for run in members if run.info.status == "FINISHED"]
-            known = {run.data.tags["wit.fingerprint"] for run in done}
+        members = store.search(f"tags.`{study.membership}` LIKE '%{study.version}%'")
+        done = [run for run in members if run.info.status == "FINISHED"]
+        known = {run.data.tags["wit.fingerprint"] for run in done}
         for artifact in {a.fingerprint: a for a in artifacts}.values():
             if artifact.fingerprint not in known and artifact.exists():
-                ensure_finished_run(store, artifact, study_name)
+                ensure_finished_run(store, artifact, study)
 
 
 def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyRun:
@@ -203,7 +191,7 @@ def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyR
         if not found:
             content = study.model_dump(mode="json", exclude_none=True)
             store.client.log_dict(run.info.run_id, content, "study.yaml")
-    return StudyRun(run.info.run_id, version, store.run_url(run.info.run_id))
+    return StudyRun(study.name, run.info.run_id, version, store.run_url(run.info.run_id))
 
 
 def _note(store: Store, study: Study) -> str:

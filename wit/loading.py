@@ -19,6 +19,7 @@ from wit.weights import PRESETS
 
 Loc = tuple[str | int, ...]
 T = TypeVar("T", bound=Settings)
+OPTIONS: dict[type[Settings], str] = {Study: "--set", Runtime: "--set-runtime"}
 
 # Keys that hold a path; a relative one is meant from the folder of the file that names it.
 PATH_KEYS = {"path", "artifact_root"}
@@ -58,12 +59,13 @@ def load_runtime(path: Path | None, overrides: Iterable[str] = ()) -> Runtime:
 
 def _load(kind: type[T], path: Path | None, overrides: Iterable[str]) -> T:
     document = _Document({}, {}) if path is None else _read_yaml(path)
+    option = OPTIONS[kind]
     for override in overrides:
-        _apply(override, document)
+        _apply(f"{option} {override}", override, document)
     try:
         return kind.model_validate(document.values)
     except ValidationError as error:
-        complaints = [_explain(kind, e, document, path) for e in _causes(error)]
+        complaints = [_explain(kind, e, document, str(path or option)) for e in _causes(error)]
         raise ConfigError("\n".join(complaints)) from None
 
 
@@ -131,15 +133,15 @@ def _resolve_paths(values: Any, folder: Path) -> None:
                 _resolve_paths(value, folder)
 
 
-def _apply(override: str, document: _Document) -> None:
+def _apply(place: str, override: str, document: _Document) -> None:
     """Set ``a.b.0.c=value`` in the document; the value is read as YAML, paths from here."""
     dotted, equals, text = override.partition("=")
     if not equals or not dotted.strip():
-        raise ConfigError(f"--set {override}: write it as key.path=value, such as sft.num_epochs=3")
+        raise ConfigError(f"{place}: write it as key.path=value, such as sft.num_epochs=3")
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
+        raise ConfigError(f"{place}: {text!r} is not a YAML value") from None
     loc: Loc = tuple(int(k) if k.isdecimal() else k for k in dotted.strip().split("."))
     holder: Any = document.values
     for key in loc[:-1]:
@@ -148,22 +150,22 @@ def _apply(override: str, document: _Document) -> None:
         elif isinstance(holder, list) and isinstance(key, int) and key < len(holder):
             holder = holder[key]
         else:
-            raise ConfigError(f"--set {override}: there is no {key!r} to set something in")
+            raise ConfigError(f"{place}: there is no {key!r} to set something in")
     wrapped = {loc[-1]: value}
     _resolve_paths(wrapped, Path.cwd())
     try:
         holder[loc[-1]] = wrapped[loc[-1]]
     except (TypeError, IndexError):
-        raise ConfigError(f"--set {override}: there is no {loc[-1]!r} to set") from None
+        raise ConfigError(f"{place}: there is no {loc[-1]!r} to set") from None
     for replaced in [place for place in document.places if place[: len(loc)] == loc]:
         del document.places[replaced]
     for end in range(1, len(loc) + 1):  # the holders that it made, too
-        document.places.setdefault(loc[:end], f"--set {override}")
+        document.places.setdefault(loc[:end], place)
 
 
-def _explain(kind: type[BaseModel], error: Any, document: _Document, path: Path | None) -> str:
+def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str) -> str:
     loc: Loc = tuple(error["loc"])
-    place = _place(loc, document) or str(path or "--set")
+    place = _place(loc, document) or origin
     key = _dotted(loc)
     if error["type"] == "extra_forbidden":
         allowed = _keys_at(kind, loc[:-1])

@@ -1,15 +1,12 @@
-"""Models and tokenizers, loaded so that every silent default is said aloud."""
+"""Models, loaded so that every silent default is said aloud."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from wit.errors import BaseModelError, TrainingError
-
-# A fast tokenizer of transformers, whose own annotations make a union of every attribute.
-Tokenizer = Any
+from wit.errors import BaseModelError, TrainingError, first_line
 
 
 def choose_device(device: str) -> torch.device:
@@ -23,23 +20,6 @@ def choose_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in a Hugging Face folder.
-
-    Raises:
-        BaseModelError: There is none that gives character offsets.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a damaged file breaks the library in a dozen ways
-        raise BaseModelError(
-            f"{folder}: no tokenizer can be loaded: {_first_line(error)}"
-        ) from error
-    if not tokenizer.is_fast:
-        raise BaseModelError(f"{folder}: needs a tokenizer.json (a slow tokenizer has no offsets)")
-    return tokenizer
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> PreTrainedModel:
@@ -58,7 +38,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> PreTrainedMo
         )
     except Exception as error:  # as above
         raise BaseModelError(
-            f"{folder}: no causal language model can be loaded: {_first_line(error)}"
+            f"{folder}: no causal language model can be loaded: {first_line(error)}"
         ) from error
     model, report = loaded
     missing = sorted(report["missing_keys"])  # the library fills them with random numbers
@@ -68,10 +48,6 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> PreTrainedMo
     check_finite(model, folder)
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType]  a decorator upstream
     return model.eval()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def check_finite(model: PreTrainedModel, where: Path | str) -> None:

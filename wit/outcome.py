@@ -1,15 +1,14 @@
-"""What became of every stage of a study in its last run, kept beside its report."""
+"""What became of every stage of a study, and where its report and table are."""
 
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import yaml
 
 from wit.config import Runtime, Settings, Study
+from wit.errors import ArtifactError
 
-OUTCOME = "outcome.json"
 REPORT = "report.html"
 STUDY = "study.yaml"
 
@@ -29,6 +28,7 @@ class StudyOutcome(Settings):
     """What became of a study."""
 
     study: str
+    version: str  # of the study, by which MLflow knows what belongs to it
     stages: tuple[StageOutcome, ...]
     report: str | None  # path of the HTML page
     tracking_uri: str
@@ -54,25 +54,22 @@ class StudyOutcome(Settings):
     def __str__(self) -> str:
         return ", ".join(f"{count} {status}" for status, count in sorted(self.counts.items()))
 
-    def save(self, folder: Path) -> None:
-        """Writes ``outcome.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / OUTCOME).write_text(self.model_dump_json(indent=1), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> Self | None:
-        """Reads ``outcome.json``; nothing if the study never ran here."""
-        try:
-            return cls.model_validate(json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return None
-
 
 def save_study(study: Study, folder: Path) -> None:
-    """Keeps the study with its report, as it was run: overrides applied, paths absolute."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Keeps the study with its report, as it was run: overrides applied, paths absolute.
+
+    Raises:
+        ArtifactError: The artifact root cannot be written.
+    """
     content = study.model_dump(mode="json", exclude_none=True)
-    (folder / STUDY).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STUDY).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder}: the artifact root cannot be written ({error.strerror}); "
+            "choose another with --set-runtime artifact_root=DIR"
+        ) from None
 
 
 def study_folder(runtime: Runtime, study_name: str) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wit.artifacts import Artifact, Source, digest_of_files, sha256_of
+from wit.artifacts import Artifact, Source, digest_of_files, sha256_of, stamps_of
 from wit.config import (
     BUILTIN,
     BaseRecipe,
@@ -155,11 +155,17 @@ def _base_sources(base: BaseRecipe) -> tuple[Source, Source]:
     if not any(file.name.startswith(("tokenizer.", "vocab")) for file in tokenizer_files):
         raise BaseModelError(f"base.path = {folder}: holds no tokenizer (tokenizer.json)")
     return (
-        Source(kind="model", fingerprint=digest_of_files(model_files), location=str(folder)),
+        Source(
+            kind="model",
+            fingerprint=digest_of_files(model_files),
+            location=str(folder),
+            stamps=stamps_of(model_files),
+        ),
         Source(
             kind="tokenizer",
             fingerprint=digest_of_files(tokenizer_files, template),
             location=str(folder),
+            stamps=stamps_of(tokenizer_files),
         ),
     )
 
@@ -173,7 +179,7 @@ def _rows(recipe: DataRecipe, name: str) -> Source:
         raise DataError(f"{name}.path = {path}: there is no such file")
     # The ending says how to read it; the rest of its name says nothing.
     content = digest_of_files([], sha256_of(path), path.suffix.lower())
-    return Source(kind="rows", fingerprint=content, location=str(path))
+    return Source(kind="rows", fingerprint=content, location=str(path), stamps=stamps_of([path]))
 
 
 def _hub_source(kind: str, recipe: LocatedInput, fingerprint: str) -> Source:
@@ -203,7 +209,8 @@ def _evaluation(study: Study) -> tuple[EvaluationRecipe, dict[str, Source]]:
         sources[f"benchmark:{benchmark.name}"] = Source(
             kind="benchmark",
             fingerprint=found.fingerprint,
-            location=str(found.yaml_path or found.name),
+            location=str(found.yaml_path),
+            stamps=stamps_of(found.files),
         )
     recipe = EvaluationRecipe(
         benchmarks=tuple(

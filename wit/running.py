@@ -19,11 +19,11 @@ from rich.text import Text
 
 from wit.artifacts import Artifact
 from wit.config import Cell, Study
-from wit.errors import ArtifactError, StageError, WitError
+from wit.errors import StageError, StudyFailedError, WitError
 from wit.evaluation.catalogue import local_data_files, resolve_benchmark
 from wit.guard import MARK
 from wit.loading import load_runtime, load_study
-from wit.outcome import OUTCOME, StudyOutcome, study_folder
+from wit.outcome import StudyOutcome
 from wit.plan import Plan, make_plan
 from wit.progress import read_progress
 
@@ -49,8 +49,6 @@ def run_here(
     plan = make_plan(study, runtime)
     _set_environment(study)
     _guard_children()
-    folder = study_folder(runtime, study.name)
-    _forget_outcome(folder)
     from flows.study import run_study
 
     started = time.monotonic()
@@ -62,30 +60,15 @@ def run_here(
             runtime_overrides,
             return_state=True,
         )
-    outcome = StudyOutcome.load(folder)
-    if outcome is None:
-        cause = state.result(raise_on_failure=False)
-        if isinstance(cause, WitError):
-            raise cause
-        raise StageError(f"the study did not reach its end: {state.message}")
+    ended = state.result(raise_on_failure=False)
+    outcome = ended.outcome if isinstance(ended, StudyFailedError) else ended
+    if isinstance(outcome, WitError):
+        raise outcome
+    if not isinstance(outcome, StudyOutcome):
+        cause = ended if isinstance(ended, BaseException) else None
+        raise StageError(f"the study did not reach its end: {state.message}") from cause
     _show_outcome(console, outcome, time.monotonic() - started)
     return outcome
-
-
-def _forget_outcome(folder: Path) -> None:
-    """So that the outcome of an earlier run is not taken for that of this one.
-
-    Raises:
-        ArtifactError: The artifact root cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / OUTCOME).unlink(missing_ok=True)
-    except OSError as error:
-        raise ArtifactError(
-            f"{folder}: the artifact root cannot be written ({error.strerror}); "
-            "choose another with --set-runtime artifact_root=DIR"
-        ) from None
 
 
 def _set_environment(study: Study) -> None:
@@ -94,8 +77,8 @@ def _set_environment(study: Study) -> None:
     benchmarks = [resolve_benchmark(b.name, b.path).yaml_path for b in study.benchmarks]
     if is_local and all(path and local_data_files(path) is not None for path in benchmarks):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # The terminal shows our own progress; Prefect's log is in its UI.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+    # The terminal shows our own progress and errors; Prefect's log is in its UI.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -154,7 +137,7 @@ def _show_outcome(console: Console, outcome: StudyOutcome, seconds: float) -> No
     from wit.display import show_comparison
     from wit.lineage import table
 
-    show_comparison(console, table(outcome.study, outcome.tracking_uri))
+    show_comparison(console, table(outcome.study, outcome.tracking_uri, version=outcome.version))
     for failure in outcome.failures:
         name = f"{failure.stage} {failure.cell or ''}".strip()
         console.print(f"failed: {name}: {failure.message}", style="red", markup=False)

@@ -1,11 +1,10 @@
 """Real rows with every token's role and weight in sight."""
 
-import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -13,10 +12,17 @@ from rich.text import Text
 
 from wit.artifacts import Artifact
 from wit.config import TokenWeights
-from wit.data.prepare import CARD, TRAIN, make_instructions, make_tokenizer, read_split
-from wit.models import load_tokenizer
+from wit.data.prepare import (
+    TRAIN,
+    make_instructions,
+    make_preferences,
+    make_tokenizer,
+    read_card,
+    read_split,
+)
 from wit.plan import Plan
 from wit.roles import Role
+from wit.tokenizers import load_tokenizer
 
 # Distinct for people who do not see red and green apart, on dark and on light terminals.
 STYLE = {
@@ -30,59 +36,70 @@ STYLE = {
 }
 
 
+class Prepared(NamedTuple):
+    """Folders of what the cells of a study share."""
+
+    tokenizer: Path
+    instructions: Path
+    preferences: Path
+
+
 @contextmanager
-def prepared(plan: Plan) -> Iterator[tuple[Path, Path]]:
-    """Folders of instructions and tokenizer; prepared aside, and thrown away, if not made yet."""
-    if plan.instructions.exists():
-        yield plan.instructions.verified().path, plan.tokenizer.verified().path
+def prepared(plan: Plan) -> Iterator[Prepared]:
+    """What the cells of a study share; prepared aside, and thrown away, if not made yet."""
+    artifacts = (plan.tokenizer, plan.instructions, plan.preferences)
+    if all(artifact.exists() for artifact in artifacts):
+        yield Prepared(*(artifact.verified().path for artifact in artifacts))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        instructions, tokenizer = Path(scratch) / "instructions", Path(scratch) / "tokenizer"
-        instructions.mkdir()
-        tokenizer.mkdir()
-        make_tokenizer(_recipe(plan.tokenizer), plan.tokenizer.parents["base"].path, tokenizer)
-        recipe = _recipe(plan.instructions)
-        rows = None if recipe.repo else plan.instructions.parents["rows"].path
-        make_instructions(recipe, rows, tokenizer, instructions)
-        yield instructions, tokenizer
+        folders = Prepared(*(Path(scratch) / artifact.stage for artifact in artifacts))
+        for folder in folders:
+            folder.mkdir()
+        recipe: Any = plan.tokenizer.recipe
+        make_tokenizer(recipe, plan.tokenizer.parents["base"].path, folders.tokenizer)
+        _prepare(make_instructions, plan.instructions, folders.tokenizer, folders.instructions)
+        _prepare(make_preferences, plan.preferences, folders.tokenizer, folders.preferences)
+        yield folders
 
 
-def _recipe(artifact: Artifact) -> Any:
-    return artifact.recipe
+def _prepare(make: Callable[..., None], artifact: Artifact, tokenizer: Path, out: Path) -> None:
+    recipe: Any = artifact.recipe
+    rows = None if recipe.repo else artifact.parents["rows"].path
+    make(recipe, rows, tokenizer, out)
 
 
-def rows_as_json(instructions: Path, tokenizer_folder: Path, num_rows: int) -> dict[str, Any]:
-    """The card, and rows as lists of tokens with their roles."""
-    tokenizer = load_tokenizer(tokenizer_folder)
+def rows_as_json(folders: Prepared, num_rows: int) -> dict[str, Any]:
+    """The cards of both sets, and instruction rows as lists of tokens with their roles."""
+    tokenizer = load_tokenizer(folders.tokenizer)
     rows = [
         [
             {"id": token, "text": text, "role": Role(role).name.lower()}
             for token, text, role in _tokens(row, tokenizer)
         ]
-        for row in _first_rows(instructions, num_rows)
+        for row in _first_rows(folders.instructions, num_rows)
     ]
-    card = json.loads((instructions / CARD).read_text(encoding="utf-8"))
-    return {"card": card, "rows": rows}
+    return {
+        "card": read_card(folders.instructions),
+        "preferences": read_card(folders.preferences),
+        "rows": rows,
+    }
 
 
 def show_rows(
-    console: Console,
-    instructions: Path,
-    tokenizer_folder: Path,
-    all_weights: tuple[TokenWeights, ...],
-    num_rows: int,
+    console: Console, folders: Prepared, all_weights: tuple[TokenWeights, ...], num_rows: int
 ) -> None:
     """Prints the legend with the weights of every cell, coloured rows, and what was dropped."""
-    tokenizer = load_tokenizer(tokenizer_folder)
-    for row in _first_rows(instructions, num_rows):
+    tokenizer = load_tokenizer(folders.tokenizer)
+    for row in _first_rows(folders.instructions, num_rows):
         text = Text()
         for _, piece, role in _tokens(row, tokenizer):
             text.append(piece, style=STYLE[Role(role)])
         console.print(Text(f"row {row['row']}, {len(row['input_ids'])} tokens", style="dim"))
         console.print(text)
         console.print()
-    card = json.loads((instructions / CARD).read_text(encoding="utf-8"))
-    console.print(Group(_legend(all_weights, card), _counts(card)))
+    card, of_pairs = read_card(folders.instructions), read_card(folders.preferences)
+    console.print(_legend(all_weights, card))
+    console.print(Group(_counts("instructions", card), _counts("preferences", of_pairs)))
 
 
 def _first_rows(instructions: Path, num_rows: int) -> Any:
@@ -119,8 +136,8 @@ def _legend(all_weights: tuple[TokenWeights, ...], card: dict[str, Any]) -> Rend
     return table
 
 
-def _counts(card: dict[str, Any]) -> RenderableType:
+def _counts(name: str, card: dict[str, Any]) -> RenderableType:
     rows = ", ".join(f"{count:,} {split}" for split, count in card["rows"].items())
-    lines = [f"{card['rows_in']:,} rows in: {rows}; {card['truncated']:,} truncated"]
-    lines += [f"dropped {count:,}: {reason}" for reason, count in card["dropped"].items()]
+    lines = [f"{name}: {card['rows_in']:,} rows in: {rows}; {card['truncated']:,} truncated"]
+    lines += [f"  dropped {count:,}: {reason}" for reason, count in card["dropped"].items()]
     return Text("\n".join(lines))

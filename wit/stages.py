@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wit import lineage
-from wit.artifacts import Artifact, Source, is_out_of_space
+from wit.artifacts import Artifact, Source, is_unwritable
 from wit.config import (
     DPORecipe,
     EvaluationRecipe,
@@ -16,13 +16,15 @@ from wit.config import (
     SFTRecipe,
     TokenizerRecipe,
 )
-from wit.errors import ArtifactError, WitError
+from wit.errors import ArtifactError, WitError, first_line
 
 Outcome = Literal["made", "reused"]
 Log = Callable[[dict[str, float], int], None]
 
 
-def make_artifact(artifact: Artifact, study_name: str, runtime: Runtime) -> Outcome:
+def make_artifact(
+    artifact: Artifact, runtime: Runtime, study: lineage.StudyRun | None = None
+) -> Outcome:
     """Makes the artifact unless it exists; of several processes one makes it, the others wait.
 
     A failed or killed attempt leaves its scratch directory, and the next one resumes from it; an
@@ -36,19 +38,19 @@ def make_artifact(artifact: Artifact, study_name: str, runtime: Runtime) -> Outc
             artifact.verified()
             return "reused"
         for parent in artifact.parents.values():
-            if isinstance(parent, Artifact):
-                parent.verified()
+            parent.verified()
         uri = lineage.tracking_uri(runtime)
         try:
-            with lineage.tracked(artifact, study_name, uri) as run, artifact.writing() as out:
+            with lineage.tracked(artifact, study, uri) as run, artifact.writing() as out:
                 _maker(artifact, runtime, run.log)(out)
         except WitError:
             shutil.rmtree(artifact.scratch, ignore_errors=True)
             raise
         except Exception as error:
-            if isinstance(error, OSError) or is_out_of_space(artifact.root, error):
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise ArtifactError(f"{artifact.scratch}: cannot be written: {reason}") from error
+            if is_unwritable(artifact.root, error):
+                raise ArtifactError(
+                    f"{artifact.scratch}: cannot be written: {first_line(error)}"
+                ) from error
             raise
     return "made"
 

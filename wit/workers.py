@@ -9,6 +9,7 @@ import logging
 import os
 import queue
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.errors import WorkerDiedError
+from wit.lineage import StudyRun
 from wit.outcome import study_folder
 from wit.progress import Progress, read_progress
 from wit.stages import Outcome, make_artifact
@@ -61,14 +63,14 @@ class Workers:
     def make(
         self,
         artifact: Artifact,
-        study_name: str,
+        study: StudyRun | None = None,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> Outcome:
         """Makes the artifact in the next free worker; waits for one.
 
         Args:
             artifact: What to make.
-            study_name: For whom.
+            study: For whom.
             on_progress: Called every second or so while it is being trained.
 
         Raises:
@@ -78,7 +80,7 @@ class Workers:
         with self._worker() as number:
             executor = self._executors.get(number) or self._start(number)
             try:
-                future = executor.submit(make_artifact, artifact, study_name, self.runtime)
+                future = executor.submit(make_artifact, artifact, self.runtime, study)
                 while not wait([future], timeout=POLL_SECONDS).done:
                     progress = read_progress(artifact.scratch)
                     if on_progress and progress:
@@ -123,7 +125,12 @@ class Workers:
             # Spawned, not forked: a fork of a process with threads can deadlock.
             mp_context=get_context("spawn"),
             initializer=_begin_worker,
-            initargs=(os.getpid(), self._log_file(number), threads_per_worker(self.runtime)),
+            initargs=(
+                os.getpid(),
+                self._log_file(number),
+                threads_per_worker(self.runtime),
+                gpu_of_worker(number, visible_gpus()) if self.runtime.device != "cpu" else None,
+            ),
         )
         self._executors[number] = executor
         return executor
@@ -150,8 +157,28 @@ def threads_per_worker(runtime: Runtime) -> int:
     return runtime.threads_per_worker or max(1, (cores or 1) // runtime.num_workers)
 
 
-def _begin_worker(parent: int, log_file: Path, num_threads: int) -> None:
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, without importing torch."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [name.strip() for name in allowed.split(",") if name.strip()]
+    try:
+        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.split()
+
+
+def gpu_of_worker(number: int, gpus: list[str]) -> str | None:
+    """The one GPU of a worker, in turn; a trainer that saw several would use them all."""
+    return gpus[number % len(gpus)] if gpus else None
+
+
+def _begin_worker(parent: int, log_file: Path, num_threads: int, gpu: str | None) -> None:
     os.environ.update(QUIET)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(num_threads)
     # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

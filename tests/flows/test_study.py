@@ -6,12 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from flows.study import run_study
 from wit.artifacts import Artifact
 from wit.config import Runtime
+from wit.errors import StudyFailedError
 from wit.lineage import lineage, table
 from wit.loading import load_study
 from wit.models import load_model
@@ -23,10 +25,11 @@ WIT = [sys.executable, "-m", "wit.cli"]
 
 def run(study_file: Path, root: Path, *overrides: str) -> StudyOutcome:
     runtime = [f"artifact_root={root}", "device=cpu", "threads_per_worker=1"]
-    run_study(str(study_file), list(overrides), None, runtime, return_state=True)
-    outcome = StudyOutcome.load(root / "studies" / "tiny")
-    assert outcome is not None
-    return outcome
+    state = run_study(str(study_file), list(overrides), None, runtime, return_state=True)
+    ended = state.result(raise_on_failure=False)
+    assert isinstance(ended, StudyOutcome | StudyFailedError), ended
+    assert isinstance(ended, StudyOutcome) == state.is_completed()
+    return ended if isinstance(ended, StudyOutcome) else ended.outcome
 
 
 def statuses(outcome: StudyOutcome) -> dict[str, str]:
@@ -152,9 +155,13 @@ def test_killed_and_run_again_ends_like_an_undisturbed_study(
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert len(started) >= 2, "workers, and Prefect's server"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not cell.sft.exists()
+    _, orphans = psutil.wait_procs(started, timeout=60)
+    assert not orphans
     for root in (killed, whole):
         done = subprocess.run(
             command(study_file, root, *LONGER), capture_output=True, text=True, check=False
@@ -167,6 +174,30 @@ def test_killed_and_run_again_ends_like_an_undisturbed_study(
     assert scores_of(killed, cell.dpo_evaluation) == scores_of(whole, reference.dpo_evaluation)
 
 
+def output_of(command: list[str], exit_code: int) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == exit_code, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_a_place_that_cannot_be_written_exits_with_2(study_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = output_of(command(study_file, tmp_path / "file"), 2)
+    assert "--set-runtime artifact_root=DIR" in said
+
+
+def test_an_mlflow_that_does_not_answer_exits_with_2_before_anything_is_made(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    nobody = ["--set-runtime", "tracking_uri=http://127.0.0.1:9"]
+    assert "Is the server up" in output_of(command(study_file, tmp_path, *nobody), 2)
+    assert not list(tmp_path.glob("*/*.partial"))
+    assert not (tmp_path / "tokenizer").exists()
+
+
 def test_wrong_input_exits_with_2_and_leaves_nothing(study_file: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.touch()
@@ -176,15 +207,6 @@ def test_wrong_input_exits_with_2_and_leaves_nothing(study_file: Path, tmp_path:
         (f"instructions.path={empty}", "holds no rows"),
     ):
         root = tmp_path / "root"
-        done = subprocess.run(
-            command(study_file, root, "--set", override),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        said_all = " ".join((done.stdout + done.stderr).split())
-        assert done.returncode == 2, said_all
-        assert said in said_all
-        assert "Traceback" not in said_all
+        assert said in output_of(command(study_file, root, "--set", override), 2)
         assert not list(root.glob("instructions/[!.]*"))
         assert not list(root.glob("sft/[!.]*"))

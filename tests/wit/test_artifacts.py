@@ -1,5 +1,6 @@
 """Complete or absent, verified, locked; named by what it was made of."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -19,9 +20,10 @@ from wit.artifacts import (
     Artifact,
     Source,
     digest_of_files,
-    is_out_of_space,
+    is_unwritable,
     read_record,
     sha256_of,
+    stamps_of,
     verify,
 )
 from wit.config import Recipe
@@ -385,19 +387,45 @@ def test_a_full_disk_is_known_whatever_a_library_calls_it(small_disk: Path) -> N
     weights = {"weight": torch.zeros(TMPFS_BYTES)}
     with pytest.raises(SafetensorError) as caught:
         save_file(weights, small_disk / "weights.safetensors")
-    assert is_out_of_space(small_disk, caught.value)
+    assert is_unwritable(small_disk, caught.value)
     with pytest.raises(RuntimeError) as caught:
         torch.save(weights, small_disk / "weights.pt")
-    assert is_out_of_space(small_disk, caught.value)
+    assert is_unwritable(small_disk, caught.value)
 
 
 def test_a_database_says_in_its_own_words_that_the_disk_is_full() -> None:
     for error in (OSError(28, "No space left on device"), Exception("disk is full")):
-        assert is_out_of_space(Path("/"), error)
+        assert is_unwritable(Path("/"), error)
 
 
-def test_another_failure_is_no_full_disk(tmp_path: Path) -> None:
-    assert not is_out_of_space(tmp_path, RuntimeError("out of memory"))
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EDQUOT])
+def test_a_place_that_may_not_be_written_is_known(tmp_path: Path, number: int) -> None:
+    assert is_unwritable(tmp_path, OSError(number, os.strerror(number)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("out of memory"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    ],
+)
+def test_another_failure_is_not_blamed_on_the_root(tmp_path: Path, error: Exception) -> None:
+    assert not is_unwritable(tmp_path, error)
+
+
+def test_files_that_were_not_made_here_are_watched_too(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}")
+    source = ROWS.model_copy(update={"stamps": stamps_of([rows])})
+    assert source.verified() is source
+    os.utime(rows, ns=(0, 0))
+    with pytest.raises(ArtifactError, match="changed while the study ran"):
+        source.verified()
+    rows.unlink()
+    with pytest.raises(ArtifactError, match=str(rows)):
+        source.verified()
 
 
 def make_once(artifact: Artifact, marks: Path, start) -> None:

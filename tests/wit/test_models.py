@@ -13,7 +13,8 @@ from samples import embedded_tokenizer, save_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from wit.errors import BaseModelError, TrainingError, WitError
-from wit.models import check_finite, choose_device, load_model, load_tokenizer
+from wit.models import check_finite, choose_device, load_model
+from wit.tokenizers import load_tokenizer
 
 Damage = Callable[[Path], object]
 WEIGHTS = "model.safetensors"

@@ -7,8 +7,9 @@ import pytest
 from samples import ROOT
 
 from wit.config import Runtime
+from wit.errors import ArtifactError
 from wit.loading import load_study
-from wit.outcome import OUTCOME, STUDY, StageOutcome, StudyOutcome, save_study, study_folder
+from wit.outcome import STUDY, StageOutcome, StudyOutcome, save_study, study_folder
 
 Status = Literal["made", "reused", "failed", "blocked"]
 
@@ -25,7 +26,12 @@ def stage(status: Status, *, is_input_error: bool = False) -> StageOutcome:
 
 def outcome(*stages: StageOutcome) -> StudyOutcome:
     return StudyOutcome(
-        study="x", stages=stages, report=None, tracking_uri="sqlite:///x.db", mlflow_url=None
+        study="x",
+        version="0" * 12,
+        stages=stages,
+        report=None,
+        tracking_uri="sqlite:///x.db",
+        mlflow_url=None,
     )
 
 
@@ -49,19 +55,6 @@ def test_what_was_blocked_is_counted_but_is_no_failure() -> None:
     assert found.failures == [stage("failed")]
 
 
-def test_an_outcome_is_read_as_it_was_saved(tmp_path: Path) -> None:
-    saved = outcome(stage("made"), stage("failed", is_input_error=True))
-    saved.save(tmp_path / "new")
-    assert StudyOutcome.load(tmp_path / "new") == saved
-
-
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"study": "x"}'])
-def test_a_study_that_never_ran_has_no_outcome(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / OUTCOME).write_text(content)
-    assert StudyOutcome.load(tmp_path) is None
-
-
 @pytest.mark.parametrize("name", ["configs/studies/quickstart.yaml", "tests/studies/real.yaml"])
 def test_a_kept_study_is_the_one_that_was_run(tmp_path: Path, name: str) -> None:
     grid = "weights={prompt: [0, 0.3], response: [1]}"
@@ -74,3 +67,10 @@ def test_every_study_has_a_folder_of_its_own(tmp_path: Path) -> None:
     runtime = Runtime(artifact_root=tmp_path)
     assert study_folder(runtime, "a") != study_folder(runtime, "b")
     assert study_folder(runtime, "a").is_relative_to(tmp_path)
+
+
+def test_a_root_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("a file")
+    study = load_study(ROOT / "configs/studies/quickstart.yaml", [])
+    with pytest.raises(ArtifactError, match="--set-runtime artifact_root"):
+        save_study(study, study_folder(Runtime(artifact_root=tmp_path / "root"), study.name))

@@ -29,6 +29,7 @@ from wit.analysis.grid import (
 )
 from wit.analysis.selection import Recommendation, basis_in_words, in_words, recommend
 from wit.config import Study
+from wit.errors import InputError
 
 DIAGNOSTICS = {
     "nll_prompt": "prompt NLL",
@@ -42,7 +43,6 @@ class Extras(Result):
 
     tracking_uri: str | None = None  # where the runs are
     versions: dict[str, str] = Field(default_factory=dict)  # of packages, by name
-    notes: tuple[str, ...] = ()  # plain sentences, such as overlaps between data and benchmarks
 
 
 class Problem(NamedTuple):
@@ -81,6 +81,9 @@ def write_report(table: pd.DataFrame, study: Study | None, extras: Extras, out: 
 
     Returns:
         ``out``.
+
+    Raises:
+        InputError: It cannot be written.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("wit.analysis", "."),
@@ -90,10 +93,15 @@ def write_report(table: pd.DataFrame, study: Study | None, extras: Extras, out: 
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.jinja").render(_content(table, study, extras))
-    out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.partial")
-    aside.write_text(page, encoding="utf-8")
-    aside.replace(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(page, encoding="utf-8")
+        aside.replace(out)
+    except OSError as error:
+        raise InputError(
+            f"{out}: the report cannot be written ({error.strerror}); choose another with --out"
+        ) from None
     return out
 
 

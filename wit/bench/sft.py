@@ -20,8 +20,9 @@ from wit.builtin import BASE_DIR, DATA_DIR
 from wit.config import InstructionsRecipe, Runtime, SFTRecipe, TokenizerRecipe
 from wit.data.collate import RoleCollator
 from wit.data.prepare import TRAIN, make_instructions, make_tokenizer, read_split
-from wit.models import load_model, load_tokenizer
+from wit.models import load_model
 from wit.settings import Settings
+from wit.tokenizers import load_tokenizer
 from wit.training.arguments import training_arguments
 from wit.training.sft import WeightedSFTTrainer
 from wit.weights import TokenWeights

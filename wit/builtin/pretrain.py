@@ -29,7 +29,7 @@ from transformers import (
 
 from wit.builtin.tokenizer import BOS, CHAT_TOKENS, END, EOS, make_tokenizer
 from wit.builtin.world import BROAD, FOCUSED, HARDEST, Mixture, documents
-from wit.models import Tokenizer
+from wit.tokenizers import Tokenizer
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
 
 from wit.config import DataRecipe, InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.data.rendering import ChatRenderer
@@ -25,7 +24,10 @@ from wit.data.sources import read_rows
 from wit.data.templates import read_template
 from wit.data.tokenize import SegmentTokenizer, Tokens
 from wit.errors import BaseModelError, DataError
-from wit.models import load_tokenizer
+from wit.tokenizers import load_tokenizer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 from wit.roles import Role
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -265,9 +267,21 @@ def last_response_start(tokens: Tokens) -> int:
     return position
 
 
-def read_split(folder: Path, split: str) -> Dataset:
+def read_split(folder: Path, split: str) -> "Dataset":
     """One split of a prepared data set."""
-    return Dataset(pq.read_table(folder / f"{split}.parquet"))
+    from datasets import Dataset  # takes a second, which ``wit plan`` need not wait for
+
+    return Dataset(read_table(folder, split))
+
+
+def read_table(folder: Path, split: str) -> pa.Table:
+    """The same as a table of Arrow."""
+    return pq.read_table(folder / f"{split}.parquet")
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What ``write_card`` wrote."""
+    return json.loads((folder / CARD).read_text(encoding="utf-8"))
 
 
 def write_card(out: Path, card: dict[str, Any]) -> None:

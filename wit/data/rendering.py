@@ -12,8 +12,8 @@ from jinja2 import TemplateError
 
 from wit.data.schema import Message, Messages
 from wit.errors import BaseModelError, DataError
-from wit.models import Tokenizer
 from wit.roles import Role
+from wit.tokenizers import Tokenizer
 
 ROLE_OF_MESSAGE = {"system": Role.SYSTEM, "user": Role.PROMPT, "assistant": Role.RESPONSE}
 

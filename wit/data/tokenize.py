@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from wit.data.rendering import Segment
 from wit.errors import DataError
-from wit.models import Tokenizer
 from wit.roles import Role
+from wit.tokenizers import Tokenizer
 
 
 class Tokens(NamedTuple):

@@ -43,7 +43,8 @@ def evaluate(
     """
     from wit.evaluation.harness import run_benchmarks
     from wit.likelihood import held_out_nll, preference_accuracy
-    from wit.models import choose_device, load_model, load_tokenizer
+    from wit.models import choose_device, load_model
+    from wit.tokenizers import load_tokenizer
 
     benchmarks = [(_benchmark(b.name, parents), b) for b in recipe.benchmarks]
     folder = _model_folder(parents)

@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from wit.config import DPORecipe, Runtime
-from wit.data.prepare import TRAIN, read_split
+from wit.data.prepare import TRAIN, read_table
 from wit.errors import HandOverError
-from wit.models import choose_device, load_model, load_tokenizer
+from wit.models import choose_device, load_model
+from wit.tokenizers import load_tokenizer
 from wit.training.arguments import training_arguments
 from wit.training.callbacks import (
     History,
     Log,
     train_resumably,
 )
+from wit.training.order import SortedSteps, sorted_steps
 from wit.training.sft import MODEL, save_model
 
 STEP_0_LOSS = math.log(2)  # of the sigmoid loss, when policy and reference are one model
@@ -71,11 +74,32 @@ class CheckedDPOTrainer(DPOTrainer):
                 "model. The reference is another model, or something random is left in the policy"
             )
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> SortedSteps:
+        pairs: Any = self.train_dataset if train_dataset is None else train_dataset
+        return sorted_steps(lengths_of_pairs(pairs), self.args)
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the artifact's record says how the model was made."""
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset  # of the ids that SFT would train on: same template, same stop token
+
+
+def lengths_of_pairs(pairs: Dataset) -> list[int]:
+    """Tokens of the longer of each pair's two rows."""
+    columns = (pairs[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+    return [len(p) + max(len(c), len(r)) for p, c, r in zip(*columns, strict=True)]
+
+
+def sorted_pairs(preferences: Path) -> Dataset:
+    """The pairs to train on, by length, since the reference passes over them in this order.
+
+    A new table and not a selection of rows: the trainer would flatten a selection, and
+    ``datasets`` keeps what it flattened for the next trainer of the process.
+    """
+    table = read_table(preferences, TRAIN).drop_columns(["row"])
+    lengths = lengths_of_pairs(Dataset(table))
+    return Dataset(table.take(sorted(range(len(lengths)), key=lengths.__getitem__)))
 
 
 def train_dpo(
@@ -100,7 +124,7 @@ def train_dpo(
     device = choose_device(runtime.device)
     model = load_model(policy / MODEL, device)
     tokenizer = load_tokenizer(policy / MODEL)
-    pairs = read_split(preferences, TRAIN).remove_columns("row")
+    pairs = sorted_pairs(preferences)
     trainer = CheckedDPOTrainer(
         model=model,
         args=DPOConfig(

@@ -14,7 +14,8 @@ from wit.data.collate import RoleCollator
 from wit.data.prepare import TRAIN, read_split
 from wit.likelihood import held_out_nll
 from wit.losses import weighted_loss
-from wit.models import check_finite, choose_device, load_model, load_tokenizer
+from wit.models import check_finite, choose_device, load_model
+from wit.tokenizers import load_tokenizer
 from wit.training.arguments import training_arguments
 from wit.training.callbacks import (
     AfterEpoch,
@@ -22,12 +23,13 @@ from wit.training.callbacks import (
     Log,
     train_resumably,
 )
+from wit.training.order import SortedSteps, sorted_steps
 
 MODEL = "model"
 
 
 class WeightedSFTTrainer(SFTTrainer):
-    """TRL's trainer with one method changed: every target counts with the weight of its role.
+    """TRL's trainer with another loss: every target counts with the weight of its role.
 
     Batches come from ``RoleCollator``; one without ``token_weights`` is a ``KeyError``.
     """
@@ -50,6 +52,10 @@ class WeightedSFTTrainer(SFTTrainer):
         if num_items_in_batch is not None:  # the count is over all ranks, and DDP takes the mean
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SortedSteps:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        return sorted_steps([len(ids) for ids in rows["input_ids"]], self.args)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the artifact's record says how the model was made."""

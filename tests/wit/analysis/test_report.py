@@ -14,6 +14,7 @@ from wit.analysis import charts
 from wit.analysis.grid import summarise
 from wit.analysis.report import Extras, problems, write_report
 from wit.config import Study
+from wit.errors import InputError
 
 WEIGHTS = [(0, 1), (0.2, 1), (0.5, 1), (1, 1), (0.2, 0.4)]
 LOADING = {"src", "srcset", "href", "data", "poster", "action", "background", "formaction"}
@@ -199,3 +200,9 @@ def test_a_few_scores_far_below_do_not_take_the_colours_of_the_others():
     assert (scale.low, scale.is_clipped) == (0.5, True)
     without = charts.colour_range(summarise(pd.DataFrame(rows)))
     assert (without.low, without.is_clipped) == (0.5, False)
+
+
+def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="choose another with --out"):
+        write_report(make_table(), STUDY, Extras(), tmp_path / "file" / "r.html")

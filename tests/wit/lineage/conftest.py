@@ -39,7 +39,7 @@ def finished(empty_store, tmp_path_factory) -> tuple[Plan, str]:
     artifacts, uri = plan(root), f"sqlite:///{root}/mlflow.db"
     run = lineage.start_study(STUDY, artifacts.all, uri)
     for artifact in artifacts.all:
-        make(artifact, uri)
+        make(artifact, uri, run)
     lineage.end_study(run, uri, is_failed=False)
     return artifacts, uri
 

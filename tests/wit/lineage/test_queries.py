@@ -34,8 +34,8 @@ def test_the_table_has_every_score_with_its_role_and_error(finished):
 
 def test_cells_without_scores_stand_in_the_table_with_the_reason(uri, tmp_path):
     artifacts = plan(tmp_path)
-    lineage.start_study(STUDY, artifacts.all, uri)
-    fail(artifacts.sft[1], uri, "loss is not finite")
+    run = lineage.start_study(STUDY, artifacts.all, uri)
+    fail(artifacts.sft[1], uri, "loss is not finite", run)
     table = lineage.table("tiny", uri).set_index(["cell", "stage"])
     assert table.status.to_dict() == {
         ("base", "base"): "missing",
@@ -49,13 +49,12 @@ def test_cells_without_scores_stand_in_the_table_with_the_reason(uri, tmp_path):
 
 def test_the_table_shows_the_version_of_the_study_that_was_started_last(uri, tmp_path):
     larger, smaller = plan(tmp_path), STUDY.model_copy(update={"weights": STUDY.weights[:1]})
-    lineage.start_study(STUDY, larger.all, uri)
+    run = lineage.start_study(STUDY, larger.all, uri)
     make_without_lineage(larger.all)
-    lineage.link(larger.all, "tiny", uri)
+    lineage.link(larger.all, run, uri)
     assert set(lineage.table("tiny", uri).weights) == {"base", "p0-r1", "p0.2-r1"}
     fewer = plan(tmp_path, smaller)
-    lineage.start_study(smaller, fewer.all, uri)
-    lineage.link(fewer.all, "tiny", uri)
+    lineage.link(fewer.all, lineage.start_study(smaller, fewer.all, uri), uri)
     assert set(lineage.table("tiny", uri).weights) == {"base", "p0-r1"}
 
 

@@ -1,7 +1,7 @@
 """One run per artifact, which says what it is, whatever befell the making of it."""
 
 import pytest
-from tiny_study import fail, make, num_runs, plan, runs, scores_of, write
+from tiny_study import STUDY, fail, make, num_runs, plan, runs, scores_of, write
 
 from wit import lineage
 from wit._lineage_description import flat, model_sha256, run_name
@@ -70,14 +70,14 @@ def test_data_sets_are_inputs_known_by_their_content(finished):
 def test_a_killed_stage_resumes_in_the_same_run_and_logs_no_step_twice(uri, tmp_path):
     artifact = plan(tmp_path).sft[0]
     artifact.scratch.mkdir(parents=True)  # with its checkpoint
-    killed = lineage.tracked(artifact, "tiny", uri)  # entered, never left: what SIGKILL leaves
+    killed = lineage.tracked(artifact, None, uri)  # entered, never left: what SIGKILL leaves
     tracker = killed.__enter__()
     for step in (1, 2, 3):
         tracker.log({"loss": 1 / step}, step)
     tracker._attempt(tracker._flush)
     assert runs(uri)[artifact.fingerprint].info.status == "RUNNING"
 
-    with lineage.tracked(artifact, "tiny", uri) as resumed, artifact.writing() as directory:
+    with lineage.tracked(artifact, None, uri) as resumed, artifact.writing() as directory:
         assert resumed.run_id == tracker.run_id
         resumed.log({"loss": 1 / 3}, 3)  # from the checkpoint at step 2
         write(artifact, directory)
@@ -91,7 +91,7 @@ def test_moved_data_does_not_trouble_a_resumed_run(uri, tmp_path):
     before = Artifact(root=tmp_path, recipe=InstructionsRecipe(path="here.jsonl"), parents={})
     after = Artifact(root=tmp_path, recipe=InstructionsRecipe(path="there.jsonl"), parents={})
     assert before.fingerprint == after.fingerprint
-    with pytest.raises(KeyError), lineage.tracked(before, "tiny", uri):
+    with pytest.raises(KeyError), lineage.tracked(before, None, uri):
         raise KeyError
     make(after, uri)
     assert num_runs(uri) == 1
@@ -117,7 +117,7 @@ def test_a_failure_is_written_down_and_a_retry_clears_it(uri, tmp_path):
 
 def test_ctrl_c_is_not_a_failure(uri, tmp_path):
     artifact = plan(tmp_path).sft[0]
-    with pytest.raises(KeyboardInterrupt), lineage.tracked(artifact, "tiny", uri):
+    with pytest.raises(KeyboardInterrupt), lineage.tracked(artifact, None, uri):
         raise KeyboardInterrupt
     assert [run.info.status for run in runs(uri).values()] == ["KILLED"]
 
@@ -128,7 +128,7 @@ def test_a_server_that_is_down_does_not_end_a_training(tmp_path, caplog, uri, mo
     make(artifact, "http://127.0.0.1:9")  # the discard port: nobody answers
     assert artifact.exists()
     assert "not recorded in MLflow" in caplog.text
-    lineage.link([artifact], "tiny", uri)  # nothing is lost
+    lineage.link([artifact], lineage.start_study(STUDY, [artifact], uri), uri)  # nothing is lost
     [run] = [r for r in runs(uri).values() if r.data.tags["wit.stage"] == "sft"]
     assert run.data.metrics["loss"] == 1 / 5
 

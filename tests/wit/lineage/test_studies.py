@@ -19,13 +19,13 @@ def test_a_study_that_cannot_be_recorded_is_refused_at_the_door(monkeypatch):
 def test_reuse_adds_a_tag_and_no_run(uri, tmp_path):
     artifacts = plan(tmp_path)
     other = STUDY.model_copy(update={"name": "other"})
-    lineage.start_study(STUDY, artifacts.all, uri)
+    run = lineage.start_study(STUDY, artifacts.all, uri)
     for artifact in artifacts.data:
-        make(artifact, uri)
-    lineage.start_study(other, artifacts.all, uri)
+        make(artifact, uri, run)
+    reusing = lineage.start_study(other, artifacts.all, uri)
     before = num_runs(uri)
-    lineage.link(artifacts.all, "other", uri)
-    lineage.link(artifacts.all, "other", uri)
+    lineage.link(artifacts.all, reusing, uri)
+    lineage.link(artifacts.all, reusing, uri)
     assert num_runs(uri) == before
     for run in runs(uri).values():
         assert {"wit.study.tiny", "wit.study.other"} <= run.data.tags.keys()
@@ -34,7 +34,7 @@ def test_reuse_adds_a_tag_and_no_run(uri, tmp_path):
 def test_a_study_is_resumed_while_it_is_the_same_and_owns_what_it_made_first(uri, tmp_path):
     artifacts = plan(tmp_path)
     first = lineage.start_study(STUDY, artifacts.all, uri)
-    make(artifacts.data[0], uri)
+    make(artifacts.data[0], uri, first)
     assert lineage.start_study(STUDY, artifacts.all, uri) == first
     changed = lineage.start_study(STUDY, artifacts.data, uri)
     assert changed.version != first.version
@@ -42,12 +42,41 @@ def test_a_study_is_resumed_while_it_is_the_same_and_owns_what_it_made_first(uri
     assert tags["mlflow.parentRunId"] == first.run_id
 
 
+def test_two_runs_of_a_study_at_once_keep_their_tables_apart(uri, tmp_path):
+    """Somebody starts a smaller grid while the larger one is still being made."""
+    larger = plan(tmp_path)
+    smaller_study = STUDY.model_copy(update={"weights": STUDY.weights[:1]})
+    smaller = plan(tmp_path, smaller_study)
+    first = lineage.start_study(STUDY, larger.all, uri)
+    second = lineage.start_study(smaller_study, smaller.all, uri)
+    for artifact in larger.all:
+        make(artifact, uri, first)
+    lineage.link(smaller.all, second, uri)
+    cells = {
+        run.version: set(lineage.table("tiny", uri, version=run.version).cell)
+        for run in (first, second)
+    }
+    assert cells == {
+        first.version: {"base", "p0-r1-s0", "p0.2-r1-s0"},
+        second.version: {"base", "p0-r1-s0"},
+    }
+
+
+def test_an_artifact_made_outside_of_a_study_belongs_to_none(uri, tmp_path):
+    artifact = plan(tmp_path).data[0]
+    lineage.start_study(STUDY, [artifact], uri)
+    make(artifact, uri)
+    [run] = runs(uri).values()
+    assert run.info.status == "FINISHED"
+    assert not [tag for tag in run.data.tags if tag.startswith("wit.study.")]
+
+
 def test_a_deleted_store_is_written_again_from_the_artifacts(finished, empty_store, tmp_path):
     artifacts, old = finished
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     new = f"sqlite:///{tmp_path}/mlflow.db"
-    lineage.start_study(STUDY, artifacts.all, new)
-    lineage.link(reversed(artifacts.all), "tiny", new)  # children before parents, too
+    run = lineage.start_study(STUDY, artifacts.all, new)
+    lineage.link(reversed(artifacts.all), run, new)  # children before parents, too
     drop = ["run_id", "run_url"]
     expected = lineage.table("tiny", old).drop(columns=drop)
     order = ["cell", "stage", "benchmark"]
@@ -66,14 +95,14 @@ def test_all_of_it_works_against_a_server(server, tmp_path):
     artifacts = plan(tmp_path, study)
     run = lineage.start_study(study, artifacts.all, server)
     make_without_lineage(artifacts.data)
-    lineage.link(artifacts.data, "tiny", server)
+    lineage.link(artifacts.data, run, server)
     for artifact in [*artifacts.sft, *artifacts.dpo, *artifacts.evaluations]:
-        make(artifact, server)
+        make(artifact, server, run)
     report = tmp_path / "report.html"
     report.write_text("<!doctype html>")
     lineage.end_study(run, server, is_failed=False, files=[report])
-    lineage.start_study(study, artifacts.all, server)
-    lineage.link(artifacts.all, "tiny", server)
+    assert lineage.start_study(study, artifacts.all, server) == run
+    lineage.link(artifacts.all, run, server)
     assert num_runs(server) == len(artifacts.all) + 1
     table = lineage.table("tiny", server)
     assert set(table.status) == {"finished"}

@@ -18,8 +18,9 @@ from wit.config import Runtime, SFTRecipe
 from wit.data.collate import RoleCollator
 from wit.data.prepare import TRAIN, read_split
 from wit.errors import TrainingError
-from wit.models import load_model, load_tokenizer
+from wit.models import load_model
 from wit.roles import Role
+from wit.tokenizers import load_tokenizer
 from wit.training.arguments import largest_divisor, training_arguments
 from wit.training.sft import WeightedSFTTrainer, train_sft
 from wit.weights import TokenWeights

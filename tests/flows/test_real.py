@@ -1,0 +1,38 @@
+"""The whole chain on a model and data that nobody of this project made."""
+
+from pathlib import Path
+
+import pytest
+from samples import ROOT, needs_shared
+
+from flows.study import run_study
+from wit.lineage import table
+from wit.outcome import StudyOutcome
+
+REAL = ROOT / "tests" / "studies" / "real.yaml"
+# A minute on two cores instead of a quarter of an hour.
+SMALLER = [
+    "instructions.max_rows=96",
+    "preferences.max_rows=48",
+    "benchmarks.0.limit=16",
+    "benchmarks.1.limit=16",
+]
+
+
+@needs_shared
+@pytest.mark.timeout(900)
+def test_the_real_study_ends_with_scores_for_every_model(prefect: None, tmp_path: Path) -> None:
+    runtime = [f"artifact_root={tmp_path}", "device=cpu", "num_workers=2", "threads_per_worker=1"]
+    state = run_study(str(REAL), SMALLER, None, runtime, return_state=True)
+    outcome = state.result(raise_on_failure=False)
+    assert isinstance(outcome, StudyOutcome), state.message
+    assert outcome.counts == {"made": 4 + 3 * 4}
+    scores = table("real", outcome.tracking_uri).set_index(["cell", "stage", "benchmark"]).score
+    cells = ["p0-r1-s0", "p0.2-r0.8-s0", "p1-r1-s0"]
+    for cell in cells:
+        for stage in ("sft", "dpo"):
+            assert 0 <= scores[cell, stage, "wit_choice"] <= 1
+        # It learned its task, and weights did what they are for.
+        assert scores[cell, "sft", "nll_response"] < scores["base", "base", "nll_response"]
+    of_prompt = [scores[cell, "sft", "nll_prompt"] for cell in cells]
+    assert of_prompt == sorted(of_prompt, reverse=True), "more weight, better modelled"

@@ -1,0 +1,104 @@
+"""Making one artifact: parents are looked at first, and a failure leaves nothing behind."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny import make_tiny_base
+
+from wit.builtin import DATA_DIR
+from wit.config import Runtime
+from wit.errors import ArtifactError, TrainingError
+from wit.loading import load_study
+from wit.plan import Plan, make_plan
+from wit.stages import make_artifact
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return Runtime(artifact_root=tmp_path / "root", device="cpu")
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, base: Path) -> Path:
+    shutil.copyfile(DATA_DIR / "instructions.jsonl", tmp_path / "rows.jsonl")
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        f"name: x\nbase: {{path: {base}}}\npreferences: {{path: builtin, max_rows: 8}}\n"
+        "instructions: {path: rows.jsonl, max_rows: 16}\nweights: [instruction-tuning]\n"
+        "sft: {num_epochs: 1, examples_per_step: 8}\n"
+        "benchmarks: [{name: wit_cloze, role: select}]\n"
+    )
+    return file
+
+
+def plan_of(study_file: Path, runtime: Runtime, *overrides: str) -> Plan:
+    return make_plan(load_study(study_file, overrides), runtime)
+
+
+def test_an_artifact_is_made_once(study_file: Path, runtime: Runtime) -> None:
+    tokenizer = plan_of(study_file, runtime).tokenizer
+    assert make_artifact(tokenizer, runtime) == "made"
+    assert make_artifact(tokenizer, runtime) == "reused"
+
+
+def test_rows_that_changed_after_the_plan_are_refused_and_then_planned_anew(
+    study_file: Path, runtime: Runtime
+) -> None:
+    plan = plan_of(study_file, runtime)
+    make_artifact(plan.tokenizer, runtime)
+    rows = study_file.with_name("rows.jsonl")
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(ArtifactError, match=r"rows\.jsonl: was changed"):
+        make_artifact(plan.instructions, runtime)
+    assert not plan.instructions.exists()
+    assert not plan.instructions.scratch.exists()
+    anew = plan_of(study_file, runtime)
+    assert anew.instructions.fingerprint != plan.instructions.fingerprint
+    assert make_artifact(anew.instructions, runtime) == "made"
+
+
+def test_a_damaged_parent_is_refused_before_anything_is_made_of_it(
+    study_file: Path, runtime: Runtime
+) -> None:
+    plan = plan_of(study_file, runtime)
+    make_artifact(plan.tokenizer, runtime)
+    card = plan.tokenizer.path / "card.json"
+    card.write_text(card.read_text() + " ")
+    with pytest.raises(ArtifactError, match=r"card\.json was changed after it was made"):
+        make_artifact(plan.instructions, runtime)
+    with pytest.raises(ArtifactError, match=r"card\.json was changed after it was made"):
+        make_artifact(plan.tokenizer, runtime)
+    assert not plan.instructions.exists()
+
+
+def test_a_stage_that_fails_leaves_nothing(study_file: Path, runtime: Runtime) -> None:
+    plan = plan_of(study_file, runtime, "sft.learning_rate=1e30", "sft.num_epochs=4")
+    for artifact in (plan.tokenizer, plan.instructions):
+        make_artifact(artifact, runtime)
+    sft = plan.cells[0].sft
+    with pytest.raises(TrainingError):
+        make_artifact(sft, runtime)
+    assert not sft.exists()
+    assert not sft.scratch.exists()
+
+
+def test_dpo_with_another_tokenizer_than_that_of_its_policy_is_refused(
+    study_file: Path, runtime: Runtime
+) -> None:
+    plan = plan_of(study_file, runtime)
+    other = plan_of(study_file, runtime, "base.template=tulu")
+    for artifact in (plan.tokenizer, plan.instructions, plan.cells[0].sft):
+        make_artifact(artifact, runtime)
+    for artifact in (other.tokenizer, other.preferences):
+        make_artifact(artifact, runtime)
+    dpo = plan.cells[0].dpo
+    mixed = dpo.model_copy(update={"parents": {**dpo.parents, "preferences": other.preferences}})
+    with pytest.raises(ArtifactError, match="same base and template"):
+        make_artifact(mixed, runtime)
+    assert not mixed.scratch.exists()

@@ -1,0 +1,125 @@
+"""Processes that make artifacts, and what becomes of them when they or their parent are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny import make_tiny_base
+
+from wit.config import Runtime
+from wit.errors import ConfigError, WorkerDiedError
+from wit.guard import MARK
+from wit.loading import load_study
+from wit.plan import Plan, make_plan
+from wit.workers import Workers, gpu_of_worker, visible_gpus, workers_for
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return Runtime(
+        artifact_root=tmp_path / "root", device="cpu", num_workers=1, checkpoint_seconds=0.05
+    )
+
+
+@pytest.fixture
+def plan(tmp_path: Path, runtime: Runtime) -> Plan:
+    base = make_tiny_base(tmp_path / "base")
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        f"name: x\nbase: {{path: {base}}}\npreferences: {{path: builtin, max_rows: 8}}\n"
+        "instructions: {path: builtin, max_rows: 32}\nweights: [instruction-tuning]\n"
+        "sft: {num_epochs: 60, examples_per_step: 8}\n"
+        "benchmarks: [{name: wit_cloze, role: select}]\n"
+    )
+    return make_plan(load_study(file), runtime)
+
+
+def kill_worker_when_there_is_a_checkpoint(workers: Workers, plan: Plan) -> None:
+    scratch = plan.cells[0].sft.scratch
+    deadline = time.monotonic() + 120
+    while not list(scratch.glob("checkpoints/*/complete")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    [executor] = workers._executors.values()
+    [process] = executor._processes.values()
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def test_a_killed_worker_is_replaced_and_its_stage_resumed(plan: Plan, runtime: Runtime) -> None:
+    sft = plan.cells[0].sft
+    with workers_for("x", runtime) as workers:
+        for artifact in (plan.tokenizer, plan.instructions):
+            assert workers.make(artifact) == "made"
+        killer = threading.Thread(
+            target=kill_worker_when_there_is_a_checkpoint, args=(workers, plan)
+        )
+        killer.start()
+        with pytest.raises(WorkerDiedError, match=r"worker-0\.log"):
+            workers.make(sft)
+        killer.join()
+        assert not sft.exists()
+        assert list(sft.scratch.glob("checkpoints/*/complete")), "nothing is left to resume from"
+        seen: list[int] = []
+        assert workers.make(sft, on_progress=lambda progress: seen.append(progress.step)) == "made"
+    history = (sft.path / "history.jsonl").read_text().splitlines()
+    assert len(history) > 60
+
+
+def test_an_error_of_a_stage_arrives_as_what_it_is(plan: Plan, runtime: Runtime) -> None:
+    with workers_for("x", runtime) as workers:
+        workers.make(plan.tokenizer)
+        recipe = plan.instructions.recipe.model_copy(update={"columns": {"prompt": "nowhere"}})
+        wrong = plan.instructions.model_copy(update={"recipe": recipe})
+        with pytest.raises(Exception, match="nowhere") as caught:
+            workers.make(wrong)
+        assert type(caught.value).__module__ == ConfigError.__module__
+        assert workers.make(plan.instructions) == "made", "the worker did not survive"
+
+
+def test_after_the_end_nothing_new_is_begun(plan: Plan, runtime: Runtime) -> None:
+    with workers_for("x", runtime) as workers:
+        pass
+    with pytest.raises(WorkerDiedError, match="was ended"):
+        workers.make(plan.tokenizer)
+    assert not plan.tokenizer.exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"), [("", []), ("3", ["3"]), ("0, GPU-8a,5", ["0", "GPU-8a", "5"])]
+)
+def test_gpus_are_those_that_the_environment_allows(
+    monkeypatch: pytest.MonkeyPatch, environment: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", environment)
+    assert visible_gpus() == expected
+
+
+def test_workers_share_gpus_only_when_there_are_too_few() -> None:
+    assert [gpu_of_worker(number, ["0", "2"]) for number in range(4)] == ["0", "2", "0", "2"]
+    assert gpu_of_worker(0, []) is None
+
+
+def test_the_guard_ends_what_is_marked_and_nothing_else() -> None:
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    mark = f"test-{os.getpid()}-{time.monotonic_ns()}"
+    marked = subprocess.Popen(sleep, env={**os.environ, MARK: f"{mark}/run"})
+    other = subprocess.Popen(sleep, env={**os.environ, MARK: f"another-{mark}/run"})
+    guard = subprocess.Popen([sys.executable, "-m", "wit.guard", mark], stdin=subprocess.PIPE)
+    try:
+        assert guard.stdin is not None
+        time.sleep(0.5)
+        assert marked.poll() is None, "it ended before its parent did"
+        guard.stdin.close()  # what the end of its parent does, however that ended
+        assert marked.wait(60) == -signal.SIGTERM
+        guard.wait(60)
+        assert psutil.pid_exists(other.pid)
+        assert other.poll() is None
+    finally:
+        for process in (marked, other, guard):
+            process.kill()
+            process.wait()
