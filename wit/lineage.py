@@ -40,6 +40,7 @@ __all__ = [
     "end_study",
     "lineage",
     "link",
+    "open_store",
     "prepare",
     "start_study",
     "table",

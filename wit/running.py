@@ -22,8 +22,9 @@ from wit.config import Cell, Study
 from wit.errors import StageError, StudyFailedError, WitError
 from wit.evaluation.catalogue import local_data_files, resolve_benchmark
 from wit.guard import MARK
+from wit.lineage import open_store, tracking_uri
 from wit.loading import load_runtime, load_study
-from wit.outcome import StudyOutcome
+from wit.outcome import StudyOutcome, save_study, study_folder
 from wit.plan import Plan, make_plan
 from wit.progress import read_progress
 
@@ -48,6 +49,9 @@ def run_here(
     study = load_study(study_file, overrides or [])
     plan = make_plan(study, runtime)
     _set_environment(study)
+    # What the flow would find out too, but only after Prefect's server has been started.
+    save_study(study, study_folder(runtime, study.name))
+    open_store(tracking_uri(runtime))
     _guard_children()
     from flows.study import run_study
 

@@ -1,5 +1,6 @@
 """Tokenizers, loaded apart from models: what needs no torch should not wait for its import."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ from wit.errors import BaseModelError, first_line
 
 # A fast tokenizer of transformers, whose own annotations make a union of every attribute.
 Tokenizer = Any
+# Classes that do what tokenizer.json says and no more.
+GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -15,10 +18,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises:
         BaseModelError: There is none that gives character offsets.
     """
-    from transformers import AutoTokenizer  # takes seconds
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = _class_of(folder).from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file breaks the library in a dozen ways
         raise BaseModelError(
             f"{folder}: no tokenizer can be loaded: {first_line(error)}"
@@ -26,3 +27,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if not tokenizer.is_fast:
         raise BaseModelError(f"{folder}: needs a tokenizer.json (a slow tokenizer has no offsets)")
     return tokenizer
+
+
+def _class_of(folder: Path) -> Any:
+    """The class that a folder asks for; ``AutoTokenizer`` finds it too, but imports torch first."""
+    config = folder / "tokenizer_config.json"
+    asked = (
+        json.loads(config.read_text("utf-8")).get("tokenizer_class") if config.exists() else None
+    )
+    if asked in GENERIC:
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
