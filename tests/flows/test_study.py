@@ -28,8 +28,9 @@ def run(study_file: Path, root: Path, *overrides: str) -> StudyOutcome:
     state = run_study(str(study_file), list(overrides), None, runtime, return_state=True)
     ended = state.result(raise_on_failure=False)
     assert isinstance(ended, StudyOutcome | StudyFailedError), ended
-    assert isinstance(ended, StudyOutcome) == state.is_completed()
-    return ended if isinstance(ended, StudyOutcome) else ended.outcome
+    outcome = ended if isinstance(ended, StudyOutcome) else ended.outcome
+    assert state.is_completed() == (not outcome.failures), "a scheduler sees the state alone"
+    return outcome
 
 
 def statuses(outcome: StudyOutcome) -> dict[str, str]:
