@@ -13,6 +13,7 @@ from tasks.data import prepare
 from tasks.evaluation import evaluate
 from tasks.report import begin, conclude
 from tasks.training import train_dpo, train_sft
+from wit.artifacts import Artifact
 from wit.lineage import StudyRun
 from wit.loading import load_runtime, load_study
 from wit.plan import CellPlan, Plan, make_plan
@@ -21,33 +22,36 @@ from wit.workers import Workers, workers_for
 Futures = dict[str, PrefectFuture]  # by fingerprint
 
 
+def parents_of(artifact: Artifact, futures: Futures) -> list[PrefectFuture]:
+    """What a stage waits for: those of its parents that are made in this run, and nothing else."""
+    parents = (parent.fingerprint for parent in artifact.parents.values())
+    return [futures[fingerprint] for fingerprint in parents if fingerprint in futures]
+
+
 def submit_data(plan: Plan, study: StudyRun, workers: Workers) -> Futures:
-    """Everything that the cells share."""
-    tokenizer = prepare.submit(plan.tokenizer, study, workers)
-    instructions = prepare.submit(plan.instructions, study, workers, wait_for=[tokenizer])
-    preferences = prepare.submit(plan.preferences, study, workers, wait_for=[tokenizer])
-    return {
-        plan.tokenizer.fingerprint: tokenizer,
-        plan.instructions.fingerprint: instructions,
-        plan.preferences.fingerprint: preferences,
-    }
+    """Everything that the cells share, and the evaluation of the base."""
+    futures: Futures = {}
+    for data in plan.data:
+        waits = parents_of(data, futures)
+        futures[data.fingerprint] = prepare.submit(data, study, workers, wait_for=waits)
+    base = plan.base_evaluation
+    waits = parents_of(base, futures)
+    futures[base.fingerprint] = evaluate.submit(base, "base", study, workers, wait_for=waits)
+    return futures
 
 
-def submit_cell(
-    cell: CellPlan, study: StudyRun, data: list[PrefectFuture], workers: Workers
-) -> Futures:
+def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
     """SFT, DPO from it, and the evaluation of both."""
-    label = str(cell.cell)
-    sft = train_sft.submit(cell.sft, cell.cell, study, workers, wait_for=data)
-    dpo = train_dpo.submit(cell.dpo, cell.cell, study, workers, wait_for=[sft])
-    of_sft = evaluate.submit(cell.sft_evaluation, f"sft {label}", study, workers, wait_for=[sft])
-    of_dpo = evaluate.submit(cell.dpo_evaluation, f"dpo {label}", study, workers, wait_for=[dpo])
-    return {
-        cell.sft.fingerprint: sft,
-        cell.sft_evaluation.fingerprint: of_sft,
-        cell.dpo.fingerprint: dpo,
-        cell.dpo_evaluation.fingerprint: of_dpo,
-    }
+    label, futures = str(cell.cell), dict(data)
+    for artifact, train in ((cell.sft, train_sft), (cell.dpo, train_dpo)):
+        futures[artifact.fingerprint] = train.submit(
+            artifact, cell.cell, study, workers, wait_for=parents_of(artifact, futures)
+        )
+    for artifact, stage in ((cell.sft_evaluation, "sft"), (cell.dpo_evaluation, "dpo")):
+        futures[artifact.fingerprint] = evaluate.submit(
+            artifact, f"{stage} {label}", study, workers, wait_for=parents_of(artifact, futures)
+        )
+    return {artifact.fingerprint: futures[artifact.fingerprint] for artifact in cell.artifacts}
 
 
 @flow(name="cell", flow_run_name="{study_file} p{prompt_weight} r{response_weight} s{seed}")
@@ -82,5 +86,5 @@ def run_cell(
     run = begin(plan, runtime)
     with workers_for(study.name, runtime) as workers:
         data = submit_data(plan, run, workers)
-        cell = submit_cell(plan.cells[0], run, list(data.values()), workers)
+        cell = submit_cell(plan.cells[0], run, data, workers)
         return conclude(plan, runtime, run, {**data, **cell})

@@ -11,7 +11,6 @@ from prefect.client.schemas.objects import State
 from prefect.futures import wait
 
 from flows.cell import Futures, submit_cell, submit_data
-from tasks.evaluation import evaluate
 from tasks.report import begin, conclude
 from wit.lineage import StudyRun
 from wit.loading import load_runtime, load_study
@@ -39,13 +38,9 @@ def run_study(
     plan = make_plan(study, runtime)
     run = begin(plan, runtime)
     with workers_for(study.name, runtime) as workers:
-        futures = submit_data(plan, run, workers)
-        data = list(futures.values())
-        futures[plan.base_evaluation.fingerprint] = evaluate.submit(
-            plan.base_evaluation, "base", run, workers, wait_for=data
-        )
-        futures |= _run_cells(plan, run, futures, workers)
-        return conclude(plan, runtime, run, futures)
+        data = submit_data(plan, run, workers)
+        cells = _run_cells(plan, run, data, workers)
+        return conclude(plan, runtime, run, {**data, **cells})
 
 
 def _run_cells(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
@@ -55,7 +50,7 @@ def _run_cells(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> 
     for cell in plan.cells:
         if len(open_cells) > 2 * workers.runtime.num_workers:
             wait(list(open_cells.popleft().values()))
-        futures = submit_cell(cell, study, list(data.values()), workers)
+        futures = submit_cell(cell, study, data, workers)
         open_cells.append(futures)
         done |= futures
     return done

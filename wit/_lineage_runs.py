@@ -93,7 +93,8 @@ def complete(store: Store, artifact: Artifact, run: "Run", logged: set[tuple[str
         store.client.log_artifact(run_id, str(file))
     model_run = run.data.tags.get("wit.parent_run.model")
     if model_run is not None:  # so that one can chart models by their scores
-        scores = [point for point in final if point[0] != "seconds"]
+        # Its likelihoods are there already, as curves over steps.
+        scores = [p for p in final if p[0] != "seconds" and not p[0].startswith("nll_")]
         store.write(model_run, metrics=scores)
     if "wit.error" in run.data.tags:
         store.client.delete_tag(run_id, "wit.error")

@@ -9,50 +9,35 @@
   a sha256 of its own.
 """
 
-import errno
 import hashlib
 import json
-import os
 import platform
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from wit.config import Recipe
-from wit.errors import ArtifactError, InputError
+from wit.errors import ArtifactError
+from wit.files import Stamp, sha256_of, stamps_of, write_durably
 from wit.hub import snapshot
 from wit.progress import PROGRESS
 
 RECORD = "record.json"
+CHECKPOINTS = "checkpoints"
+COMPLETE = "complete"  # marks a checkpoint that was written to its end
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
-SCRATCH_ONLY = ("checkpoints", PROGRESS, f"{PROGRESS}.new", RECORD)
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-LEAST_FREE_BYTES = 2**20  # a disk with less is full
+SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", RECORD)
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
-
-
-class Stamp(NamedTuple):
-    """A file as it was at some moment."""
-
-    file: str
-    size: int
-    modified_ns: int
-
-
-def stamps_of(files: Iterable[Path]) -> tuple[Stamp, ...]:
-    """Size and time of those files that are there."""
-    found = ((file, file.stat()) for file in files if file.exists())
-    return tuple(Stamp(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in found)
 
 
 class Source(BaseModel):
@@ -132,6 +117,10 @@ class Artifact(BaseModel):
         """Whether it is complete; there is no third state, but ``verified`` finds damage."""
         return self.path.is_dir()
 
+    def is_resumable(self) -> bool:
+        """Whether an earlier attempt left a checkpoint that was written to its end."""
+        return any((self.scratch / CHECKPOINTS).glob(f"*/{COMPLETE}"))
+
     def record(self) -> dict[str, Any]:
         """What ``record.json`` says.
 
@@ -185,7 +174,7 @@ class Artifact(BaseModel):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         record = self._new_record(started)
         record["sha256"] = _digest_of_record(record)
-        _write_durably(self.scratch / RECORD, json.dumps(record, indent=1).encode())
+        write_durably(self.scratch / RECORD, json.dumps(record, indent=1).encode())
         self.scratch.rename(self.path)
 
     def _new_record(self, started: float) -> dict[str, Any]:
@@ -210,33 +199,10 @@ class Artifact(BaseModel):
         }
 
 
-def is_unwritable(root: Path, error: Exception) -> bool:
-    """Whether a stage failed because the root cannot be written or is full.
-
-    Of a full disk libraries tell in errors of their own.
-    """
-    if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        return True
-    said = str(error).lower()
-    if "no space left" in said or "disk is full" in said:
-        return True
-    return shutil.disk_usage(root).free < LEAST_FREE_BYTES
-
-
 def _describe(parent: Artifact | Source) -> dict[str, str]:
     if isinstance(parent, Source):
         return parent.model_dump(exclude={"stamps"})
     return {"kind": parent.stage, "fingerprint": parent.fingerprint, "location": str(parent.path)}
-
-
-def digest_of_files(files: list[Path], *extra: str) -> str:
-    """Twelve hex digits over names and contents of files, and over ``extra`` strings."""
-    total = hashlib.sha256()
-    for name, digest in sorted((file.name, sha256_of(file)) for file in files):
-        total.update(f"{name}\0{digest}\0".encode())
-    for text in extra:
-        total.update(text.encode() + b"\0")
-    return total.hexdigest()[:12]
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -282,29 +248,9 @@ def _size_and_digest(file: Path) -> dict[str, Any]:
     return {"size": file.stat().st_size, "sha256": sha256_of(file)}
 
 
-def sha256_of(file: Path) -> str:
-    """64 hex digits over the content of a file; its name does not count.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
-
-
 def _digest_of_record(record: dict[str, Any]) -> str:
     content = {key: value for key, value in record.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 @cache

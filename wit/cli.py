@@ -105,7 +105,7 @@ def show_data(
     study = load_study(study_file, overrides or [])
     with prepared(make_plan(study, runtime)) as folders:
         if as_json:
-            _print_json(rows_as_json(folders, num_rows))
+            _print_json(rows_as_json(folders, study.weights, num_rows))
         else:
             show_rows(console, folders, study.weights, num_rows)
 

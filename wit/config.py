@@ -5,6 +5,7 @@ where and how fast it runs; changing it changes no fingerprint. A *study* is the
 YAML file: one base model, its data, a grid of loss weights, and the benchmarks that decide.
 """
 
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -16,6 +17,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     field_validator,
     model_validator,
 )
@@ -202,6 +204,18 @@ class Cell(Settings):
         return f"{self.weights}-s{self.seed}"
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the keys of a study were set; no part of what it is, so any two are equal."""
+
+    by_key: dict[tuple[str | int, ...], str] = field(default_factory=dict, compare=False)
+
+    def of(self, key: tuple[str | int, ...]) -> str | None:
+        """``file:line`` of a key or of its nearest holder, or the override that set it."""
+        holders = (key[:end] for end in range(len(key), 0, -1))
+        return next((self.by_key[k] for k in holders if k in self.by_key), None)
+
+
 class Study(Settings):
     """One question to the chain: these weights, this model, this data, these benchmarks."""
 
@@ -216,6 +230,17 @@ class Study(Settings):
     sft: SFTKnobs = SFTKnobs()
     dpo: DPOKnobs = DPOKnobs()
     benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
+    _places: Places = PrivateAttr(default_factory=Places)
+
+    @property
+    def places(self) -> Places:
+        """Where its keys were set; known of a study that was loaded from a file."""
+        return self._places
+
+    def placed(self, places: Places) -> Self:
+        """Itself, once it knows where its keys were set."""
+        self._places = places
+        return self
 
     @field_validator("weights", "seeds", "benchmarks")
     @classmethod

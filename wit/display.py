@@ -63,6 +63,9 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
         f"to train: {cost.sft_tokens:,} SFT tokens, {cost.dpo_tokens:,} DPO tokens, "
         f"{cost.optimizer_steps:,} optimizer steps"
     )
+    if cost.seconds is None or cost.disk_bytes is None or cost.peak_memory_bytes is None:
+        console.print("time, disk and memory: unknown: the base is not downloaded yet")
+        return
     console.print(
         f"roughly {_duration(cost.seconds)} of training, {cost.disk_bytes / GIGABYTE:.2f} GB of "
         f"disk, {cost.peak_memory_bytes / GIGABYTE:.2f} GB of memory per training"

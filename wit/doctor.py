@@ -144,13 +144,18 @@ def _prefect() -> Finding:
     url = done.stdout.strip()  # of the environment, a profile, prefect.toml or pyproject.toml
     if not url:
         return Finding("Prefect", True, "a server of its own for each wit run")
-    problem = _problem_with(f"{url.rstrip('/')}/health", r"true")
+    problem = problem_with_prefect(url)
     if problem is None:
         return Finding("Prefect", True, _without_password(url))
     command = "" if "PREFECT_API_URL" in os.environ else f"{_beside_python('prefect')} config "
     remedy = f"{command}unset PREFECT_API_URL{_or_start(problem, url, '--prefect-port')}"
     hint = "" if "/api" in url else "; the address of an API ends in /api"
     return Finding("Prefect", False, f"{_without_password(url)} {problem}{hint}", remedy)
+
+
+def problem_with_prefect(url: str) -> str | None:
+    """What is wrong with the Prefect server whose API has this address; nothing if it is well."""
+    return _problem_with(f"{url.rstrip('/')}/health", r"true")
 
 
 def _mlflow(runtime: Runtime) -> Finding:

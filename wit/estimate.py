@@ -1,13 +1,15 @@
 """What a plan will cost, before it is run: tokens, steps, time, disk and memory."""
 
 import json
-import tempfile
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from wit.artifacts import Artifact
-from wit.config import Runtime, Settings, TrainingKnobs
-from wit.plan import Plan
+from wit.artifacts import Source
+from wit.config import DataRecipe, Runtime, Settings, TrainingKnobs
+from wit.errors import BaseModelError, first_line
+from wit.hub import count_weights
+from wit.plan import Plan, tokenizer_folder
 from wit.workers import threads_per_worker
 
 SAMPLE_ROWS = 200  # prepared for the estimate when a data set is not prepared yet
@@ -30,17 +32,31 @@ class Estimate(Settings):
     sft_tokens: int  # over all SFT trainings to make, epochs counted
     dpo_tokens: int
     optimizer_steps: int
-    seconds: float  # rough: a factor of three either way
-    disk_bytes: int
-    peak_memory_bytes: int  # of one training, rough
+    # Unknown as long as the base is on the hub, which is out of reach.
+    seconds: float | None  # rough: a factor of three either way
+    disk_bytes: int | None
+    peak_memory_bytes: int | None  # of one training, rough
     instructions: DataSize
     preferences: DataSize
 
 
+class ModelSize(NamedTuple):
+    """How much there is to train."""
+
+    num_weights: int
+    vocabulary: int
+    hidden: int
+    layers: int
+
+
 def estimate(plan: Plan, runtime: Runtime) -> Estimate:
-    """The cost of the stages of a plan that do not exist yet."""
+    """The cost of the stages of a plan that do not exist yet.
+
+    Raises:
+        InputError: The base or the data cannot be read.
+    """
+    model = _model_size(plan.base)
     instructions, preferences = _data_sizes(plan)
-    num_weights, vocabulary, hidden, layers = _model_size(plan.base.path)
     to_make = [c for c in plan.cells if not c.sft.exists()]
     to_align = [c for c in plan.cells if not c.dpo.exists()]
     num_trainings = len(to_make) + len(to_align)
@@ -48,20 +64,17 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     sft_tokens = round(len(to_make) * sft.num_epochs * _tokens(instructions))
     dpo_tokens = round(len(to_align) * dpo.num_epochs * _tokens(preferences))
     # Forward and backward take 6 operations per weight and token; the reference's forward 2 more.
-    operations = num_weights * (6 * sft_tokens + 6 * dpo_tokens + 2 * dpo_tokens / dpo.num_epochs)
-    speed = _speed(runtime)
+    operations = 6 * sft_tokens + 6 * dpo_tokens + 2 * dpo_tokens / dpo.num_epochs
     steps = len(to_make) * _steps(sft, instructions) + len(to_align) * _steps(dpo, preferences)
     micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
-    tokens_in_memory = micro_batch * instructions.tokens_per_row
-    activations = tokens_in_memory * (hidden * layers * 34 + min(vocabulary, 32_768)) * 4
-    model_bytes = 4 * num_weights
+    num_models = num_trainings + 3 * min(num_trainings, runtime.num_workers)
     return Estimate(
         sft_tokens=sft_tokens,
         dpo_tokens=dpo_tokens,
         optimizer_steps=steps,
-        seconds=round(operations / speed, 1),
-        disk_bytes=model_bytes * (num_trainings + 3 * min(num_trainings, runtime.num_workers)),
-        peak_memory_bytes=round(num_weights * BYTES_PER_WEIGHT + activations),
+        seconds=model and round(model.num_weights * operations / _speed(runtime), 1),
+        disk_bytes=model and 4 * model.num_weights * num_models,
+        peak_memory_bytes=model and _memory(model, micro_batch * instructions.tokens_per_row),
         instructions=instructions,
         preferences=preferences,
     )
@@ -96,63 +109,86 @@ def _speed(runtime: Runtime) -> float:
     return FLOPS_PER_THREAD * threads_per_worker(runtime) * runtime.num_workers
 
 
-def _model_size(folder: Path) -> tuple[int, int, int, int]:
-    """Weights, vocabulary, hidden size and layers, from headers alone."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+def _memory(model: ModelSize, num_tokens: float) -> int:
+    per_token = (model.hidden * model.layers * 34 + min(model.vocabulary, 32_768)) * 4
+    return round(model.num_weights * BYTES_PER_WEIGHT + num_tokens * per_token)
+
+
+def _model_size(base: Source) -> ModelSize | None:
+    """From headers alone; nothing if they are out of reach.
+
+    Raises:
+        BaseModelError: A file is damaged; names it.
+    """
+    folder = tokenizer_folder(base)  # has the configuration too
+    files = list(folder.glob("*.safetensors"))
+    # Offline, what an interrupted download left looks like a model with some files missing.
+    if base.revision is None or (files and _is_whole(folder)):
+        num_weights = sum(_count_weights(file) for file in files)
+    else:
+        num_weights = count_weights(base.location, base.revision)
+    config = _read_json(folder / "config.json")
     config = config.get("text_config", config)
-    num_weights = 0
-    for file in folder.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                count = 1
-                for length in tensor["shape"]:
-                    count *= length
-                num_weights += count
-    vocabulary, hidden, layers = (
-        int(config.get(key, 1)) for key in ("vocab_size", "hidden_size", "num_hidden_layers")
+    try:
+        keys = ("vocab_size", "hidden_size", "num_hidden_layers")
+        shape = [int(config.get(key, 1)) for key in keys]
+    except (AttributeError, TypeError, ValueError):
+        raise _damaged(folder / "config.json", "its sizes are no numbers") from None
+    return None if num_weights is None else ModelSize(num_weights, *shape)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file is there that an index names."""
+    indices = [_read_json(file) for file in folder.glob("*.safetensors.index.json")]
+    names = {name for index in indices for name in index.get("weight_map", {}).values()}
+    return all((folder / name).is_file() for name in names)
+
+
+def _count_weights(file: Path) -> int:
+    """Number of weights in a safetensors file, from its header: a length, then JSON."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = stream.read(min(length, file.stat().st_size))
+    try:
+        tensors = [t for name, t in json.loads(header).items() if name != "__metadata__"]
+        end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+        is_cut = 8 + length + end > file.stat().st_size
+        num_weights = sum(math.prod(tensor["shape"]) for tensor in tensors)
+    except (ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError) as error:
+        raise _damaged(file, f"its header cannot be read: {first_line(error)}") from None
+    if is_cut:
+        raise _damaged(file, "it ends before its last weight")
+    return num_weights
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(file, f"it cannot be read: {first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise _damaged(file, "it holds no mapping")
+    return content
+
+
+def _damaged(file: Path, why: str) -> BaseModelError:
+    return BaseModelError(
+        f"{file}: is damaged: {why}. Download or copy the base again, or set 'base' to another"
     )
-    return num_weights, vocabulary, hidden, layers
 
 
 def _data_sizes(plan: Plan) -> tuple[DataSize, DataSize]:
     """Of instructions and preferences; where they do not exist yet, from a sample."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = plan.tokenizer.path
-        if not (plan.instructions.exists() and plan.preferences.exists()):
-            tokenizer = Path(folder) / "tokenizer"
-            _make_tokenizer(plan.tokenizer, tokenizer)
-        instructions, preferences = (
-            _size_of(artifact.path)
-            if artifact.exists()
-            else _size_of_sample(artifact, tokenizer, Path(folder) / artifact.stage)
-            for artifact in (plan.instructions, plan.preferences)
+    from wit.show import prepared
+
+    with prepared(plan, sample_rows=SAMPLE_ROWS) as folders:
+        return (
+            _size_of(folders.instructions, plan.study.instructions),
+            _size_of(folders.preferences, plan.study.preferences),
         )
-    return instructions, preferences
 
 
-def _make_tokenizer(tokenizer: Artifact, out: Path) -> None:
-    from wit.data.prepare import make_tokenizer
-
-    recipe: Any = tokenizer.recipe
-    out.mkdir()
-    make_tokenizer(recipe, tokenizer.parents["base"].path, out)
-
-
-def _size_of_sample(artifact: Artifact, tokenizer: Path, out: Path) -> DataSize:
-    """Prepares a few rows aside; they are thrown away."""
-    from wit.data.prepare import make_instructions, make_preferences
-
-    recipe: Any = artifact.recipe
-    out.mkdir()
-    rows_file = None if recipe.repo else artifact.parents["rows"].path
-    make = make_instructions if artifact.stage == "instructions" else make_preferences
-    make(recipe, rows_file, tokenizer, out, sample_rows=SAMPLE_ROWS)
-    return _size_of(out)
-
-
-def _size_of(prepared: Path) -> DataSize:
+def _size_of(prepared: Path, recipe: DataRecipe) -> DataSize:
     """From prepared rows; scaled up to the whole source if they are a sample."""
     from wit.data.prepare import TRAIN, read_card, read_table
 
@@ -164,7 +200,7 @@ def _size_of(prepared: Path) -> DataSize:
     num_tokens = sum(len(chunk.flatten()) for name in columns for chunk in split[name].chunks)
     scale = card["rows_in"] / card.get("rows_sampled", card["rows_in"])
     return DataSize(
-        num_rows=round(len(split) * scale),
+        num_rows=min(round(len(split) * scale), recipe.max_rows or card["rows_in"]),
         tokens_per_row=num_tokens / len(split),
         is_estimated="rows_sampled" in card,
     )

@@ -6,8 +6,20 @@ from typing import Literal
 from wit.errors import InputError
 
 
-def snapshot(repo: str, revision: str, *, kind: Literal["model", "dataset"]) -> Path:
+def snapshot(
+    repo: str,
+    revision: str,
+    *,
+    kind: Literal["model", "dataset"],
+    only: tuple[str, ...] | None = None,
+) -> Path:
     """Local folder of a hub repository at a commit; downloaded unless it is in the cache.
+
+    Args:
+        repo: Its name, such as ``org/model``.
+        revision: The commit.
+        kind: What it is a repository of.
+        only: Patterns of the files that are needed; None for all.
 
     Raises:
         InputError: The repository cannot be had, with the hub's reason and the remedy.
@@ -19,7 +31,13 @@ def snapshot(repo: str, revision: str, *, kind: Literal["model", "dataset"]) -> 
     skip = ["*.bin", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack"] if kind == "model" else None
     try:
         return Path(
-            snapshot_download(repo, repo_type=kind, revision=revision, ignore_patterns=skip)
+            snapshot_download(
+                repo,
+                repo_type=kind,
+                revision=revision,
+                allow_patterns=list(only) if only else None,
+                ignore_patterns=skip,
+            )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -27,3 +45,14 @@ def snapshot(repo: str, revision: str, *, kind: Literal["model", "dataset"]) -> 
             f"{kind} {repo}@{revision[:8]} cannot be had: {reason} Check the name, the revision, "
             "the network and HF_TOKEN, or download it and give its folder as 'path'."
         ) from None
+
+
+def count_weights(repo: str, revision: str) -> int | None:
+    """Number of weights of a model, from the headers of its files on the hub; None if offline."""
+    from huggingface_hub import get_safetensors_metadata
+
+    try:
+        metadata = get_safetensors_metadata(repo, revision=revision)
+    except Exception:  # of whatever HTTP library is below; a size is not worth an error
+        return None
+    return sum(metadata.parameter_count.values())

@@ -28,7 +28,7 @@ from wit._lineage_store import Store, open_store, prepare, tracking_uri, transla
 from wit._lineage_table import table
 from wit.artifacts import Artifact
 from wit.config import Study
-from wit.errors import InputError, WitError
+from wit.errors import ArtifactError, InputError, WitError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -154,8 +154,12 @@ def link(artifacts: Iterable[Artifact], study: StudyRun, uri: str) -> None:
         done = [run for run in members if run.info.status == "FINISHED"]
         known = {run.data.tags["wit.fingerprint"] for run in done}
         for artifact in {a.fingerprint: a for a in artifacts}.values():
-            if artifact.fingerprint not in known and artifact.exists():
+            if artifact.fingerprint in known or not artifact.exists():
+                continue
+            try:
                 ensure_finished_run(store, artifact, study)
+            except ArtifactError as error:  # its own stage refuses it, and no other
+                _log.warning("%s is not linked: %s", run_name(artifact), error)
 
 
 def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyRun:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wit.config import BUILTIN, Runtime, Settings, Study
+from wit.config import BUILTIN, Places, Runtime, Settings, Study
 from wit.errors import ConfigError
 from wit.weights import PRESETS
 
@@ -45,7 +45,8 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> Study:
     Raises:
         ConfigError: Naming every wrong key at once, with its place and what is allowed.
     """
-    return _load(Study, path, overrides)
+    study, places = _load(Study, path, overrides)
+    return study.placed(places)
 
 
 def load_runtime(path: Path | None, overrides: Iterable[str] = ()) -> Runtime:
@@ -54,16 +55,16 @@ def load_runtime(path: Path | None, overrides: Iterable[str] = ()) -> Runtime:
     Raises:
         ConfigError: As ``load_study``.
     """
-    return _load(Runtime, path, overrides)
+    return _load(Runtime, path, overrides)[0]
 
 
-def _load(kind: type[T], path: Path | None, overrides: Iterable[str]) -> T:
+def _load(kind: type[T], path: Path | None, overrides: Iterable[str]) -> tuple[T, Places]:
     document = _Document({}, {}) if path is None else _read_yaml(path)
     option = OPTIONS[kind]
     for override in overrides:
         _apply(f"{option} {override}", override, document)
     try:
-        return kind.model_validate(document.values)
+        return kind.model_validate(document.values), Places(document.places)
     except ValidationError as error:
         complaints = [_explain(kind, e, document, str(path or option)) for e in _causes(error)]
         raise ConfigError("\n".join(complaints)) from None
@@ -165,7 +166,7 @@ def _apply(place: str, override: str, document: _Document) -> None:
 
 def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str) -> str:
     loc: Loc = tuple(error["loc"])
-    place = _place(loc, document) or origin
+    place = Places(document.places).of(loc) or origin
     key = _dotted(loc)
     if error["type"] == "extra_forbidden":
         allowed = _keys_at(kind, loc[:-1])
@@ -189,14 +190,6 @@ def _allowed(error: Any, loc: Loc) -> str:
     return (
         message.replace("tuple", "list").replace("Tuple", "List").replace("dictionary", "mapping")
     )
-
-
-def _place(loc: Loc, document: _Document) -> str | None:
-    """Where the key stands, or its nearest holder."""
-    for end in range(len(loc), 0, -1):
-        if loc[:end] in document.places:
-            return document.places[loc[:end]]
-    return None
 
 
 def _keys_at(kind: type[BaseModel], loc: Loc) -> list[str]:

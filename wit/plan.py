@@ -1,16 +1,15 @@
 """What a study will make: every artifact with its fingerprint, before anything is made."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from wit.artifacts import Artifact, Source, digest_of_files, sha256_of, stamps_of
+from wit.artifacts import Artifact, Source
 from wit.config import (
     BUILTIN,
-    BaseRecipe,
     BenchmarkRecipe,
     Cell,
-    DataRecipe,
     DPORecipe,
     EvaluationRecipe,
     LocatedInput,
@@ -19,9 +18,12 @@ from wit.config import (
     Study,
     TokenizerRecipe,
 )
+from wit.data.schema import INSTRUCTION_SHAPES, PREFERENCE_SHAPES, column_names
 from wit.data.templates import read_template
-from wit.errors import BaseModelError, DataError
+from wit.errors import BaseModelError, ConfigError, DataError, InputError
 from wit.evaluation.catalogue import resolve_benchmark
+from wit.files import digest_of_files, sha256_of, stamps_of
+from wit.hub import snapshot
 
 MODEL_FILES = (
     "config.json",
@@ -37,6 +39,7 @@ TOKENIZER_FILES = (
     "vocab*",
     "merges.txt",
 )
+SHAPES = {"instructions": INSTRUCTION_SHAPES, "preferences": PREFERENCE_SHAPES}
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,10 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
     """The artifacts of a study; reads what is needed to know their identity, writes nothing.
 
     Raises:
-        InputError: A file that the study names is missing.
+        InputError: What the study names is missing or unknown; says where the study names it.
     """
     root = runtime.artifact_root.resolve()
-    base, tokenizer_files = _base_sources(study.base)
+    base, tokenizer_files = _base_sources(study)
     tokenizer = Artifact(
         root=root,
         recipe=TokenizerRecipe(template=study.base.template),
@@ -96,12 +99,11 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
     )
     instructions, preferences = (
         Artifact(
-            root=root, recipe=recipe, parents={"tokenizer": tokenizer, "rows": _rows(recipe, name)}
+            root=root,
+            recipe=getattr(study, name),
+            parents={"tokenizer": tokenizer, "rows": _rows(study, name)},
         )
-        for name, recipe in (
-            ("instructions", study.instructions),
-            ("preferences", study.preferences),
-        )
+        for name in SHAPES
     )
     shared = {"tokenizer": tokenizer, "instructions": instructions, "preferences": preferences}
     evaluation, benchmarks = _evaluation(study)
@@ -132,9 +134,22 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
     )
 
 
-def _base_sources(base: BaseRecipe) -> tuple[Source, Source]:
+@contextmanager
+def _about(study: Study, *key: str | int) -> Iterator[None]:
+    """Has what is wrong say which key it is about, and where that stands."""
+    try:
+        yield
+    except InputError as error:
+        place = study.places.of(key)
+        dotted = ".".join(map(str, key))
+        raise type(error)(f"{f'{place}: ' if place else ''}{dotted}: {error}") from None
+
+
+def _base_sources(study: Study) -> tuple[Source, Source]:
     """The base model, and apart from it its tokenizer with the study's template."""
-    template = read_template(base.template) or ""
+    base = study.base
+    with _about(study, "base", "template"):
+        template = read_template(base.template) or ""
     if base.repo is not None:
         commit = f"{base.repo}@{base.revision}"
         return (
@@ -142,18 +157,8 @@ def _base_sources(base: BaseRecipe) -> tuple[Source, Source]:
             _hub_source("tokenizer", base, digest_of_files([], commit, template)),
         )
     folder = _local_path(base, "base")
-    if not (folder / "config.json").is_file():
-        raise BaseModelError(
-            f"base.path = {folder}: is no Hugging Face model folder (it has no config.json)"
-        )
-    model_files, tokenizer_files = (
-        [file for pattern in patterns for file in folder.glob(pattern) if file.is_file()]
-        for patterns in (MODEL_FILES, TOKENIZER_FILES)
-    )
-    if not any(file.suffix == ".safetensors" for file in model_files):
-        raise BaseModelError(f"base.path = {folder}: holds no .safetensors weights")
-    if not any(file.name.startswith(("tokenizer.", "vocab")) for file in tokenizer_files):
-        raise BaseModelError(f"base.path = {folder}: holds no tokenizer (tokenizer.json)")
+    with _about(study, "base", "path"):
+        model_files, tokenizer_files = _base_files(folder)
     return (
         Source(
             kind="model",
@@ -170,13 +175,47 @@ def _base_sources(base: BaseRecipe) -> tuple[Source, Source]:
     )
 
 
-def _rows(recipe: DataRecipe, name: str) -> Source:
+def _base_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Those of the model and those of its tokenizer."""
+    if not (folder / "config.json").is_file():
+        raise BaseModelError(f"{folder}: is no Hugging Face model folder (it has no config.json)")
+    model_files, tokenizer_files = (
+        [file for pattern in patterns for file in folder.glob(pattern) if file.is_file()]
+        for patterns in (MODEL_FILES, TOKENIZER_FILES)
+    )
+    if not any(file.suffix == ".safetensors" for file in model_files):
+        raise BaseModelError(f"{folder}: holds no .safetensors weights")
+    if not any(file.name.startswith(("tokenizer.", "vocab")) for file in tokenizer_files):
+        raise BaseModelError(f"{folder}: holds no tokenizer (tokenizer.json)")
+    return model_files, tokenizer_files
+
+
+def tokenizer_folder(files: Source) -> Path:
+    """Folder of a base with its configuration and tokenizer; weights on the hub stay there.
+
+    Raises:
+        InputError: The hub repository cannot be had.
+    """
+    if files.revision is None:
+        return files.path
+    only = ("config.json", "*.safetensors.index.json", *TOKENIZER_FILES)
+    return snapshot(files.location, files.revision, kind="model", only=only)
+
+
+def _rows(study: Study, name: str) -> Source:
+    recipe = getattr(study, name)
+    allowed = column_names(SHAPES[name])
+    for column in recipe.columns:
+        with _about(study, name, "columns", column):
+            if column not in allowed:
+                raise ConfigError(f"unknown name. Allowed here: {', '.join(sorted(allowed))}")
     if recipe.repo is not None:
         commit = f"{recipe.repo}@{recipe.revision}"
         return _hub_source("rows", recipe, digest_of_files([], commit))
     path = _local_path(recipe, name)
-    if not path.is_file():
-        raise DataError(f"{name}.path = {path}: there is no such file")
+    with _about(study, name, "path"):
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file")
     # The ending says how to read it; the rest of its name says nothing.
     content = digest_of_files([], sha256_of(path), path.suffix.lower())
     return Source(kind="rows", fingerprint=content, location=str(path), stamps=stamps_of([path]))
@@ -204,8 +243,9 @@ def _local_path(recipe: LocatedInput, name: str) -> Path:
 def _evaluation(study: Study) -> tuple[EvaluationRecipe, dict[str, Source]]:
     """The recipe of every evaluation, and the benchmarks as sources."""
     sources = {}
-    for benchmark in study.benchmarks:
-        found = resolve_benchmark(benchmark.name, benchmark.path)
+    for index, benchmark in enumerate(study.benchmarks):
+        with _about(study, "benchmarks", index, "path" if benchmark.path else "name"):
+            found = resolve_benchmark(benchmark.name, benchmark.path)
         sources[f"benchmark:{benchmark.name}"] = Source(
             kind="benchmark",
             fingerprint=found.fingerprint,

@@ -19,7 +19,8 @@ from rich.text import Text
 
 from wit.artifacts import Artifact
 from wit.config import Cell, Study
-from wit.errors import StageError, StudyFailedError, WitError
+from wit.doctor import problem_with_prefect
+from wit.errors import InputError, StageError, StudyFailedError, WitError
 from wit.evaluation.catalogue import local_data_files, resolve_benchmark
 from wit.guard import MARK
 from wit.lineage import open_store, tracking_uri
@@ -52,6 +53,7 @@ def run_here(
     # What the flow would find out too, but only after Prefect's server has been started.
     save_study(study, study_folder(runtime, study.name))
     open_store(tracking_uri(runtime))
+    _check_prefect()
     _guard_children()
     from flows.study import run_study
 
@@ -73,6 +75,21 @@ def run_here(
         raise StageError(f"the study did not reach its end: {state.message}") from cause
     _show_outcome(console, outcome, time.monotonic() - started)
     return outcome
+
+
+def _check_prefect() -> None:
+    """Asks the server of ``PREFECT_API_URL`` for a sign of life.
+
+    Raises:
+        InputError: It gives none.
+    """
+    url = os.environ.get("PREFECT_API_URL")
+    problem = problem_with_prefect(url) if url else None
+    if problem is not None:
+        raise InputError(
+            f"PREFECT_API_URL = {url}: {problem}. Start that server ('wit up' starts one), or "
+            "unset PREFECT_API_URL: then every run has a server of its own"
+        )
 
 
 def _set_environment(study: Study) -> None:
@@ -144,7 +161,9 @@ def _show_outcome(console: Console, outcome: StudyOutcome, seconds: float) -> No
     show_comparison(console, table(outcome.study, outcome.tracking_uri, version=outcome.version))
     for failure in outcome.failures:
         name = f"{failure.stage} {failure.cell or ''}".strip()
-        console.print(f"failed: {name}: {failure.message}", style="red", markup=False)
+        console.print(
+            f"failed: {name}: {failure.message}", style="red", markup=False, soft_wrap=True
+        )
     console.print(f"{outcome} in {seconds:.0f} s", highlight=False)
     console.print(f"report: {outcome.report}", soft_wrap=True, highlight=False)
     where = outcome.mlflow_url or f"{outcome.tracking_uri}  (look at it: make up)"

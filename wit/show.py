@@ -1,7 +1,7 @@
 """Real rows with every token's role and weight in sight."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from wit.data.prepare import (
     read_card,
     read_split,
 )
-from wit.plan import Plan
+from wit.plan import Plan, tokenizer_folder
 from wit.roles import Role
 from wit.tokenizers import load_tokenizer
 
@@ -45,31 +45,41 @@ class Prepared(NamedTuple):
 
 
 @contextmanager
-def prepared(plan: Plan) -> Iterator[Prepared]:
-    """What the cells of a study share; prepared aside, and thrown away, if not made yet."""
-    artifacts = (plan.tokenizer, plan.instructions, plan.preferences)
-    if all(artifact.exists() for artifact in artifacts):
-        yield Prepared(*(artifact.verified().path for artifact in artifacts))
-        return
+def prepared(plan: Plan, *, sample_rows: int | None = None) -> Iterator[Prepared]:
+    """What the cells of a study share; what is not made yet is prepared aside, and thrown away.
+
+    Args:
+        plan: Of the study.
+        sample_rows: Prepare about as many rows of each set, if it is not made yet; None for all.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        folders = Prepared(*(Path(scratch) / artifact.stage for artifact in artifacts))
-        for folder in folders:
-            folder.mkdir()
-        recipe: Any = plan.tokenizer.recipe
-        make_tokenizer(recipe, plan.tokenizer.parents["base"].path, folders.tokenizer)
-        _prepare(make_instructions, plan.instructions, folders.tokenizer, folders.instructions)
-        _prepare(make_preferences, plan.preferences, folders.tokenizer, folders.preferences)
+        missing = [artifact for artifact in plan.data if not artifact.exists()]
+        folders = Prepared(
+            *(Path(scratch) / a.stage if a in missing else a.verified().path for a in plan.data)
+        )
+        for artifact in missing:
+            out = Path(scratch) / artifact.stage
+            out.mkdir()
+            _prepare(plan, artifact, folders.tokenizer, out, sample_rows)
         yield folders
 
 
-def _prepare(make: Callable[..., None], artifact: Artifact, tokenizer: Path, out: Path) -> None:
+def _prepare(
+    plan: Plan, artifact: Artifact, tokenizer: Path, out: Path, sample_rows: int | None
+) -> None:
     recipe: Any = artifact.recipe
+    if artifact is plan.tokenizer:
+        make_tokenizer(recipe, tokenizer_folder(plan.base), out)
+        return
     rows = None if recipe.repo else artifact.parents["rows"].path
-    make(recipe, rows, tokenizer, out)
+    make = make_instructions if artifact is plan.instructions else make_preferences
+    make(recipe, rows, tokenizer, out, sample_rows=sample_rows)
 
 
-def rows_as_json(folders: Prepared, num_rows: int) -> dict[str, Any]:
-    """The cards of both sets, and instruction rows as lists of tokens with their roles."""
+def rows_as_json(
+    folders: Prepared, all_weights: tuple[TokenWeights, ...], num_rows: int
+) -> dict[str, Any]:
+    """The cards of both sets, instruction rows as tokens with their roles, weights of roles."""
     tokenizer = load_tokenizer(folders.tokenizer)
     rows = [
         [
@@ -81,6 +91,10 @@ def rows_as_json(folders: Prepared, num_rows: int) -> dict[str, Any]:
     return {
         "card": read_card(folders.instructions),
         "preferences": read_card(folders.preferences),
+        "weights": {
+            role.name.lower(): {str(weights): weights.by_role()[role] for weights in all_weights}
+            for role in Role
+        },
         "rows": rows,
     }
 

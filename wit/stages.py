@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wit import lineage
-from wit.artifacts import Artifact, Source, is_unwritable
+from wit.artifacts import Artifact, Source
 from wit.config import (
     DPORecipe,
     EvaluationRecipe,
@@ -16,7 +16,8 @@ from wit.config import (
     SFTRecipe,
     TokenizerRecipe,
 )
-from wit.errors import ArtifactError, WitError, first_line
+from wit.errors import ArtifactError, InputError, WitError, first_line
+from wit.files import is_unwritable
 
 Outcome = Literal["made", "reused"]
 Log = Callable[[dict[str, float], int], None]
@@ -27,8 +28,8 @@ def make_artifact(
 ) -> Outcome:
     """Makes the artifact unless it exists; of several processes one makes it, the others wait.
 
-    A failed or killed attempt leaves its scratch directory, and the next one resumes from it; an
-    attempt that failed for a reason of its own (``WitError``) leaves nothing to resume.
+    A killed attempt leaves its scratch directory, and the next one resumes from it; so does one
+    that met wrong input after it had been training. A training that failed leaves nothing.
 
     Raises:
         WitError: The stage failed, or a parent is damaged.
@@ -43,8 +44,10 @@ def make_artifact(
         try:
             with lineage.tracked(artifact, study, uri) as run, artifact.writing() as out:
                 _maker(artifact, runtime, run.log)(out)
-        except WitError:
-            shutil.rmtree(artifact.scratch, ignore_errors=True)
+        except WitError as error:
+            # A wrong device or an absent hub says nothing against hours of training before it.
+            if not (isinstance(error, InputError) and artifact.is_resumable()):
+                shutil.rmtree(artifact.scratch, ignore_errors=True)
             raise
         except Exception as error:
             if is_unwritable(artifact.root, error):

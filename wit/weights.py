@@ -12,16 +12,15 @@ from wit.settings import Settings
 class TokenWeights(Settings):
     """Loss weight of each role: lambda_p and lambda_r of the paper, and finer ones if wanted.
 
-    Source: arXiv 2507.07817, Eq. 2. Differs: the paper knows two segments; here template,
-    boilerplate and system text can have a weight of their own (unset: that of the prompt), and
-    so can the stop token (unset: that of the response).
+    Source: arXiv 2507.07817, Eq. 2. Differs: the paper knows two segments; here template
+    and system text can have a weight of their own (unset: that of the prompt), and so can the
+    stop token (unset: that of the response).
     """
 
     prompt: NonNegativeFloat
     response: NonNegativeFloat
     system: NonNegativeFloat | None = None
     template: NonNegativeFloat | None = None
-    boilerplate: NonNegativeFloat | None = None
     stop: NonNegativeFloat | None = None
 
     @model_validator(mode="after")
@@ -39,7 +38,7 @@ class TokenWeights(Settings):
         return {
             Role.SPECIAL: 0.0,
             Role.TEMPLATE: own_or(self.prompt, self.template),
-            Role.BOILERPLATE: own_or(self.prompt, self.boilerplate),
+            Role.BOILERPLATE: self.prompt,
             Role.SYSTEM: own_or(self.prompt, self.system),
             Role.PROMPT: self.prompt,
             Role.RESPONSE: self.response,
@@ -62,16 +61,26 @@ class TokenWeights(Settings):
 PRESETS: dict[str, dict[str, float]] = {
     "instruction-tuning": {"prompt": 0, "response": 1},
     "continual-pretraining": {"prompt": 1, "response": 1},
-    "instruction-modelling": {"prompt": 1, "response": 1, "template": 0, "boilerplate": 0},
+    "instruction-modelling": {"prompt": 1, "response": 1, "template": 0},
 }
 
 
 def expand_weights(value: Any) -> Any:
-    """Presets and grids written out as a list of pairs; anything else is left for validation."""
+    """Presets and grids written out as a list of pairs; anything else is left for validation.
+
+    Raises:
+        ValueError: Both weights are 0 in every pair of a grid.
+    """
     if isinstance(value, dict) and all(isinstance(axis, list) for axis in value.values()):
         pairs = product(*value.values())
         points = [dict(zip(value, pair, strict=True)) for pair in pairs]
-        return [p for p in points if p.get("prompt") or p.get("response")]
+        learning = [p for p in points if not p.get("prompt") == p.get("response") == 0]
+        if points and not learning:
+            raise ValueError(
+                "prompt and response are both 0 in every pair of this grid: nothing would be "
+                "learned. Give one of the two a value above 0, such as response: [0, 1]"
+            )
+        return learning
     if isinstance(value, list):
         return [PRESETS.get(item, item) if isinstance(item, str) else item for item in value]
     return value

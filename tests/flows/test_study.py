@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 
+from flows.cell import run_cell
 from flows.study import run_study
 from wit.artifacts import Artifact
 from wit.config import Runtime
@@ -127,6 +128,43 @@ def test_a_stage_that_fails_fails_alone(prefect: None, study_file: Path, tmp_pat
     assert not broken.dpo.scratch.exists(), "nothing half-written stays"
 
 
+def break_record(artifact: Artifact) -> None:
+    """A directory that somebody made by hand."""
+    artifact.path.mkdir(parents=True)
+
+
+@pytest.mark.parametrize("broken", ["base_evaluation", "preferences"])
+def test_what_does_not_descend_from_a_failure_goes_on(
+    prefect: None, study_file: Path, tmp_path: Path, broken: str
+) -> None:
+    one_cell = "weights=[{prompt: 0, response: 1}]"
+    plan = plan_of(study_file, tmp_path, one_cell)
+    damaged = getattr(plan, broken)
+    break_record(damaged)
+    outcome = run(study_file, tmp_path, one_cell)
+    seen = statuses(outcome)
+    assert seen[damaged.fingerprint] == "failed"
+    cell = plan.cells[0]
+    assert seen[cell.sft.fingerprint] == "made"
+    is_lost = broken == "preferences"
+    assert seen[cell.dpo.fingerprint] == ("blocked" if is_lost else "made")
+    assert [failure.fingerprint for failure in outcome.failures] == [damaged.fingerprint]
+
+
+def test_one_cell_can_be_run_alone(prefect: None, study_file: Path, tmp_path: Path) -> None:
+    runtime_file = tmp_path / "runtime.yaml"
+    runtime_file.write_text("{artifact_root: root, device: cpu, threads_per_worker: 1}")
+    state = run_cell(
+        str(study_file), 0.25, 1.0, seed=3, runtime_file=str(runtime_file), return_state=True
+    )
+    outcome = state.result(raise_on_failure=False)
+    assert isinstance(outcome, StudyOutcome), state.message
+    assert outcome.counts == {"made": 4 + 4}
+    scores = table(outcome.study, outcome.tracking_uri)
+    assert set(scores["cell"]) == {"base", "p0.25-r1-s3"}
+    assert set(scores["status"]) == {"finished"}
+
+
 def command(study_file: Path, root: Path, *more: str) -> list[str]:
     runtime = {"artifact_root": str(root), "device": "cpu", "threads_per_worker": "1"}
     runtime["checkpoint_seconds"] = "0.05"
@@ -196,6 +234,14 @@ def test_an_mlflow_that_does_not_answer_exits_with_2_before_anything_is_made(
     nobody = ["--set-runtime", "tracking_uri=http://127.0.0.1:9"]
     assert "Is the server up" in output_of(command(study_file, tmp_path, *nobody), 2)
     assert not list(tmp_path.glob("*/*.partial"))
+    assert not (tmp_path / "tokenizer").exists()
+
+
+def test_a_prefect_that_does_not_answer_exits_with_2_before_anything_is_made(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert "unset PREFECT_API_URL" in output_of(command(study_file, tmp_path), 2)
     assert not (tmp_path / "tokenizer").exists()
 
 

@@ -16,18 +16,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from wit.artifacts import (
-    Artifact,
-    Source,
-    digest_of_files,
-    is_unwritable,
-    read_record,
-    sha256_of,
-    stamps_of,
-    verify,
-)
+from wit.artifacts import Artifact, Source, read_record, verify
 from wit.config import Recipe
 from wit.errors import ArtifactError, InputError
+from wit.files import digest_of_files, is_unwritable, sha256_of, stamps_of
 
 TMPFS_BYTES = 64 * 1024
 

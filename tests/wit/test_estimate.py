@@ -19,8 +19,8 @@ from wit.data.prepare import (
     read_split,
 )
 from wit.display import plan_as_json
-from wit.errors import DataError
-from wit.estimate import Estimate, estimate, same_objectives
+from wit.errors import BaseModelError, DataError
+from wit.estimate import estimate, same_objectives
 from wit.plan import Plan, make_plan
 
 CPU = Runtime(device="cpu", threads_per_worker=1)
@@ -132,6 +132,14 @@ def test_a_large_set_that_is_cut_to_a_few_rows_is_estimated_at_a_few(
     assert cost.instructions.num_rows == pytest.approx(100, abs=5)
 
 
+@pytest.mark.parametrize("max_rows", [1, 2])
+def test_an_estimate_is_never_over_max_rows(tmp_path: Path, base: Path, max_rows: int) -> None:
+    rows = write_jsonl(tmp_path / "many.jsonl", instruction_rows(1000))
+    few = {"path": str(rows), "max_rows": max_rows, "held_out_fraction": 0}
+    cost = estimate(plan_in(tmp_path, base, instructions=few), CPU)
+    assert cost.instructions.num_rows == max_rows
+
+
 def test_a_bad_row_is_named_as_it_stands_in_the_users_file(tmp_path: Path, base: Path) -> None:
     plan = plan_in(tmp_path, base, num_rows=1000)
     rows: list[Any] = instruction_rows(1000)
@@ -153,6 +161,8 @@ def test_what_is_made_costs_nothing_more(tmp_path: Path, base: Path) -> None:
     pretend(first.sft)
     pretend(first.dpo)
     rest = estimate(plan, CPU)
+    assert rest.seconds is not None
+    assert whole.seconds is not None
     for name in ("sft_tokens", "dpo_tokens", "optimizer_steps"):
         assert getattr(rest, name) * 4 == getattr(whole, name) * 3
     assert rest.seconds < whole.seconds
@@ -162,6 +172,40 @@ def test_what_is_made_costs_nothing_more(tmp_path: Path, base: Path) -> None:
     done = estimate(plan, CPU)
     assert (done.sft_tokens, done.dpo_tokens, done.optimizer_steps) == (0, 0, 0)
     assert (done.seconds, done.disk_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged", "says"),
+    [
+        ("config.json", b"{", "cannot be read"),
+        ("config.json", b"[]", "no mapping"),
+        ("config.json", b"\xff", "cannot be read"),
+        ("config.json", b'{"vocab_size": "many"}', "no numbers"),
+        ("config.json", b'{"text_config": 3}', "no numbers"),
+        ("model.safetensors", b"", "header cannot be read"),
+        ("model.safetensors", b"\xff" * 100, "header cannot be read"),
+        ("model.safetensors", (99).to_bytes(8, "little") + b'{"a": {"sha', "header cannot"),
+        ("model.safetensors", (2).to_bytes(8, "little") + b"[]", "header cannot be read"),
+        ("model.safetensors", (8).to_bytes(8, "little") + b'{"a": 3}', "header cannot be read"),
+        (
+            "model.safetensors",
+            (42).to_bytes(8, "little") + b'{"a":{"shape":[2],"data_offsets":[0,"8"]}}',
+            "header cannot be read",
+        ),
+        ("model.safetensors", None, "ends before its last weight"),
+    ],
+)
+def test_a_damaged_base_is_named_with_the_remedy(
+    tmp_path: Path, base: Path, name: str, damaged: bytes | None, says: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(base, copy)
+    whole = (copy / name).read_bytes()
+    (copy / name).write_bytes(whole[:-10] if damaged is None else damaged)
+    with pytest.raises(BaseModelError, match=says) as caught:
+        estimate(plan_in(tmp_path, copy), CPU)
+    assert str(caught.value).startswith(f"{copy / name}: is damaged: ")
+    assert "Download or copy the base again" in str(caught.value)
 
 
 def test_memory_and_disk_grow_with_the_model(tmp_path: Path, base: Path) -> None:
@@ -177,13 +221,16 @@ def test_memory_and_disk_grow_with_the_model(tmp_path: Path, base: Path) -> None
     model = LlamaForCausalLM(config)
     model.save_pretrained(larger)
 
-    def cost(base: Path) -> Estimate:
-        return estimate(plan_in(tmp_path / base.name, base), CPU)
+    def disk_and_memory(base: Path) -> tuple[int, int]:
+        cost = estimate(plan_in(tmp_path / base.name, base), CPU)
+        assert cost.disk_bytes is not None
+        assert cost.peak_memory_bytes is not None
+        return cost.disk_bytes, cost.peak_memory_bytes
 
-    small, large = cost(base), cost(larger)
-    assert large.disk_bytes > small.disk_bytes
-    assert large.peak_memory_bytes > small.peak_memory_bytes
-    assert large.peak_memory_bytes > 16 * model.num_parameters()
+    small, large = disk_and_memory(base), disk_and_memory(larger)
+    assert large[0] > small[0]
+    assert large[1] > small[1]
+    assert large[1] > 16 * model.num_parameters()
 
 
 def test_points_on_one_ray_are_one_objective_unless_gradients_are_clipped(

@@ -2,8 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +22,13 @@ ROWS = [{"prompt": f"What is {n}?", "response": f"It is {n}."} for n in range(12
 
 # In a process of its own: the libraries read their environment when they are imported.
 PROGRAM = """
-import json, sys
+import io, json, sys
 from pathlib import Path
+from rich.console import Console
 from wit.artifacts import Source
 from wit.config import InstructionsRecipe, Runtime, Study
 from wit.data.sources import read_rows
+from wit.display import show_plan
 from wit.errors import WitError
 from wit.estimate import estimate
 from wit.hub import snapshot
@@ -39,9 +46,15 @@ def plan(**values):
     cost = estimate(planned, Runtime())
     return [planned.base.fingerprint, model.num_parameters(), cost.instructions.num_rows]
 
+def cost(**values):
+    planned = make_plan(Study.model_validate(values), Runtime(device="cpu", threads_per_worker=1))
+    cost = estimate(planned, Runtime(device="cpu", threads_per_worker=1))
+    show_plan(Console(file=(page := io.StringIO()), width=200), planned, cost)
+    return [cost.model_dump(mode="json"), page.getvalue()]
+
 def attempt(name, knobs):
     try:
-        return {"rows": rows, "plan": plan}[name](**knobs)
+        return {"rows": rows, "plan": plan, "cost": cost}[name](**knobs)
     except WitError as error:
         return f"{type(error).__name__} {error.exit_code}: {error}"
 
@@ -106,13 +119,17 @@ def answers(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
         ("rows", {"repo": "org/empty", "revision": REVISION}),
         ("plan", study),
     ]
+    return run(asked, cache, home, {"HF_HUB_OFFLINE": "1"})
+
+
+def run(asked: list[Any], cache: Path, home: Path, variables: dict[str, str]) -> list[Any]:
     environment = {
         **os.environ,
         "HF_HUB_CACHE": str(cache),
-        "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(home),
         "HF_DATASETS_CACHE": str(home / "datasets"),
         "OMP_NUM_THREADS": "1",
+        **variables,
     }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(asked)],
@@ -162,3 +179,115 @@ def test_a_study_can_stand_on_a_pinned_model_and_data_set(answers: list[Any]) ->
     assert len(fingerprint) == 12
     assert num_parameters > 1088 * 16
     assert num_rows == len(ROWS)
+
+
+# --- what a base on the hub will cost, before it is downloaded ------------------------------------
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A hub with one model at its revision, and the names of the files whose bytes it gave."""
+    given: list[str] = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = self.path.partition("?")[0]
+            if url.startswith("/api/models/org/base"):
+                self.answer(json.dumps(self.listing("tree" in url)).encode(), "")
+                return
+            name = url.rpartition("/")[2]
+            if f"/org/base/resolve/{REVISION}/" not in url or not (folder / name).is_file():
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            content = (folder / name).read_bytes()
+            if self.command == "GET":
+                given.append(name + (" in part" if "Range" in self.headers else ""))
+            self.answer(content, name)
+
+        do_HEAD = do_GET
+
+        def listing(self, is_tree: bool) -> Any:
+            files = sorted(file for file in folder.iterdir() if file.is_file())
+            if is_tree:
+                return [
+                    {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": f.name}
+                    for f in files
+                ]
+            siblings = [{"rfilename": file.name} for file in files]
+            return {"id": "org/base", "sha": REVISION, "siblings": siblings}
+
+        def answer(self, content: bytes, name: str) -> None:
+            asked = self.headers.get("Range")
+            self.send_response(206 if asked else 200)
+            if asked:
+                first, _, last = asked.removeprefix("bytes=").partition("-")
+                content = content[int(first) : int(last) + 1]
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", f'"{name}"')
+            self.send_header("X-Repo-Commit", REVISION)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", given
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def study_on_the_hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("local")
+    pairs = [{"prompt": f"What is {n}?", "chosen": "a", "rejected": "b"} for n in range(12)]
+    return {
+        "name": "hub",
+        "base": {"repo": "org/base", "revision": REVISION},
+        "instructions": {"path": str(write_jsonl(folder / "rows.jsonl", ROWS))},
+        "preferences": {"path": str(write_jsonl(folder / "pairs.jsonl", pairs))},
+        "weights": ["instruction-tuning"],
+        "benchmarks": [{"name": "wit_cloze", "role": "select"}],
+    }
+
+
+def test_the_cost_of_a_base_is_known_without_downloading_its_weights(
+    cache: Path, tmp_path: Path, study_on_the_hub: dict[str, Any]
+) -> None:
+    files = cache / "models--org--base" / "snapshots" / REVISION
+    downloaded, local = tmp_path / "hub", {**study_on_the_hub, "base": {"path": str(files)}}
+    with serving(files) as (url, given):
+        variables = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        [from_hub] = run([("cost", study_on_the_hub)], downloaded, tmp_path, variables)
+    assert "tokenizer.json" in given
+    assert "model.safetensors in part" in given
+    assert "model.safetensors" not in given
+    [of_files] = run([("cost", local)], downloaded, tmp_path, {})
+    assert from_hub[0] == of_files[0]
+    assert from_hub[0]["peak_memory_bytes"] > 0
+
+
+@pytest.mark.parametrize("index", [None, {"weight_map": {"a": "model-2.safetensors"}}])
+def test_the_cost_of_a_base_that_is_out_of_reach_is_unknown(
+    cache: Path, tmp_path: Path, study_on_the_hub: dict[str, Any], index: dict[str, Any] | None
+) -> None:
+    partial = tmp_path / "hub"
+    shutil.copytree(cache, partial)
+    folder = partial / "models--org--base" / "snapshots" / REVISION
+    if index:  # a part of the weights is there
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    else:
+        (folder / "model.safetensors").unlink()
+    [answer] = run([("cost", study_on_the_hub)], partial, tmp_path, {"HF_HUB_OFFLINE": "1"})
+    cost, page = answer
+    assert cost["sft_tokens"] > 0
+    assert [cost[k] for k in ("seconds", "disk_bytes", "peak_memory_bytes")] == [None] * 3
+    assert "unknown: the base is not downloaded yet" in page

@@ -1,12 +1,13 @@
 """YAML and overrides: what is understood, and what every complaint says."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from wit.config import Runtime
+from wit.config import Runtime, Study
 from wit.errors import ConfigError, InputError
 from wit.loading import load_runtime, load_study
 
@@ -270,6 +271,22 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, sa
     assert says in said
 
 
+def test_where_keys_stand_is_no_part_of_a_study(file: Path, tmp_path: Path) -> None:
+    study = load_study(file)
+    assert study.places.of(("sft", "learning_rate")) == f"{file}:{line_of(file, 'learning_rate')}"
+    assert study.places.of(("sft", "num_epochs")) == f"{file}:{line_of(file, 'sft:')}"
+    assert study.places.of(("dpo", "beta")) is None
+    moved = tmp_path / "moved.yaml"
+    moved.write_text("\n\n" + STUDY)
+    assert load_study(moved) == study
+    assert load_study(moved).places.of(("name",)) == f"{moved}:3"
+    assert "places" not in str(study.model_dump())
+    assert Study.model_validate(study.model_dump()) == study
+    again = pickle.loads(pickle.dumps(study))
+    assert again == study
+    assert again.places.of(("name",)) == f"{file}:1"
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert complaint(tmp_path / "nope.yaml") == (
         f"{tmp_path}/nope.yaml: cannot be read: No such file or directory"
@@ -293,7 +310,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("weights.1.prompt=-3", "weights.1.prompt = -3: "),
         ("sft={learning_rate: -1}", "sft.learning_rate = -1: "),
         ("weights=instruction-tuning", "instruction-modelling"),
-        ("weights={prompt: [0], response: [0]}", "at least 1"),
+        ("weights={prompt: [0], response: [0]}", "both 0 in every pair of this grid"),
+        ("weights={prompt: [0]}", "weights.0.response is missing"),
+        ("weights={prompt: [], response: [1]}", "at least 1"),
     ],
 )
 def test_a_wrong_override_is_quoted(file: Path, override: str, says: str) -> None:

@@ -135,10 +135,7 @@ KNOBS: list[tuple[str, Any, set[str]]] = [
     ("weights.0", {"prompt": 0.2, "response": 1}, SFT | DPO),
     ("weights.0.prompt", 0.3, SFT | DPO),
     ("weights.0.response", 0.3, SFT | DPO),
-    *[
-        (f"weights.0.{role}", 0.3, SFT | DPO)
-        for role in ("system", "template", "boilerplate", "stop")
-    ],
+    *[(f"weights.0.{role}", 0.3, SFT | DPO) for role in ("system", "template", "stop")],
     ("seeds.0", 1, SFT | DPO),
     *training_knobs("sft", SFT | DPO),
     *training_knobs("dpo", DPO),
@@ -368,8 +365,8 @@ def test_dpo_starts_at_its_own_sft_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "error", "says"),
     [
-        (lambda f: (f / "rows.jsonl").unlink(), DataError, "instructions.path = "),
-        (lambda f: (f / "pairs.jsonl").unlink(), DataError, "preferences.path = "),
+        (lambda f: (f / "rows.jsonl").unlink(), DataError, "instructions.path: "),
+        (lambda f: (f / "pairs.jsonl").unlink(), DataError, "preferences.path: "),
         (lambda f: shutil.rmtree(f / "base"), BaseModelError, "no config.json"),
         (
             lambda f: (f / "base" / "model.safetensors").unlink(),
@@ -396,6 +393,42 @@ def test_what_is_missing_is_named_before_anything_starts(
     assert str(folder) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "error", "says"),
+    [
+        ("base.path", "/nowhere", BaseModelError, "/nowhere: is no Hugging Face model folder"),
+        ("base.template", "nope", ConfigError, "'nope': no such template"),
+        ("instructions.path", "/no/rows.jsonl", DataError, "/no/rows.jsonl: there is no such"),
+        ("preferences.columns.promt", "a", ConfigError, "unknown name. Allowed here: chosen, "),
+        ("benchmarks.1.name", "wit_sen", ConfigError, "benchmark 'wit_sen' is unknown"),
+        ("benchmarks.0.path", "/no/b.yaml", ConfigError, "/no/b.yaml: the benchmark cannot be"),
+    ],
+)
+def test_what_is_missing_or_unknown_is_named_with_the_place_of_its_key(
+    folder: Path, key: str, value: str, error: type[InputError], says: str
+) -> None:
+    values = study_in(folder)
+    del values["benchmarks"][1]["path"]
+    values["benchmarks"][1]["name"] = "wit_seen"
+    values["preferences"]["columns"] = {"prompt": "prompt"}
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(values))
+    assert plan_of(values).study == make_plan(load_study(file), Runtime()).study
+    with pytest.raises(error) as caught:
+        make_plan(load_study(file, [f"{key}={value}"]), Runtime())
+    assert str(caught.value).startswith(f"--set {key}={value}: {key}: {says}")
+    put(values, key, value)
+    file.write_text(yaml.safe_dump(values))
+    lines = file.read_text().splitlines()
+    [line] = [n for n, text in enumerate(lines, start=1) if text.endswith(f": {value}")]
+    with pytest.raises(error) as caught:
+        make_plan(load_study(file), Runtime())
+    assert str(caught.value).startswith(f"{file}:{line}: {key}: {says}")
+    with pytest.raises(error) as caught:
+        plan_of(values)
+    assert str(caught.value).startswith(f"{key}: {says}")
+
+
 @pytest.mark.parametrize("template", ["no-such", "/nowhere/t.jinja"])
 def test_an_unknown_template_is_refused_with_those_that_there_are(
     folder: Path, template: str
@@ -403,6 +436,14 @@ def test_an_unknown_template_is_refused_with_those_that_there_are(
     values = study_in(folder)
     values["base"]["template"] = template
     with pytest.raises(ConfigError, match=r"allowed: own, alpaca, tulu, or a \.jinja file"):
+        plan_of(values)
+
+
+def test_a_template_that_is_no_text_is_refused(folder: Path) -> None:
+    (folder / "other.jinja").write_bytes(b"\xff\xfe")
+    values = study_in(folder)
+    values["base"]["template"] = str(folder / "other.jinja")
+    with pytest.raises(ConfigError, match=r"^base\.template: '\S+other.jinja': cannot be read"):
         plan_of(values)
 
 

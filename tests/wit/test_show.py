@@ -67,7 +67,7 @@ def shown(folders: Prepared, num_rows: int) -> str:
 
 def check_tokens_put_together_are_the_row(folders: Prepared) -> None:
     decode = load_tokenizer(folders.tokenizer).decode
-    found = rows_as_json(folders, 9)
+    found = rows_as_json(folders, WEIGHTS, 9)
     rows = read_split(folders.instructions, TRAIN).to_list()
     for tokens, row in zip(found["rows"], rows, strict=True):
         assert [token["id"] for token in tokens] == row["input_ids"]
@@ -92,9 +92,17 @@ def test_tokens_of_a_real_llama_put_together_are_the_row(tmp_path: Path) -> None
 
 
 def test_more_rows_than_there_are_show_all(folders: Prepared) -> None:
-    assert len(rows_as_json(folders, 99)["rows"]) == 2
-    assert len(rows_as_json(folders, 0)["rows"]) == 0
+    assert len(rows_as_json(folders, WEIGHTS, 99)["rows"]) == 2
+    assert len(rows_as_json(folders, WEIGHTS, 0)["rows"]) == 0
     assert shown(folders, 99).count(" tokens\x1b") >= 2
+
+
+def test_weights_of_every_role_are_in_the_json(folders: Prepared) -> None:
+    found = rows_as_json(folders, WEIGHTS, 1)["weights"]
+    assert set(found) == {role.name.lower() for role in Role}
+    assert found["response"] == {"p0-r1": 1, "p0.25-r1-system0.125": 1}
+    assert found["template"] == {"p0-r1": 0, "p0.25-r1-system0.125": 0.25}
+    assert found["system"] == {"p0-r1": 0, "p0.25-r1-system0.125": 0.125}
 
 
 def test_every_role_has_a_colour_of_its_own() -> None:
@@ -133,6 +141,6 @@ def test_a_set_that_is_not_made_yet_is_prepared_aside_and_thrown_away(
     )
     plan = make_plan(load_study(file), Runtime(artifact_root=tmp_path / "root"))
     with prepared(plan) as folders:
-        assert len(rows_as_json(folders, 5)["rows"]) == 2
+        assert len(rows_as_json(folders, WEIGHTS, 5)["rows"]) == 2
     assert not (tmp_path / "root").exists()
     assert list((tmp_path / "temporary").iterdir()) == []

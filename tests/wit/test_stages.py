@@ -8,7 +8,7 @@ from tiny import make_tiny_base
 
 from wit.builtin import DATA_DIR
 from wit.config import Runtime
-from wit.errors import ArtifactError, TrainingError
+from wit.errors import ArtifactError, BaseModelError, TrainingError
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
 from wit.stages import make_artifact
@@ -102,3 +102,24 @@ def test_dpo_with_another_tokenizer_than_that_of_its_policy_is_refused(
     with pytest.raises(ArtifactError, match="same base and template"):
         make_artifact(mixed, runtime)
     assert not mixed.scratch.exists()
+
+
+def test_wrong_input_does_not_cost_what_was_trained(
+    study_file: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody resumes with the runtime of another machine."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    plan = plan_of(study_file, runtime)
+    for artifact in (plan.tokenizer, plan.instructions):
+        make_artifact(artifact, runtime)
+    sft = plan.cells[0].sft
+    mark = sft.scratch / "checkpoints" / "checkpoint-9" / "complete"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    with pytest.raises(BaseModelError, match="no GPU"):
+        make_artifact(sft, runtime.model_copy(update={"device": "cuda"}))
+    assert mark.exists()
+    mark.unlink()
+    with pytest.raises(BaseModelError, match="no GPU"):
+        make_artifact(sft, runtime.model_copy(update={"device": "cuda"}))
+    assert not sft.scratch.exists(), "there was nothing to resume from"

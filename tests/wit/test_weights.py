@@ -25,13 +25,20 @@ def test_unset_roles_follow_the_prompt_and_the_stop_follows_the_response() -> No
     }
 
 
-@pytest.mark.parametrize("role", ["template", "boilerplate", "system", "stop"])
+@pytest.mark.parametrize("role", ["template", "system", "stop"])
 @pytest.mark.parametrize("own", [0, 0.5])
 def test_a_role_can_have_a_weight_of_its_own_and_0_is_one(role: str, own: float) -> None:
     weights = TokenWeights.model_validate({"prompt": 0.2, "response": 1, role: own})
     plain = TokenWeights(prompt=0.2, response=1).by_role()
     assert weights.by_role() == {**plain, Role[role.upper()]: own}
     assert str(weights) == f"p0.2-r1-{role}{own:g}"
+
+
+def test_boilerplate_always_follows_the_prompt() -> None:
+    weights = TokenWeights(prompt=0.2, response=1, template=0, system=0)
+    assert weights.by_role()[Role.BOILERPLATE] == 0.2
+    with pytest.raises(ValidationError, match="boilerplate"):
+        TokenWeights.model_validate({"prompt": 1, "response": 1, "boilerplate": 0})
 
 
 def test_special_tokens_are_never_targets() -> None:
@@ -71,6 +78,11 @@ def test_a_grid_may_have_more_axes() -> None:
     points = pairs({"prompt": [0, 1], "response": [0, 1], "template": [0, 0.5]})
     assert len(points) == 6
     assert str(points[0]) == "p0-r1-template0"
+
+
+def test_a_grid_of_nothing_but_the_origin_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match=r"both 0 in every pair .* value above 0"):
+        expand_weights({"prompt": [0, 0.0], "response": [0], "template": [0, 1]})
 
 
 def test_scaled_weights_lie_on_one_ray_and_others_do_not() -> None:

@@ -20,22 +20,25 @@ MAX_LABELLED = 12  # cells; with more, labels would cover each other
 class ColourRange(NamedTuple):
     """Scores at the two ends of the scale, for both maps: one colour means one score."""
 
-    low: float
-    high: float
-    is_clipped: bool  # lower scores than ``low`` exist and have its colour
+    worst: float
+    best: float  # below ``worst`` where less is better
+    is_clipped: bool  # worse scores than ``worst`` exist and have its colour
 
 
 def colour_range(grid: Grid) -> ColourRange:
-    """From the lowest to the highest score; from a fence, if a few scores lie far below the rest.
+    """From the worst to the best score; from a fence, if a few scores are far worse than the rest.
 
     Cells without loss on the response learn next to nothing. Up to their scores, the scale would
     show all others in one colour.
     """
-    scores = sorted(cell.score for stage in (grid.sft, grid.dpo) for cell in stage.cells) or [0.0]
+    sign = -1 if grid.dpo.is_less_better else 1
+    both = (*grid.sft.cells, *grid.dpo.cells)
+    scores = sorted(sign * cell.score for cell in both) or [0.0]
     first, third = np.quantile(scores, [0.25, 0.75])
     fence = float(first - FAR_OUT * (third - first))
     low = min(score for score in scores if score >= fence)
-    return ColourRange(low, max(scores[-1], low + 1e-9), is_clipped=scores[0] < fence)
+    high = max(scores[-1], low + 1e-9)
+    return ColourRange(sign * low, sign * high, is_clipped=scores[0] < fence)
 
 
 def heat_map(stage: StageScores, grid: Grid) -> Figure:
@@ -54,9 +57,10 @@ def heat_map(stage: StageScores, grid: Grid) -> Figure:
         "customdata": [[_hover_text(c) for c in row] for row in rows],
         "hovertemplate": "%{customdata}<extra></extra>",
         "hoverongaps": False,
-        "zmin": scale.low,
-        "zmax": scale.high,
+        "zmin": min(scale.worst, scale.best),
+        "zmax": max(scale.worst, scale.best),
         "colorscale": SCALE,
+        "reversescale": scale.best < scale.worst,
         "showscale": False,
         "xgap": 3,
         "ygap": 3,
@@ -83,7 +87,7 @@ def _label(
     """The numbers on a cell, in white or black, whichever can be read on its colour."""
     score = f"<b>{cell.score:.3f}</b>" if is_best else f"{cell.score:.3f}"
     is_roomy = num_columns <= 4
-    is_dark = (cell.score - scale.low) / (scale.high - scale.low) < 0.5
+    is_dark = (cell.score - scale.worst) / (scale.best - scale.worst) < 0.5
     return {
         "x": place[0],  # Plotly takes a category that looks like a number for a position
         "y": place[1],

@@ -66,7 +66,7 @@ def _base_first_then_by_weights(cell: ComparedCell) -> tuple[Any, ...]:
 
 
 def _measured(cell_rows: list[Row], stage: str, names: tuple[str, ...]) -> Measured:
-    found = stage_scores(pd.DataFrame(cell_rows), stage, names, is_oriented=True)
+    found = stage_scores(pd.DataFrame(cell_rows), stage, names)
     cell = found.cells[0] if found.cells else None
     rows = [row for row in cell_rows if row["stage"] == stage]
     scored = [row for row in rows if isinstance(row["benchmark"], str)]

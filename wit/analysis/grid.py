@@ -4,29 +4,23 @@
   columns only ``stage, prompt_weight, response_weight, benchmark, score`` are needed.
 * The score of a cell is the mean over benchmarks of one seed, then the mean over its seeds. A
   seed that lacks one of the benchmarks would make another mean: it is left out and counted.
-* Two or more seeds: a t interval, with one standard deviation for all cells of the stage (pooled
-  within cells), because two seeds alone say next to nothing about their own spread. One seed:
-  the benchmarks' standard errors, which know of items but not of training.
+* A score keeps the sign of its benchmarks; ``StageScores.lead`` knows whether less is better. Of
+  benchmarks that disagree on that, the mean counts those negative of which less is better.
+* Its interval is the wider of that over seeds and that over items: see ``intervals``.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+from wit.analysis.intervals import Basis, Spread, half_width, of_difference, pooled_spread
+
 Row = dict[str, Any]  # of the table, by column
-Basis = Literal["seeds", "items", "none"]
-BASIS_IN_WORDS: dict[Basis, str] = {
-    "seeds": "95 % t intervals over seeds, their spread pooled over cells",
-    "items": "95 % intervals from the benchmarks' standard errors, as there is one seed only: "
-    "how much training varies is not in them",
-    "none": "no intervals: one seed only, and no standard errors",
-}
-LEVEL = 0.95  # of every interval
 INSTRUCTION_TUNING = "p0-r1"  # the usual loss, on responses only
 MIN_FOR_RANKS = 3  # cells; two points always agree or disagree fully
 
@@ -44,7 +38,9 @@ class CellScore(Result):
     prompt_weight: float | None  # None: the base
     response_weight: float | None
     score: float
-    stderr: float | None  # of the score; None: nothing is known of it
+    values: dict[str, float]  # means over seeds, by benchmark
+    seed_stderr: float | None  # of the score, from how seeds differ; None: none do
+    item_stderr: float | None  # of the score, from the benchmarks' items; None: not known
     half_width: float | None  # of its interval
     num_seeds: int
 
@@ -61,28 +57,49 @@ class StageScores(Result):
 
     stage: str
     benchmarks: tuple[str, ...]
+    lower_is_better: tuple[str, ...]  # of the benchmarks
     cells: tuple[CellScore, ...]
     basis: Basis
-    degrees_of_freedom: int | None  # of the pooled spread; None: a normal interval
+    degrees_of_freedom: int | None  # of the pooled spread; None: one seed
     num_excluded: int  # pairs of weights and seed without a complete, finite score
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether less is better on some benchmarks and more on others."""
+        return 0 < len(self.lower_is_better) < len(self.benchmarks)
+
+    @property
+    def is_less_better(self) -> bool:
+        """Whether the lower score is the better one."""
+        return bool(self.lower_is_better) and not self.is_mixed
+
+    @property
+    def measure(self) -> str:
+        """What the scores are means of."""
+        negative = self.lower_is_better if self.is_mixed else ()
+        names = ", ".join("minus " * (name in negative) + name for name in self.benchmarks)
+        return f"mean of {names}" if len(self.benchmarks) > 1 else names
 
     def cell(self, weights: str) -> CellScore | None:
         """The cell of these weights."""
         return next((cell for cell in self.cells if cell.weights == weights), None)
 
+    def lead(self, one: CellScore, other: CellScore) -> float:
+        """How much better ``one`` is."""
+        better, worse = (other, one) if self.is_less_better else (one, other)
+        return better.score - worse.score
+
     @property
     def best(self) -> CellScore | None:
-        """The highest score; of equal ones, that of the smaller prompt weight."""
+        """The best score; of equal ones, that of the smaller prompt weight."""
+        sign = -1 if self.is_less_better else 1
         ordered = sorted(self.cells, key=lambda c: (c.prompt_weight or 0, c.response_weight or 0))
-        return max(ordered, key=lambda cell: cell.score, default=None)
+        return max(ordered, key=lambda cell: sign * cell.score, default=None)
 
-    def quantile(self, num_comparisons: int = 1) -> float:
-        """Half-width of an interval in standard errors; wider where the best of several is asked.
-
-        Several comparisons share the error (Bonferroni): the best of many cells looks better
-        than it is.
-        """
-        return float(_t(1 - (1 - LEVEL) / 2 / max(1, num_comparisons), self.degrees_of_freedom))
+    def shared_with(self, other: "StageScores") -> "StageScores":
+        """Only the cells that ``other`` has too."""
+        cells = tuple(cell for cell in self.cells if other.cell(cell.weights) is not None)
+        return self.model_copy(update={"cells": cells})
 
 
 class Grid(Result):
@@ -91,7 +108,7 @@ class Grid(Result):
     base: CellScore | None
     sft: StageScores
     dpo: StageScores
-    regret: float | None  # best DPO score minus that of DPO from the best SFT cell
+    regret: float | None  # how much better the best DPO score is than DPO from the best SFT cell
     spearman: float | None  # rank correlation of SFT and DPO scores over cells
     num_in_both: int  # cells with both scores
 
@@ -122,6 +139,7 @@ def rows_of(table: pd.DataFrame) -> list[Row]:
     for row in rows:
         for column, value in defaults.items():
             row.setdefault(column, value)
+        row["stderr"] = math.nan if pd.isna(row["stderr"]) else row["stderr"]
         row["seed"] = 0 if pd.isna(row["seed"]) else int(row["seed"])  # the base has none
         is_base = pd.isna(row["prompt_weight"]) or pd.isna(row["response_weight"])
         if "weights" not in row:
@@ -137,11 +155,7 @@ def select_benchmarks(table: pd.DataFrame, role: str = "select") -> tuple[str, .
 
 
 def stage_scores(
-    table: pd.DataFrame,
-    stage: str,
-    benchmarks: Sequence[str] | None = None,
-    *,
-    is_oriented: bool = False,
+    table: pd.DataFrame, stage: str, benchmarks: Sequence[str] | None = None
 ) -> StageScores:
     """Scores of all cells of a stage.
 
@@ -149,24 +163,29 @@ def stage_scores(
         table: Of one study.
         stage: base, sft or dpo.
         benchmarks: Averaged over; unset: those that select.
-        is_oriented: Turn the sign of benchmarks of which less is better, so that more is better.
     """
     names = select_benchmarks(table) if benchmarks is None else tuple(benchmarks)
     models: dict[tuple[str, int], list[Row]] = {}
+    lower: set[str] = set()
     for row in rows_of(table):
         if row["stage"] == stage:
             models.setdefault((row["weights"], row["seed"]), []).append(row)
+        if not row["higher_is_better"]:
+            lower.add(row["benchmark"])
+    lower &= set(names)
+    negative = lower if len(lower) < len(names) else set()
     by_weights: dict[str, list[_SeedScore]] = {}
     for (weights, _), rows in models.items():
-        score = _seed_score(rows, names, is_oriented)
+        score = _seed_score(rows, names, negative)
         if score is not None:
             by_weights.setdefault(weights, []).append(score)
-    spread = _pooled_spread(list(by_weights.values()))
+    spread = pooled_spread([[seed.score for seed in seeds] for seeds in by_weights.values()])
     cells = [_cell_score(seeds, spread) for seeds in by_weights.values()]
     cells.sort(key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0, c.weights))
     return StageScores(
         stage=stage,
         benchmarks=names,
+        lower_is_better=tuple(sorted(lower)),
         cells=tuple(cells),
         basis=_basis(cells, spread),
         degrees_of_freedom=spread.freedom or None,
@@ -176,62 +195,48 @@ def stage_scores(
 
 class _SeedScore(NamedTuple):
     row: Row  # any of the model's
-    score: float  # mean over the benchmarks
+    values: dict[str, float]  # by benchmark
+    score: float  # their mean
     stderr: float  # of that mean; NaN where a benchmark has none
 
 
-class _Spread(NamedTuple):
-    deviation: float  # standard deviation of seeds within cells
-    freedom: int  # its degrees of freedom; 0: one seed
-
-
-def _seed_score(rows: list[Row], names: Sequence[str], is_oriented: bool) -> _SeedScore | None:
+def _seed_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> _SeedScore | None:
     """Mean over ``names`` of one model; None unless all of them are there and finite."""
     chosen = {row["benchmark"]: row for row in rows if row["benchmark"] in names}
-    signs = [1 if row["higher_is_better"] or not is_oriented else -1 for row in chosen.values()]
-    values = [sign * row["score"] for sign, row in zip(signs, chosen.values(), strict=True)]
-    if not names or len(chosen) < len(names) or not all(map(math.isfinite, values)):
+    values = {name: row["score"] for name, row in chosen.items()}
+    if not names or len(chosen) < len(names) or not all(map(math.isfinite, values.values())):
         return None
+    total = math.fsum(-value if name in negative else value for name, value in values.items())
     # Benchmarks err apart from each other, so their variances add up.
     stderr = math.hypot(*(row["stderr"] for row in chosen.values())) / len(names)
-    return _SeedScore(rows[0], math.fsum(values) / len(names), stderr)
+    return _SeedScore(rows[0], values, total / len(names), stderr)
 
 
-def _pooled_spread(cells: list[list[_SeedScore]]) -> _Spread:
-    squares, freedom = 0.0, 0
-    for seeds in cells:
-        mean = math.fsum(seed.score for seed in seeds) / len(seeds)
-        squares += math.fsum((seed.score - mean) ** 2 for seed in seeds)
-        freedom += len(seeds) - 1
-    return _Spread(math.sqrt(squares / freedom) if freedom else 0.0, freedom)
-
-
-def _cell_score(seeds: list[_SeedScore], spread: _Spread) -> CellScore:
-    row, stderr = seeds[0].row, seeds[0].stderr
-    if spread.freedom:
-        stderr = spread.deviation / math.sqrt(len(seeds))
-    half_width = _t(1 - (1 - LEVEL) / 2, spread.freedom or None) * stderr
+def _cell_score(seeds: list[_SeedScore], spread: Spread) -> CellScore:
+    row = seeds[0].row
+    seed_stderr = spread.deviation / math.sqrt(len(seeds)) if spread.deviation else None
+    item_stderr = _or_none(_mean([seed.stderr for seed in seeds]))  # the same items for all
     return CellScore(
         weights=str(row["weights"]),
         prompt_weight=_or_none(row["prompt_weight"]),
         response_weight=_or_none(row["response_weight"]),
-        score=math.fsum(seed.score for seed in seeds) / len(seeds),
-        stderr=_or_none(stderr),
-        half_width=_or_none(half_width),
+        score=_mean([seed.score for seed in seeds]),
+        values={name: _mean([seed.values[name] for seed in seeds]) for name in seeds[0].values},
+        seed_stderr=seed_stderr,
+        item_stderr=item_stderr,
+        half_width=half_width(seed_stderr, item_stderr, spread.freedom),
         num_seeds=len(seeds),
     )
 
 
-def _basis(cells: list[CellScore], spread: _Spread) -> Basis:
-    if spread.freedom:
-        return "seeds"
-    return "items" if cells and all(cell.stderr is not None for cell in cells) else "none"
+def _basis(cells: list[CellScore], spread: Spread) -> Basis:
+    if cells and all(cell.item_stderr is not None for cell in cells):
+        return "both" if spread.freedom else "items"
+    return "seeds" if spread.deviation else "none"
 
 
-def _t(probability: float, degrees_of_freedom: int | None) -> float:
-    if degrees_of_freedom is None:
-        return float(stats.norm.ppf(probability))
-    return float(stats.t.ppf(probability, degrees_of_freedom))
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _or_none(value: float) -> float | None:
@@ -240,9 +245,7 @@ def _or_none(value: float) -> float | None:
 
 def summarise(table: pd.DataFrame) -> Grid:
     """The study of ``table`` before and after alignment, by its select benchmarks."""
-    base = stage_scores(table, "base", is_oriented=True)
-    sft = stage_scores(table, "sft", is_oriented=True)
-    dpo = stage_scores(table, "dpo", is_oriented=True)
+    base, sft, dpo = (stage_scores(table, stage) for stage in ("base", "sft", "dpo"))
     pairs = [(c.score, after.score) for c in sft.cells if (after := dpo.cell(c.weights))]
     return Grid(
         base=base.cells[0] if base.cells else None,
@@ -256,11 +259,9 @@ def summarise(table: pd.DataFrame) -> Grid:
 
 def selection_regret(sft: StageScores, dpo: StageScores) -> float | None:
     """What is lost after DPO by choosing the cell by SFT scores, among cells that have both."""
-    both = [(cell, after) for cell in sft.cells if (after := dpo.cell(cell.weights))]
-    if not both:
-        return None
-    _, chosen = max(both, key=lambda pair: pair[0].score)
-    return max(after.score for _, after in both) - chosen.score
+    chosen, best = sft.shared_with(dpo).best, dpo.shared_with(sft).best
+    after = None if chosen is None else dpo.cell(chosen.weights)
+    return None if best is None or after is None else dpo.lead(best, after)
 
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -280,7 +281,11 @@ def gain(cell: CellScore, over: CellScore) -> Gain:
 def difference_half_width(
     stage: StageScores, one: CellScore, other: CellScore, num_comparisons: int = 1
 ) -> float | None:
-    """Half-width of the interval of the difference of two cells of ``stage``."""
-    if one.stderr is None or other.stderr is None:
-        return None
-    return stage.quantile(num_comparisons) * math.hypot(one.stderr, other.stderr)
+    """Half-width of the interval of the difference of two cells of ``stage``.
+
+    Like that of a cell, the wider of two. The cells answer the same items; as how far their errors
+    go together is not known, they are taken to be apart, which is the wider guess.
+    """
+    seeds = of_difference(one.seed_stderr, other.seed_stderr)
+    items = of_difference(one.item_stderr, other.item_stderr)
+    return half_width(seeds, items, stage.degrees_of_freedom or 0, num_comparisons)

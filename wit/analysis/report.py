@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import jinja2
@@ -15,7 +16,6 @@ from pydantic import Field
 
 from wit.analysis import charts
 from wit.analysis.grid import (
-    BASIS_IN_WORDS,
     INSTRUCTION_TUNING,
     CellScore,
     Grid,
@@ -93,11 +93,13 @@ def write_report(table: pd.DataFrame, study: Study | None, extras: Extras, out: 
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.jinja").render(_content(table, study, extras))
-    aside = out.with_name(f".{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(page, encoding="utf-8")
-        aside.replace(out)
+        # A folder of its own: others may write the same report at this moment.
+        with TemporaryDirectory(dir=out.parent, prefix=".", suffix=".partial") as folder:
+            aside = Path(folder) / out.name
+            aside.write_text(page, encoding="utf-8")
+            aside.replace(out)
     except OSError as error:
         raise InputError(
             f"{out}: the report cannot be written ({error.strerror}); choose another with --out"
@@ -185,9 +187,11 @@ def _findings(grid: Grid, choice: Recommendation) -> Iterable[str]:
         yield f"On the benchmarks that had no say in the choice it scores {'; '.join(parts)}."
     if choice.within_noise:
         yield f"Within the noise of the best: {', '.join(choice.within_noise)}."
-    sft, dpo = grid.sft.best, grid.dpo.best
+    sft, dpo = grid.sft.shared_with(grid.dpo).best, grid.dpo.shared_with(grid.sft).best
     if sft is not None and dpo is not None and grid.num_in_both > 1 and grid.regret is not None:
-        yield _agreement(sft, dpo, grid.regret)
+        has_more = not grid.num_in_both == len(grid.sft.cells) == len(grid.dpo.cells)
+        of = "of the cells with both scores, " if has_more else ""
+        yield _capitalised(of + _agreement(sft, dpo, grid.regret))
     if grid.spearman is not None:
         yield (
             f"Ranks before and after DPO correlate by {grid.spearman:+.2f} "
@@ -205,15 +209,17 @@ def _report_phrase(score: dict[str, Any]) -> str:
 
 def _agreement(sft: CellScore, dpo: CellScore, regret: float) -> str:
     if sft.weights == dpo.weights:
-        return f"The same cell, {in_words(sft)}, is best before DPO and after it."
+        return f"the same cell, {in_words(sft)}, is best before DPO and after it."
     return (
-        f"Before DPO {in_words(sft)} is best, after it {in_words(dpo)}: choosing by the SFT score "
+        f"before DPO {in_words(sft)} is best, after it {in_words(dpo)}: choosing by the SFT score "
         f"would cost {regret:.3f}."
     )
 
 
 def _usual_gains(sft: StageScores, dpo: StageScores) -> Iterable[str]:
     parts = []
+    if sft.is_mixed:
+        return  # a mean of both directions has no unit to gain in
     for stage, name in ((sft, "before DPO"), (dpo, "after DPO")):
         usual, best = stage.cell(INSTRUCTION_TUNING), stage.best
         if usual is not None and best is not None and best != usual:
@@ -264,4 +270,4 @@ def _json(figure: charts.Figure) -> str:
     return json.dumps(figure, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
-__all__ = ["BASIS_IN_WORDS", "Extras", "Problem", "figures_of", "problems", "write_report"]
+__all__ = ["Extras", "Problem", "figures_of", "problems", "write_report"]

@@ -3,9 +3,7 @@
 import pandas as pd
 
 from wit.analysis.grid import (
-    BASIS_IN_WORDS,
     INSTRUCTION_TUNING,
-    Basis,
     CellScore,
     Result,
     StageScores,
@@ -14,6 +12,7 @@ from wit.analysis.grid import (
     select_benchmarks,
     stage_scores,
 )
+from wit.analysis.intervals import BASIS_IN_WORDS, Basis
 
 
 class ReportScore(Result):
@@ -43,7 +42,7 @@ class Recommendation(Result):
 
 
 def recommend(table: pd.DataFrame) -> Recommendation:
-    """The weights whose DPO models have the highest mean of select scores.
+    """The weights whose DPO models have the best mean of select scores.
 
     The interval of the difference from instruction tuning (0, 1) allows for the choice of the
     best among all cells. Where it includes 0, no difference can be told: that is a result.
@@ -51,7 +50,7 @@ def recommend(table: pd.DataFrame) -> Recommendation:
     Args:
         table: Of one study, as ``wit.lineage.table`` gives it.
     """
-    dpo = stage_scores(table, "dpo", is_oriented=True)
+    dpo = stage_scores(table, "dpo")
     best = dpo.best
     usual = dpo.cell(INSTRUCTION_TUNING)
     difference = half_width = is_better = None
@@ -60,12 +59,12 @@ def recommend(table: pd.DataFrame) -> Recommendation:
         num_comparisons = len(dpo.cells) - 1
         for cell in dpo.cells:
             width = difference_half_width(dpo, best, cell, num_comparisons)
-            if cell != best and width is not None and best.score - cell.score <= width:
+            if cell != best and dpo.lead(best, cell) <= (width or 0):
                 within_noise.append(cell.weights)
         if usual is not None and usual != best:
             difference = best.score - usual.score
             half_width = difference_half_width(dpo, best, usual, num_comparisons)
-            is_better = None if half_width is None else difference > half_width
+            is_better = None if half_width is None else dpo.lead(best, usual) > half_width
     return Recommendation(
         sentence=_sentence(dpo, best, usual, half_width, within_noise),
         best=best,
@@ -121,7 +120,7 @@ def _sentence(
         return "Nothing can be recommended yet: no cell has its select scores after DPO."
     lead = (
         f"After DPO, {in_words(best)} scores best of {len(dpo.cells)} "
-        f"cell{'s' * (len(dpo.cells) != 1)}: {score_in_words(best)}"
+        f"cell{'s' * (len(dpo.cells) != 1)}: {_scores_in_words(dpo, best)}"
     )
     if len(dpo.cells) == 1:
         return f"{lead}. It is the only cell with scores, so there is nothing to compare it with."
@@ -132,12 +131,15 @@ def _sentence(
             near = ", ".join(within_noise)
             return f"{lead}. Within the noise of it: {near}; no gain from the prompt can be told."
         return f"{lead}. Putting loss on the prompt does not help here: all else scores worse."
-    gap = f"{lead}, {best.score - usual.score:.3f} above instruction tuning (0, 1)"
+    side = "below" if dpo.is_less_better else "above"
+    subject = f"the {dpo.measure} is " if dpo.is_mixed else ""
+    gap = f"{lead}, {subject}{dpo.lead(best, usual):.3f} {side} instruction tuning (0, 1)"
     if half_width is None:
         return (
-            f"{gap}. One seed and no standard errors: whether that is more than noise is unknown."
+            f"{gap}. Neither seeds that differ nor standard errors: whether that is more than "
+            "noise is unknown."
         )
-    if best.score - usual.score > half_width:
+    if dpo.lead(best, usual) > half_width:
         return f"{gap}. That is more than the noise of ± {half_width:.3f}: it is better."
     return f"{gap}. The noise is ± {half_width:.3f}, so no difference can be told."
 
@@ -151,10 +153,13 @@ def in_words(cell: CellScore) -> str:
     return f"the cell {cell.weights}"
 
 
-def score_in_words(cell: CellScore) -> str:
-    """A score with its interval and number of seeds."""
-    interval = "" if cell.half_width is None else f" ± {cell.half_width:.3f}"
+def _scores_in_words(stage: StageScores, cell: CellScore) -> str:
+    """A score with its interval and number of seeds; each of them, where no mean has a meaning."""
     seeds = "one seed" if cell.num_seeds == 1 else f"mean of {cell.num_seeds} seeds"
+    if stage.is_mixed:
+        scores = ", ".join(f"{name} {cell.values[name]:.3f}" for name in stage.benchmarks)
+        return f"{scores} ({seeds})"
+    interval = "" if cell.half_width is None else f" ± {cell.half_width:.3f}"
     return f"{cell.score:.3f}{interval} ({seeds})"
 
 

@@ -42,6 +42,11 @@ PREFERENCE_SHAPES: tuple[tuple[str, ...], ...] = (
 OPTIONAL_COLUMNS = ("input", "system")
 
 
+def column_names(shapes: Iterable[tuple[str, ...]]) -> set[str]:
+    """Our names of columns, which a mapping may give to columns of a source."""
+    return {name for shape in shapes for name in shape} | set(OPTIONAL_COLUMNS)
+
+
 def _optional_columns(shape: tuple[str, ...]) -> set[str]:
     """Columns that a shape may have besides its own; a list of messages has its own system text."""
     if shape == ("messages",):
@@ -72,7 +77,7 @@ class Shape:
         """
         self.where = where
         present = set(columns)
-        ours = {name for shape in shapes for name in shape} | set(OPTIONAL_COLUMNS)
+        ours = column_names(shapes)
         for name, column in mapping.items():
             if name not in ours:
                 raise DataError(

@@ -54,10 +54,7 @@ def read_file(path: Path) -> list[Row]:
 
 
 def _read_json(path: Path) -> Iterator[Any]:
-    try:
-        content = json.loads(path.read_text(encoding=UTF8))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: this is not JSON: {error.msg}") from None
+    content = _parse(path.read_text(encoding=UTF8), str(path))
     if not isinstance(content, list):
         kind = type(content).__name__
         raise DataError(f"{path}: must hold a list of rows, holds a {kind}; JSON lines: .jsonl")
@@ -68,10 +65,20 @@ def _read_jsonl(path: Path) -> Iterator[Any]:
     with path.open(encoding=UTF8) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{path}:{number}: this is not JSON: {error.msg}") from None
+                yield _parse(line, str(path), number)
+
+
+def _parse(text: str, path: str, number: int | None = None) -> Any:
+    """JSON, which is a whole file or the line of that number."""
+    place = path if number is None else f"{path}:{number}"
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{number or error.lineno}: this is not JSON: {error.msg}") from None
+    except ValueError as error:
+        raise DataError(f"{place}: holds a number that cannot be read: {error}") from None
+    except RecursionError:
+        raise DataError(f"{place}: is nested too deeply to be a row of text") from None
 
 
 def _read_csv(path: Path) -> Iterator[Any]:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from wit.artifacts import digest_of_files
 from wit.errors import ConfigError
+from wit.files import digest_of_files
 
 SHIPPED = Path(__file__).parent / "benchmarks"
 # Builders of the datasets library that read plain files.

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from wit.artifacts import CHECKPOINTS
 from wit.config import Runtime, TrainingKnobs
 from wit.models import choose_device
-
-CHECKPOINTS = "checkpoints"
 
 
 def training_arguments(
@@ -36,7 +35,7 @@ def training_arguments(
         "adam_beta2": recipe.adam_beta2,
         "adam_epsilon": recipe.adam_epsilon,
         "weight_decay": recipe.weight_decay,
-        "max_grad_norm": recipe.max_grad_norm,  # 0: Trainer neither clips nor measures
+        "max_grad_norm": recipe.max_grad_norm,  # 0: measured, not clipped
         "bf16": recipe.precision == "bfloat16",
         "fp16": False,
         "use_cpu": choose_device(runtime.device).type == "cpu",
@@ -49,7 +48,7 @@ def training_arguments(
         "max_length": None,  # rows were cut when they were prepared
         "eval_strategy": "no",
         "save_strategy": "no",  # by time: see callbacks
-        "save_total_limit": 1,
+        "save_total_limit": None,  # older ones are deleted in callbacks, in a safe order
         "logging_strategy": "steps",
         "logging_steps": 1,
         "logging_first_step": True,

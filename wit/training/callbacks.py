@@ -18,13 +18,12 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from wit.artifacts import CHECKPOINTS, COMPLETE
 from wit.config import Runtime
 from wit.errors import TrainingError
 from wit.progress import Progress, write_progress
-from wit.training.arguments import CHECKPOINTS
 
 HISTORY = "history.jsonl"
-COMPLETE = "complete"  # marks a checkpoint that was written to its end
 MAX_SAVING_SHARE = 0.05  # of the time may go into checkpoints, however often they are asked for
 
 Log = Callable[[dict[str, float], int], None]
@@ -45,7 +44,18 @@ class History(TrainerCallback):
             whole = [line for line in lines if line.endswith("\n")]
             # At step 0 everything is measured anew.
             kept = [line for line in whole if step and json.loads(line)["step"] <= step]
-            self.file.write_text("".join(kept), encoding="utf-8")
+            aside = self.file.with_suffix(".new")
+            aside.write_text("".join(kept), encoding="utf-8")
+            aside.replace(self.file)
+
+    def has(self, prefix: str, step: int) -> bool:
+        """Whether a figure whose name starts so was written at that step."""
+        if not self.file.exists():
+            return False
+        lines = map(json.loads, self.file.read_text(encoding="utf-8").splitlines())
+        return any(
+            name.startswith(prefix) for line in lines if line["step"] == step for name in line
+        )
 
     def write(self, figures: dict[str, float], step: int) -> None:
         """Adds figures of one step."""
@@ -117,9 +127,11 @@ class TimedCheckpoints(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Marks the checkpoint, and waits longer if saving is slow."""
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        (folder / COMPLETE).touch()
+        """Marks the checkpoint, deletes those before it, and waits longer if saving is slow."""
+        newest = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        (newest / COMPLETE).touch()
+        for older in set(newest.parent.glob("checkpoint-*")) - {newest}:
+            delete_checkpoint(older)
         self.last_saved = time.monotonic()
         took = self.last_saved - self.started_saving
         self.seconds = max(self.seconds, took / MAX_SAVING_SHARE)
@@ -128,16 +140,18 @@ class TimedCheckpoints(TrainerCallback):
 class AfterEpoch(TrainerCallback):
     """Calls ``measure(step)`` before the first step and after every epoch."""
 
-    def __init__(self, measure: Callable[[int], None]) -> None:
-        """Keeps what to call."""
+    def __init__(self, measure: Callable[[int], None], is_measured: Callable[[int], bool]) -> None:
+        """Keeps what to call, and what tells whether an attempt before this one did so."""
         self.measure = measure
+        self.is_measured = is_measured
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Measures the untrained model, unless training is resumed."""
-        if state.global_step == 0:
-            self.measure(0)
+        """Measures the untrained model, or one that was killed between an epoch and this."""
+        is_at_epoch = float(state.epoch or 0).is_integer()
+        if is_at_epoch and not self.is_measured(state.global_step):
+            self.measure(state.global_step)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -159,12 +173,18 @@ def train_resumably(
     trainer.train(resume_from_checkpoint=checkpoint)
 
 
+def delete_checkpoint(folder: Path) -> None:
+    """Deletes the mark first: what a kill leaves half deleted must not look complete."""
+    (folder / COMPLETE).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
 def resumable_checkpoint(scratch: Path) -> tuple[str | None, int]:
     """The newest complete checkpoint and its step; half-written ones are deleted."""
     folder = scratch / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
     for checkpoint in folder.glob("checkpoint-*"):
         if not (checkpoint / COMPLETE).exists():
-            shutil.rmtree(checkpoint)
+            delete_checkpoint(checkpoint)
     newest = get_last_checkpoint(str(folder))
     return newest, int(newest.rpartition("-")[2]) if newest else 0

@@ -26,15 +26,17 @@ from wit.training.order import SortedSteps, sorted_steps
 from wit.training.sft import MODEL, save_model
 
 STEP_0_LOSS = math.log(2)  # of the sigmoid loss, when policy and reference are one model
-# Policy and reference see a row in batches of other shapes, so their sums differ by rounding.
-STEP_0_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
+# Policy and reference see a row in batches of other shapes and precisions, so log-probabilities
+# differ by rounding: about so many nats a token, and by the square root of the tokens in a sum.
+ROUNDING = {"float32": 1e-4, "bfloat16": 0.02}
+MAX_ROUNDINGS = 5
 
 
 class CheckedDPOTrainer(DPOTrainer):
     """TRL's trainer on rows that are tokenised already, which refuses a wrong reference."""
 
     loss_is_scaled_for_ga = True  # by the pairs of the whole optimizer step, below
-    step_0_tolerance = STEP_0_TOLERANCE["float32"]
+    rounding = ROUNDING["float32"]
     _pairs_in_step = 0
 
     def get_batch_samples(
@@ -60,17 +62,21 @@ class CheckedDPOTrainer(DPOTrainer):
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss, outputs = result if return_outputs else (result, None)
         if self.state.global_step == 0 and model.training:
-            self._check_step_0(loss.item())
+            self._check_step_0(loss.item(), inputs["completion_mask"])
         # Upstream gives the mean of the micro-batch; means of unequal micro-batches do not add up.
         loss = loss * (len(inputs["input_ids"]) // 2 / self._pairs_in_step)
         return (loss, outputs) if return_outputs else loss
 
-    def _check_step_0(self, loss: float) -> None:
-        margin = self._metrics["train"]["rewards/margins"][-1]
-        if max(abs(loss - STEP_0_LOSS), abs(margin)) > self.step_0_tolerance:
+    def _check_step_0(self, loss: float, completion_mask: Tensor) -> None:
+        names = ("rewards/chosen", "rewards/rejected", "rewards/margins")
+        rewards = {name: self._metrics["train"][name][-1] for name in names}
+        longest = math.sqrt(completion_mask.sum(-1).max().item())
+        tolerance = MAX_ROUNDINGS * self.beta * self.rounding * longest
+        if max(map(abs, (loss - STEP_0_LOSS, *rewards.values()))) > tolerance:
+            said = ", ".join(f"{name} {value:.5f}" for name, value in rewards.items())
             raise HandOverError(
-                f"at step 0 the DPO loss is {loss:.5f} and the margin {margin:.5f}; they must be "
-                f"ln 2 = {STEP_0_LOSS:.5f} and 0, because policy and reference are the same SFT "
+                f"at step 0 the DPO loss is {loss:.5f}, {said}; they must be ln 2 = "
+                f"{STEP_0_LOSS:.5f} and 0, because policy and reference are the same SFT "
                 "model. The reference is another model, or something random is left in the policy"
             )
 
@@ -140,6 +146,6 @@ def train_dpo(
         train_dataset=pairs,
         processing_class=tokenizer,
     )
-    trainer.step_0_tolerance = STEP_0_TOLERANCE[recipe.precision]
+    trainer.rounding = ROUNDING[recipe.precision]
     train_resumably(trainer, History(out, log), out, runtime)
     save_model(model, policy / MODEL, out / MODEL)

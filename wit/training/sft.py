@@ -36,6 +36,11 @@ class WeightedSFTTrainer(SFTTrainer):
 
     loss_is_scaled_for_ga = True  # by num_items_in_batch: the targets of the whole optimizer step
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Asks for the count of targets, also for models that cannot take it: the loss takes it."""
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
+
     def compute_loss(
         self,
         model: Any,
@@ -108,7 +113,10 @@ def train_sft(
         history.write({f"nll_{role}": figure.nll for role, figure in by_role.items()}, step)
         model.train(was_training)
 
-    train_resumably(trainer, history, out, runtime, AfterEpoch(measure))
+    def is_measured(step: int) -> bool:
+        return history.has("nll_", step)
+
+    train_resumably(trainer, history, out, runtime, AfterEpoch(measure, is_measured))
     save_model(model, tokenizer_folder, out / MODEL)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from wit.analysis.comparison import compare
 from wit.analysis.grid import (
+    difference_half_width,
     gain,
     selection_regret,
     spearman,
@@ -64,8 +65,42 @@ def test_one_seed_takes_its_interval_from_the_benchmarks():
     assert found.cells[0].half_width == pytest.approx(1.959964 * 0.025)
 
 
-def test_one_seed_without_standard_errors_has_no_interval():
-    found = stage_scores(pd.DataFrame(rows("dpo", (0, 1), [0.5])), "dpo")
+def test_seeds_that_agree_do_not_lessen_what_the_items_leave_open():
+    """Two seeds on the same items with standard errors 0.02 and 0.04: 0.03, and no less."""
+    one, other = rows("dpo", (0, 1), [0.5, 0.5])
+    found = stage_scores(pd.DataFrame([one | {"stderr": 0.02}, other | {"stderr": 0.04}]), "dpo")
+    assert found.basis == "both"
+    assert found.cells[0].half_width == pytest.approx(1.959964 * 0.03)
+
+
+seed_lists = st.lists(st.floats(0, 1), min_size=2, max_size=4)
+
+
+@given(seed_lists, seed_lists, st.floats(0, 0.5), st.floats(0, 0.5))
+def test_no_interval_is_narrower_than_that_of_seeds_alone_or_of_items_alone(one, other, s, t):
+    both, seeds, items = (
+        stage_scores(
+            pd.DataFrame(
+                rows("dpo", (0, 1), one[:count], stderr=s if with_items else math.nan)
+                + rows("dpo", (1, 1), other[:count], stderr=t if with_items else math.nan)
+            ),
+            "dpo",
+        )
+        for count, with_items in ((4, True), (4, False), (1, True))
+    )
+    for place in (0, 1):
+        widths = [stage.cells[place].half_width or 0 for stage in (seeds, items)]
+        assert both.cells[place].half_width == pytest.approx(max(widths))
+    of_all, *of_parts = (
+        difference_half_width(stage, stage.cells[0], stage.cells[1], 3) or 0
+        for stage in (both, seeds, items)
+    )
+    assert of_all == pytest.approx(max(of_parts))
+
+
+@pytest.mark.parametrize("seeds", [[0.5], [0.1, 0.1, 0.1]])
+def test_without_standard_errors_and_seeds_that_differ_there_is_no_interval(seeds):
+    found = stage_scores(pd.DataFrame(rows("dpo", (0, 1), seeds, stderr=None)), "dpo")
     assert (found.basis, found.cells[0].half_width) == ("none", None)
 
 
@@ -97,10 +132,15 @@ def test_a_failed_cell_is_no_cell_and_counted():
     assert found.num_excluded == 1
 
 
-def test_less_is_better_turns_the_sign_only_where_it_is_asked():
-    table = pd.DataFrame(rows("sft", (0, 1), [2.0], higher_is_better=False))
-    assert stage_scores(table, "sft").cells[0].score == 2.0
-    assert stage_scores(table, "sft", is_oriented=True).cells[0].score == -2.0
+def test_where_both_directions_select_the_mean_counts_one_negative_and_values_stay_apart():
+    table = pd.DataFrame(
+        rows("sft", (0, 1), [0.5])
+        + rows("sft", (0, 1), [12], benchmark="b", higher_is_better=False)
+    )
+    found = stage_scores(table, "sft")
+    assert (found.is_mixed, found.measure) == (True, "mean of a, minus b")
+    assert found.cells[0].score == (0.5 - 12) / 2
+    assert found.cells[0].values == {"a": 0.5, "b": 12}
 
 
 def test_finer_weights_are_cells_of_their_own():
@@ -178,6 +218,47 @@ def test_regret_is_never_negative_and_no_order_of_rows_matters(cells):
         (c.weights, c.num_seeds) for c in grid.dpo.cells
     ]
     assert [c.score for c in shuffled.dpo.cells] == pytest.approx([c.score for c in grid.dpo.cells])
+
+
+ties = st.sampled_from([0, 1])
+tied_grids = st.dictionaries(
+    st.tuples(st.sampled_from([0, 0.2, 1]), st.sampled_from([0.4, 1])),
+    st.tuples(ties, ties),
+    min_size=2,
+)
+
+
+def _table(cells, sign=1, **more):
+    return pd.DataFrame(
+        [
+            row
+            for weights, pair in cells.items()
+            for stage, score in zip(("sft", "dpo"), pair, strict=True)
+            for row in rows(stage, weights, [sign * score], **more)
+        ]
+    )
+
+
+@given(tied_grids)
+def test_regret_is_that_of_the_cell_which_is_named_best_before_dpo(cells):
+    grid = summarise(_table(cells))
+    assert grid.sft.best is not None
+    assert grid.dpo.best is not None
+    after = grid.dpo.cell(grid.sft.best.weights)
+    assert after is not None
+    assert grid.regret == grid.dpo.best.score - after.score
+    assert grid.regret == 0 or not grid.same_best
+
+
+@given(tied_grids)
+def test_where_less_is_better_scores_keep_their_sign_and_nothing_else_differs(cells):
+    more, less = summarise(_table(cells)), summarise(_table(cells, -1, higher_is_better=False))
+    assert [-cell.score for cell in less.dpo.cells] == [cell.score for cell in more.dpo.cells]
+    assert (less.regret, less.same_best) == (more.regret, more.same_best)
+    assert less.spearman == pytest.approx(more.spearman)
+    assert less.sft.best is not None
+    assert more.sft.best is not None
+    assert less.sft.best.weights == more.sft.best.weights
 
 
 def test_the_table_that_was_given_is_not_changed():

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -197,12 +198,55 @@ def test_a_few_scores_far_below_do_not_take_the_colours_of_the_others():
     rows = [_row("dpo", (p / 10, 1), 0, 0.5 + p / 100) for p in range(10)]
     grid = summarise(pd.DataFrame([*rows, _row("dpo", (1, 0.4), 0, 0.01)]))
     scale = charts.colour_range(grid)
-    assert (scale.low, scale.is_clipped) == (0.5, True)
+    assert (scale.worst, scale.is_clipped) == (0.5, True)
     without = charts.colour_range(summarise(pd.DataFrame(rows)))
-    assert (without.low, without.is_clipped) == (0.5, False)
+    assert (without.worst, without.is_clipped) == (0.5, False)
 
 
 def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="choose another with --out"):
         write_report(make_table(), STUDY, Extras(), tmp_path / "file" / "r.html")
+
+
+def test_writers_of_one_page_do_not_disturb_each_other(tmp_path: Path) -> None:
+    out = tmp_path / "r.html"
+    with ThreadPoolExecutor(4) as pool:
+        writes = [pool.submit(write_report, make_table(), STUDY, Extras(), out) for _ in range(24)]
+    assert {write.result() for write in writes} == {out}
+    assert list(tmp_path.iterdir()) == [out]
+    assert out.read_text(encoding="utf-8").endswith("</html>")
+
+
+def test_a_page_that_fails_leaves_nothing_aside(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(make_table(), STUDY, Extras(), tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_the_cell_named_best_before_dpo_is_the_one_whose_cost_is_told(tmp_path: Path) -> None:
+    """(0.2, 0.4) = (0.5, 1) before DPO; the best of all, (1, 1), was never aligned."""
+    before = {(0.5, 1): 0.6, (0.2, 0.4): 0.6, (0, 1): 0.5, (1, 1): 0.9}
+    after = {(0.5, 1): 0.7, (0.2, 0.4): 0.4, (0, 1): 0.5}
+    rows = [_row("sft", weights, 0, score) for weights, score in before.items()]
+    rows += [_row("dpo", weights, 0, score) for weights, score in after.items()]
+    page = Page(write_report(pd.DataFrame(rows), None, Extras(), tmp_path / "r.html"))
+    assert (
+        "Of the cells with both scores, before DPO prompt weight 0.2 with response weight 0.4 is "
+        "best, after it prompt weight 0.5 with response weight 1: choosing by the SFT score "
+        "would cost 0.300." in page.text
+    )
+
+
+def test_where_less_is_better_maps_show_plain_scores_and_the_lowest_has_the_best_colour(tmp_path):
+    table = make_table().assign(higher_is_better=False)
+    table.score = 12 + table.score
+    out = write_report(table, None, Extras(), tmp_path / "r.html")
+    page = Page(out)
+    [maps, *_] = (json.loads(text) for a, text in page.scripts if a.get("id") == "figure-dpo")
+    [heat] = maps["data"]
+    assert heat["reversescale"] is True
+    assert all(12 < z <= heat["zmax"] for row in heat["z"] for z in row if z is not None)
+    assert "unseen, less is better" in page.text
+    assert "-12." not in page.text

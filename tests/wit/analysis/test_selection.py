@@ -2,9 +2,12 @@
 
 import math
 import random
+import re
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wit.analysis.selection import recommend
 
@@ -89,6 +92,39 @@ def test_it_says_what_it_knows(means, seeds, stderr, words):
     columns = study([0.5]).columns
     table = study(means, seeds, stderr=stderr) if means else pd.DataFrame(columns=columns)
     assert words in recommend(table).sentence
+
+
+@given(st.floats(0, 1), st.integers(1, 4))
+def test_one_item_of_255_is_never_a_gain_even_if_all_seeds_agree(score, seeds):
+    stderr = math.sqrt(max(score * (1 - score), 1 / 255) / 254)
+    found = recommend(study([score, score + 1 / 255], seeds, stderr=stderr))
+    assert found.is_better is False
+    assert "no difference can be told" in found.sentence
+
+
+def test_seeds_that_agree_and_no_standard_errors_prove_nothing():
+    found = recommend(study([0.5, 0.6], seeds=3))
+    assert found.is_better is None
+    assert "whether that is more than noise is unknown" in found.sentence
+    assert recommend(study([0.5, 0.5], seeds=3)).within_noise == ("p0.2-r1",)
+
+
+def test_a_perplexity_keeps_its_sign_and_the_lowest_is_best():
+    table = study([15, 12, 14], noise=0.01).assign(higher_is_better=False)
+    found = recommend(table)
+    assert found.best is not None
+    assert (found.best.weights, found.is_better) == ("p0.2-r1", True)
+    assert found.difference == pytest.approx(-3, abs=0.1)
+    assert "-" not in found.sentence
+    assert re.search(r": 1[12]\.\d+ ± .* below instruction tuning", found.sentence)
+
+
+def test_where_both_directions_select_each_benchmark_keeps_its_own_score():
+    perplexity = study([15, 12, 14], seeds=1).assign(higher_is_better=False, benchmark="ppl")
+    accuracy = study([0.5, 0.6, 0.5], seeds=1).assign(higher_is_better=True)
+    sentence = recommend(pd.concat([accuracy, perplexity[perplexity.role == "select"]])).sentence
+    assert ": ppl 12.000, select 0.600 (one seed)" in sentence
+    assert "the mean of minus ppl, select is 1.550 above instruction tuning" in sentence
 
 
 def test_without_instruction_tuning_there_is_nothing_to_compare_with():

@@ -73,10 +73,8 @@ def test_a_row_that_lost_its_roles_is_an_error() -> None:
 
 
 def test_every_role_keeps_a_weight_of_its_own() -> None:
-    weights = TokenWeights(
-        prompt=0.1, response=0.2, system=0.3, template=0.4, boilerplate=0.5, stop=0.6
-    )
+    weights = TokenWeights(prompt=0.1, response=0.2, system=0.3, template=0.4, stop=0.6)
     row = {"input_ids": [0] * 8, "roles": [0, *Role]}
     found = RoleCollator(weights, 0)([row])["token_weights"][0, 1:]
     assert found.dtype == torch.float32
-    assert found.tolist() == pytest.approx([0, 0.4, 0.5, 0.3, 0.1, 0.2, 0.6], abs=1e-7)
+    assert found.tolist() == pytest.approx([0, 0.4, 0.1, 0.3, 0.1, 0.2, 0.6], abs=1e-7)

@@ -146,3 +146,12 @@ def test_finer_weights_keep_their_name(tmp_path):
     weights = TokenWeights(prompt=1, response=1, template=0)
     artifact = Artifact(root=tmp_path, recipe=SFTRecipe(weights=weights, seed=3), parents={})
     assert run_name(artifact) == "sft p1-r1-template0-s3"
+
+
+def test_likelihoods_of_a_model_are_its_own_curve(finished):
+    """Its evaluation measures them again; that must not add a point at step 0."""
+    artifacts, uri = finished
+    of_model = runs(uri)[artifacts.sft[0].fingerprint].data.metrics
+    assert "unseen" in of_model
+    assert "nll_prompt" not in of_model
+    assert runs(uri)[artifacts.evaluations[1].fingerprint].data.metrics["nll_prompt"] == 2.0

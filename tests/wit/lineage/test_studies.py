@@ -114,3 +114,14 @@ def test_all_of_it_works_against_a_server(server, tmp_path):
     assert evaluation.scores["preference_accuracy"] == 0.75
     kept = {f.path for f in open_store(server).client.list_artifacts(run.run_id)}
     assert kept == {"report.html", "study.yaml"}
+
+
+def test_a_damaged_artifact_does_not_keep_others_from_being_linked(uri, tmp_path, caplog):
+    artifacts = plan(tmp_path)
+    make_without_lineage(artifacts.data)
+    artifacts.sft[0].path.mkdir(parents=True)  # by hand, without a record
+    run = lineage.start_study(STUDY, artifacts.all, uri)
+    lineage.link([artifacts.sft[0], *artifacts.data], run, uri)
+    assert "is not linked" in caplog.text
+    finished = {f for f, found in runs(uri).items() if found.info.status == "FINISHED"}
+    assert finished == {artifact.fingerprint for artifact in artifacts.data}

@@ -121,3 +121,31 @@ def test_the_aligned_model_keeps_tokenizer_template_and_stop_token(
         assert (tmp_path / "model" / name).read_bytes() == (tokenizer_folder / name).read_bytes()
     model = load_model(tmp_path / "model")
     assert model.generation_config.eos_token_id == model.config.eos_token_id
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+@pytest.mark.parametrize("size", [1, 8])
+def test_rounding_to_bfloat16_is_no_wrong_reference(
+    policy: Path, preferences: Path, tmp_path: Path, beta: float, size: int
+) -> None:
+    chosen = recipe(beta=beta, precision="bfloat16", num_epochs=1)
+    run(tmp_path, policy, preferences, chosen, micro_batch_size=size)
+
+
+def test_the_base_as_reference_is_refused_in_bfloat16_too(
+    policy: Path, base: Path, preferences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = dpo.CheckedDPOTrainer.compute_ref_log_probs
+    of_base = load_model(base).state_dict()
+
+    def with_base(self, model, inputs):
+        of_sft = {name: weight.clone() for name, weight in model.state_dict().items()}
+        model.load_state_dict(of_base)
+        try:
+            return compute(self, model, inputs)
+        finally:
+            model.load_state_dict(of_sft)
+
+    monkeypatch.setattr(dpo.CheckedDPOTrainer, "compute_ref_log_probs", with_base)
+    with pytest.raises(HandOverError, match="ln 2"):
+        run(tmp_path, policy, preferences, recipe(precision="bfloat16"))

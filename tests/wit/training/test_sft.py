@@ -2,18 +2,21 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import LlamaForCausalLM, PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from wit.artifacts import COMPLETE
 from wit.config import Runtime, SFTRecipe
 from wit.data.collate import RoleCollator
 from wit.data.prepare import TRAIN, read_split
@@ -21,7 +24,9 @@ from wit.errors import TrainingError
 from wit.models import load_model
 from wit.roles import Role
 from wit.tokenizers import load_tokenizer
+from wit.training import callbacks
 from wit.training.arguments import largest_divisor, training_arguments
+from wit.training.callbacks import resumable_checkpoint
 from wit.training.sft import WeightedSFTTrainer, train_sft
 from wit.weights import TokenWeights
 
@@ -240,6 +245,69 @@ def test_killed_and_resumed_ends_like_undisturbed(
     lines = [json.loads(line) for line in (killed / "history.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "loss" in line]
     assert steps == list(range(1, last + 1)), "history has a gap or a repetition"
+
+
+def test_of_a_checkpoint_that_is_being_deleted_nothing_is_trusted(tmp_path: Path) -> None:
+    """Killed within ``rmtree``, which takes files in any order: the mark must go first."""
+    folders = [tmp_path / "checkpoints" / f"checkpoint-{step}" for step in (4, 8)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "optimizer.pt").touch()
+    old, new = folders
+    (old / COMPLETE).touch()
+    seen: list[tuple[bool, bool]] = []
+    delete = shutil.rmtree
+
+    def watched(folder: Path) -> None:
+        seen.append(((old / COMPLETE).exists(), (new / COMPLETE).exists()))
+        delete(folder)
+
+    arguments = SimpleNamespace(output_dir=str(tmp_path / "checkpoints"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "rmtree", watched)
+        state = SimpleNamespace(global_step=8)
+        callbacks.TimedCheckpoints(1).on_save(arguments, state, SimpleNamespace())
+    assert seen == [(False, True)], "first the new one is marked, then the old one unmarked"
+    assert resumable_checkpoint(tmp_path) == (str(new), 8)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_training_killed_between_an_epoch_and_its_measurement_measures_on_resuming(
+    parts: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    figures, _ = run(tmp_path / "whole", parts, recipe())
+    epoch = max(figures) // 2
+
+    def die(self, args, state, control, **kwargs):
+        if state.global_step == epoch:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.AfterEpoch, "on_epoch_end", die)
+        with pytest.raises(Killed):
+            run(tmp_path / "killed", parts, recipe(), checkpoint_seconds=1e-9)
+    run(tmp_path / "killed", parts, recipe(), checkpoint_seconds=1e-9)
+
+    def measured(folder: Path) -> list[int]:
+        lines = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
+        return [line["step"] for line in lines if "nll_prompt" in line]
+
+    assert measured(tmp_path / "killed") == measured(tmp_path / "whole") == [0, epoch, 2 * epoch]
+
+
+def test_a_model_that_takes_no_count_is_normalised_by_it_all_the_same(
+    parts: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some models Trainer knows that, and would hand no count to the loss."""
+    monkeypatch.setattr(LlamaForCausalLM, "accepts_loss_kwargs", False, raising=False)
+    first = [
+        run(tmp_path / str(size), parts, recipe(num_epochs=1), micro_batch_size=size)[0][1]["loss"]
+        for size in (8, 2, 1)
+    ]
+    assert first == pytest.approx([first[0]] * 3, rel=1e-4)
 
 
 def test_largest_divisor_never_exceeds_the_limit() -> None:

@@ -1,0 +1,72 @@
+"""Files: what they hold, when they were written, and whether they can be."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from wit.errors import InputError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+LEAST_FREE_BYTES = 2**20  # a disk with less is full
+
+
+class Stamp(NamedTuple):
+    """A file as it was at some moment."""
+
+    file: str
+    size: int
+    modified_ns: int
+
+
+def stamps_of(files: Iterable[Path]) -> tuple[Stamp, ...]:
+    """Size and time of those files that are there."""
+    found = ((file, file.stat()) for file in files if file.exists())
+    return tuple(Stamp(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in found)
+
+
+def sha256_of(file: Path) -> str:
+    """64 hex digits over the content of a file; its name does not count.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+
+
+def digest_of_files(files: list[Path], *extra: str) -> str:
+    """Twelve hex digits over names and contents of files, and over ``extra`` strings."""
+    total = hashlib.sha256()
+    for name, digest in sorted((file.name, sha256_of(file)) for file in files):
+        total.update(f"{name}\0{digest}\0".encode())
+    for text in extra:
+        total.update(text.encode() + b"\0")
+    return total.hexdigest()[:12]
+
+
+def is_unwritable(root: Path, error: Exception) -> bool:
+    """Whether a stage failed because the root cannot be written or is full.
+
+    Of a full disk libraries tell in errors of their own.
+    """
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return True
+    said = str(error).lower()
+    if "no space left" in said or "disk is full" in said:
+        return True
+    return shutil.disk_usage(root).free < LEAST_FREE_BYTES
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Writes a file that survives a loss of power from here on."""
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
