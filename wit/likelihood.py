@@ -80,8 +80,8 @@ def preference_accuracy(
 
 
 def token_log_probs(
-    model: PreTrainedModel, rows: Sequence[Int[Tensor, " seq"]]
-) -> list[Float[Tensor, " targets"]]:
+    model: PreTrainedModel, rows: Sequence[Int[Tensor, " _"]]
+) -> list[Float[Tensor, " _"]]:
     """Log-probability of every token but the first, given those before it, on the CPU."""
     # Any id will do as padding: it stands on the right, where nothing that counts attends to it.
     input_ids = pad_sequence(list(rows), batch_first=True).to(model.device)

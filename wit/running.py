@@ -51,6 +51,10 @@ def run_here(
     plan = make_plan(study, runtime)
     _set_environment(study)
     # What the flow would find out too, but only after Prefect's server has been started.
+    if runtime.device == "cuda":  # else there is nothing that could be missing
+        from wit.models import choose_device
+
+        choose_device(runtime.device)
     save_study(study, study_folder(runtime, study.name))
     open_store(tracking_uri(runtime))
     _check_prefect()

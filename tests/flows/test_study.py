@@ -237,6 +237,15 @@ def test_an_mlflow_that_does_not_answer_exits_with_2_before_anything_is_made(
     assert not (tmp_path / "tokenizer").exists()
 
 
+def test_a_gpu_that_is_not_there_exits_with_2_and_leaves_nothing(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    there = ["--set-runtime", "device=cuda"]
+    assert "use 'auto' or 'cpu'" in output_of(command(study_file, tmp_path, *there), 2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_prefect_that_does_not_answer_exits_with_2_before_anything_is_made(
     study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
