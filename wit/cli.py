@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -254,7 +255,7 @@ def main() -> None:
         app()
     except WitError as error:
         if is_debugging:
-            raise
+            traceback.print_exc()
         Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
 

@@ -48,14 +48,14 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     for cell in plan.cells:
         table.add_row(str(cell.cell), *(_state(artifact) for artifact in cell.artifacts))
     console.print(table)
+    console.print(f"artifacts: {plan.tokenizer.root}", soft_wrap=True, highlight=False)
     for artifact in (*plan.data, plan.base_evaluation):
         name = "evaluation of the base" if artifact is plan.base_evaluation else artifact.stage
         console.print(f"{name}: {_state(artifact)}  [dim]{artifact.fingerprint}[/dim]")
-    for first, names in same_objectives(plan).items():
+    for names in same_objectives(plan).values():
         if len(names) > 1:
-            console.print(
-                f"one objective under AdamW without clipping: {', '.join(names)} ({first})"
-            )
+            same = " = ".join(names)
+            console.print(f"one objective, since AdamW without clipping sees ratios only: {same}")
     for name, size in (("instructions", cost.instructions), ("preferences", cost.preferences)):
         about = "about " if size.is_estimated else ""
         console.print(f"{name}: {about}{size.num_rows:,} rows of {size.tokens_per_row:.0f} tokens")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from wit.errors import InputError
+from wit.errors import ArtifactError, InputError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 LEAST_FREE_BYTES = 2**20  # a disk with less is full
@@ -70,3 +70,17 @@ def write_durably(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def check_writable(root: Path) -> None:
+    """Writes nothing; asks the folder in which ``root`` is, or would be made.
+
+    Raises:
+        ArtifactError: It cannot be written.
+    """
+    there = next(place for place in (root, *root.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ArtifactError(
+            f"{root}: the artifact root cannot be written ({there} is no folder that may be "
+            "written); choose another with --set-runtime artifact_root=DIR"
+        )

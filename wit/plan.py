@@ -22,7 +22,7 @@ from wit.data.schema import INSTRUCTION_SHAPES, PREFERENCE_SHAPES, column_names
 from wit.data.templates import read_template
 from wit.errors import BaseModelError, ConfigError, DataError, InputError
 from wit.evaluation.catalogue import resolve_benchmark
-from wit.files import digest_of_files, sha256_of, stamps_of
+from wit.files import check_writable, digest_of_files, sha256_of, stamps_of
 from wit.hub import snapshot
 
 MODEL_FILES = (
@@ -91,6 +91,7 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
         InputError: What the study names is missing or unknown; says where the study names it.
     """
     root = runtime.artifact_root.resolve()
+    check_writable(root)
     base, tokenizer_files = _base_sources(study)
     tokenizer = Artifact(
         root=root,

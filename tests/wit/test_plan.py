@@ -10,11 +10,11 @@ import torch
 import yaml
 from pydantic import BaseModel
 from safetensors.torch import save_file
-from samples import embedded_tokenizer, save_tokenizer, write_jsonl
+from samples import ROOT, embedded_tokenizer, save_tokenizer, write_jsonl
 
 from wit.artifacts import Source
 from wit.config import Benchmark, Runtime, Study
-from wit.errors import BaseModelError, ConfigError, DataError, InputError
+from wit.errors import ArtifactError, BaseModelError, ConfigError, DataError, InputError
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
 from wit.weights import TokenWeights
@@ -458,3 +458,12 @@ def test_the_built_in_inputs_need_no_path(tmp_path: Path) -> None:
     assert plan.instructions.parents["rows"].path.name == "instructions.jsonl"
     assert plan.preferences.parents["rows"].path.name == "preferences.jsonl"
     assert (plan.base.path / "config.json").is_file()
+
+
+def test_a_root_that_cannot_be_written_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    study = load_study(ROOT / "configs/studies/quickstart.yaml")
+    with pytest.raises(ArtifactError, match="--set-runtime artifact_root=DIR"):
+        make_plan(study, Runtime(artifact_root=tmp_path / "file" / "root"))
+    make_plan(study, Runtime(artifact_root=tmp_path / "new" / "root"))
+    assert not (tmp_path / "new").exists()
