@@ -1,9 +1,11 @@
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from wit.builtin import BASE_DIR
 from wit.config import DPORecipe, Runtime, SFTRecipe
 from wit.data.prepare import TRAIN, read_split
 from wit.errors import HandOverError
@@ -126,10 +128,12 @@ def test_the_aligned_model_keeps_tokenizer_template_and_stop_token(
 @pytest.mark.parametrize("beta", [0.1, 1.0])
 @pytest.mark.parametrize("size", [1, 8])
 def test_rounding_to_bfloat16_is_no_wrong_reference(
-    policy: Path, preferences: Path, tmp_path: Path, beta: float, size: int
+    preferences: Path, tmp_path: Path, beta: float, size: int
 ) -> None:
+    """On a model that is sure of its words; where all are as likely, nothing is rounded."""
+    shutil.copytree(BASE_DIR, tmp_path / "policy" / "model")
     chosen = recipe(beta=beta, precision="bfloat16", num_epochs=1)
-    run(tmp_path, policy, preferences, chosen, micro_batch_size=size)
+    run(tmp_path / "out", tmp_path / "policy", preferences, chosen, micro_batch_size=size)
 
 
 def test_the_base_as_reference_is_refused_in_bfloat16_too(

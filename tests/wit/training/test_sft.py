@@ -286,9 +286,11 @@ def test_a_training_killed_between_an_epoch_and_its_measurement_measures_on_resu
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "MAX_SAVING_SHARE", 1e9)  # a checkpoint at every step
         patch.setattr(callbacks.AfterEpoch, "on_epoch_end", die)
         with pytest.raises(Killed):
             run(tmp_path / "killed", parts, recipe(), checkpoint_seconds=1e-9)
+    assert resumable_checkpoint(tmp_path / "killed")[1] == epoch
     run(tmp_path / "killed", parts, recipe(), checkpoint_seconds=1e-9)
 
     def measured(folder: Path) -> list[int]:
