@@ -100,7 +100,8 @@ def show_data(
     """Show real rows, every token coloured by its role; and what was dropped, and why."""
     from wit.loading import load_runtime, load_study
     from wit.plan import make_plan
-    from wit.show import prepared, rows_as_json, show_rows
+    from wit.preview import prepared
+    from wit.show import rows_as_json, show_rows
 
     runtime = load_runtime(runtime_file, runtime_overrides or [])
     study = load_study(study_file, overrides or [])

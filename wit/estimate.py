@@ -179,7 +179,7 @@ def _damaged(file: Path, why: str) -> BaseModelError:
 
 def _data_sizes(plan: Plan) -> tuple[DataSize, DataSize]:
     """Of instructions and preferences; where they do not exist yet, from a sample."""
-    from wit.show import prepared
+    from wit.preview import prepared
 
     with prepared(plan, sample_rows=SAMPLE_ROWS) as folders:
         return (

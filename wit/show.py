@@ -1,26 +1,16 @@
 """Real rows with every token's role and weight in sight."""
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from wit.artifacts import Artifact
 from wit.config import TokenWeights
-from wit.data.prepare import (
-    TRAIN,
-    make_instructions,
-    make_preferences,
-    make_tokenizer,
-    read_card,
-    read_split,
-)
-from wit.plan import Plan, tokenizer_folder
+from wit.data.prepare import TRAIN, read_card, read_split
+from wit.preview import Prepared
 from wit.roles import Role
 from wit.tokenizers import load_tokenizer
 
@@ -34,46 +24,6 @@ STYLE = {
     Role.RESPONSE: "bold blue",
     Role.STOP: "reverse blue",
 }
-
-
-class Prepared(NamedTuple):
-    """Folders of what the cells of a study share."""
-
-    tokenizer: Path
-    instructions: Path
-    preferences: Path
-
-
-@contextmanager
-def prepared(plan: Plan, *, sample_rows: int | None = None) -> Iterator[Prepared]:
-    """What the cells of a study share; what is not made yet is prepared aside, and thrown away.
-
-    Args:
-        plan: Of the study.
-        sample_rows: Prepare about as many rows of each set, if it is not made yet; None for all.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        missing = [artifact for artifact in plan.data if not artifact.exists()]
-        folders = Prepared(
-            *(Path(scratch) / a.stage if a in missing else a.verified().path for a in plan.data)
-        )
-        for artifact in missing:
-            out = Path(scratch) / artifact.stage
-            out.mkdir()
-            _prepare(plan, artifact, folders.tokenizer, out, sample_rows)
-        yield folders
-
-
-def _prepare(
-    plan: Plan, artifact: Artifact, tokenizer: Path, out: Path, sample_rows: int | None
-) -> None:
-    recipe: Any = artifact.recipe
-    if artifact is plan.tokenizer:
-        make_tokenizer(recipe, tokenizer_folder(plan.base), out)
-        return
-    rows = None if recipe.repo else artifact.parents["rows"].path
-    make = make_instructions if artifact is plan.instructions else make_preferences
-    make(recipe, rows, tokenizer, out, sample_rows=sample_rows)
 
 
 def rows_as_json(

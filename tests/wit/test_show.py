@@ -14,8 +14,9 @@ from wit.config import InstructionsRecipe, PreferencesRecipe, Runtime, Tokenizer
 from wit.data.prepare import TRAIN, make_instructions, make_preferences, make_tokenizer, read_split
 from wit.loading import load_study
 from wit.plan import make_plan
+from wit.preview import Prepared, prepared
 from wit.roles import Role
-from wit.show import STYLE, Prepared, prepared, rows_as_json, show_rows
+from wit.show import STYLE, rows_as_json, show_rows
 from wit.tokenizers import load_tokenizer
 from wit.weights import TokenWeights
 
