@@ -29,14 +29,16 @@ def parents_of(artifact: Artifact, futures: Futures) -> list[PrefectFuture]:
 
 
 def submit_data(plan: Plan, study: StudyRun, workers: Workers) -> Futures:
-    """Everything that the cells share, and the evaluation of the base."""
+    """Everything that belongs to no cell; the overlap and the evaluation of the base feed none."""
     futures: Futures = {}
-    for data in plan.data:
+    for data in plan.shared:
         waits = parents_of(data, futures)
-        futures[data.fingerprint] = prepare.submit(data, study, workers, wait_for=waits)
-    base = plan.base_evaluation
-    waits = parents_of(base, futures)
-    futures[base.fingerprint] = evaluate.submit(base, "base", study, workers, wait_for=waits)
+        future = (
+            evaluate.submit(data, "base", study, workers, wait_for=waits)
+            if data is plan.base_evaluation
+            else prepare.submit(data, study, workers, wait_for=waits)
+        )
+        futures[data.fingerprint] = future
     return futures
 
 

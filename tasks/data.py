@@ -1,4 +1,4 @@
-"""Tokenizer, instructions and preferences."""
+"""Tokenizer, instructions, preferences, items of the benchmarks, and what these have in common."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -18,5 +18,5 @@ from wit.workers import Workers
     retry_condition_fn=worker_died,
 )
 def prepare(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
-    """The tokenizer of a study, or rows tokenised with it."""
+    """The tokenizer of a study, rows tokenised with it, or what they share with test items."""
     return run_stage(artifact, study, workers)

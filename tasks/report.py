@@ -1,5 +1,7 @@
 """Before the first stage and after the last one: the study's MLflow run, table and report."""
 
+from typing import TYPE_CHECKING
+
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -13,6 +15,9 @@ from wit.config import Runtime
 from wit.errors import InputError, StudyFailedError
 from wit.outcome import REPORT, StageOutcome, StudyOutcome, save_study, study_folder
 from wit.plan import Plan
+
+if TYPE_CHECKING:
+    from wit.analysis.data_summary import DataSummary
 
 
 @task(task_run_name="begin", cache_policy=NO_CACHE)
@@ -51,12 +56,15 @@ def report(
     plan: Plan, runtime: Runtime, run: lineage.StudyRun, stages: tuple[StageOutcome, ...]
 ) -> StudyOutcome:
     """The report of what is there, however much that is."""
+    from wit.analysis.data_summary import DataSummary
     from wit.analysis.report import Extras, write_report
     from wit.analysis.summary import markdown_summary
 
     study, uri = plan.study, lineage.tracking_uri(runtime)
     folder = study_folder(runtime, study.name)
     lineage.link([artifact for artifact, _ in plan.artifacts()], run, uri)
+    data = DataSummary.of_plan(plan)
+    data.save(folder)
     outcome = StudyOutcome(
         study=study.name,
         version=run.version,
@@ -64,15 +72,21 @@ def report(
         report=str(folder / REPORT),
         tracking_uri=uri,
         mlflow_url=run.url,
+        notes=_notes(data),
     )
     scores = lineage.table(study.name, uri, version=run.version)
-    extras = Extras(tracking_uri=uri, versions=versions())
+    extras = Extras(tracking_uri=uri, versions=versions(), data=data)
     write_report(scores, study, extras, folder / REPORT)
     has_failed = any(stage.status in ("failed", "blocked") for stage in stages)
     lineage.end_study(run, uri, is_failed=has_failed, files=[folder / REPORT])
     summary = markdown_summary(scores, str(folder / REPORT), run.url or uri)
     create_markdown_artifact(summary, f"report-{_slug(study.name)}", description=str(outcome))
     return outcome
+
+
+def _notes(data: "DataSummary") -> tuple[str, ...]:
+    overlap = data.overlap and data.overlap.sentence
+    return (f"{overlap} (the report names them)",) if overlap else ()
 
 
 def _outcome(stage: str, cell: str | None, fingerprint: str, state: State) -> StageOutcome:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from wit.builtin.tokenizer import make_tokenizer as make_embedded_tokenizer
 from wit.data.schema import Message, Messages
-from wit.data.templates import read_template
+from wit.data.templates import OWN_TOKENS, read_template
 from wit.roles import Role
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +26,18 @@ needs_shared = pytest.mark.skipif(
 
 TEXT_ROLES = (Role.SYSTEM, Role.PROMPT, Role.RESPONSE)
 MARKERS = ["### Response:\n", "### Instruction:", "<|user|>\n", "<|assistant|>", "wit0sentinel"]
-SPECIAL_MARKERS = ["</s>", " <s> ", "<|end|>", "a<|end|>\n", "<unk>", "<|bos|>"]
+SPECIAL_MARKERS = [
+    "</s>",
+    " <s> ",
+    "<|end|>",
+    "a<|end|>\n",
+    "<end>",
+    "<unk>",
+    "<|bos|>",
+    "<|im_end|>\n",
+    "<|eot_id|>",
+    "<end_of_turn>",
+]
 AWKWARD = [
     "",
     " ",
@@ -70,9 +81,13 @@ def stories_tokenizer(template: str) -> Any:
     return tokenizer
 
 
-def merging_tokenizer(*merges: tuple[str, str], template: str) -> PreTrainedTokenizerFast:
+def merging_tokenizer(
+    *merges: tuple[str, str],
+    template: str | None,
+    special: tuple[str, ...] = ("<pad>", "<end>"),
+    **named: str,
+) -> PreTrainedTokenizerFast:
     """Bytes, and merges that reach across whatever borders the template draws."""
-    special = ["<pad>", "<end>"]
     tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokens += ["".join(pair) for pair in merges]
     vocabulary = {token: number for number, token in enumerate(tokens)}
@@ -80,9 +95,26 @@ def merging_tokenizer(*merges: tuple[str, str], template: str) -> PreTrainedToke
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(token, special=True) for token in special])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", eos_token="<end>", chat_template=template
-    )
+    named = {"pad_token": "<pad>", "eos_token": "<end>"} | named
+    return PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=template, **named)
+
+
+FAMILY_TOKENS = (
+    "<pad>",
+    "<s>",
+    "</s>",
+    *(token for family in OWN_TOKENS.values() for token in family),
+)
+LINE_BREAK, SPACE = "\u010a", "\u0120"  # as byte-level BPE spells them
+# Across the end of a header, the joining space of a response, and the end of a prompt.
+BORDER_MERGES = ((LINE_BREAK, "T"), (SPACE, "T"), (".", LINE_BREAK))
+
+
+def family_tokenizer(name: str, *merges: tuple[str, str]) -> PreTrainedTokenizerFast:
+    """Bytes, the special tokens of all families, and one of our templates."""
+    template = read_template(name)
+    named = {"bos_token": "<s>", "eos_token": "</s>"}
+    return merging_tokenizer(*merges, template=template, special=FAMILY_TOKENS, **named)
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> Path:

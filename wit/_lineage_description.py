@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from wit.artifacts import RECORD, Artifact, Source
 from wit.config import SFTRecipe, Study, TokenWeights
+from wit.data.overlap import OVERLAP, Overlap
 from wit.evaluation.results import SCORES_FILE, EvaluationResult
 
 # The parent that an artifact continues; the others only feed it. Walking it leads from a score
@@ -19,6 +20,7 @@ from wit.evaluation.results import SCORES_FILE, EvaluationResult
 PRINCIPAL = {
     "instructions": "tokenizer",
     "preferences": "tokenizer",
+    "overlap": "instructions",
     "sft": "instructions",
     "dpo": "policy",
     "evaluation": "model",
@@ -26,7 +28,7 @@ PRINCIPAL = {
 TRAINING_DATA = {"sft": "instructions", "dpo": "preferences"}  # the part that is the data set
 HISTORY = "history.jsonl"
 CARD = "card.json"
-COPIED = (RECORD, CARD, SCORES_FILE)  # small files that are worth showing in MLflow
+COPIED = (RECORD, CARD, SCORES_FILE, OVERLAP)  # small files that are worth showing in MLflow
 MAX_COPIED_BYTES = 1_000_000
 BASE = "base"
 Point = tuple[str, float, int, float]  # name, value, step, seconds since 1970
@@ -154,9 +156,10 @@ def outcome_of(artifact: Artifact) -> Outcome:
         tags["wit.lower_is_better"] = " ".join(lower)
         limited = [f"{s.benchmark}:{s.limit}" for s in found.scores if s.is_main and s.limit]
         tags["wit.limits"] = " ".join(limited)
-    if (artifact.path / CARD).is_file():
-        card = json.loads((artifact.path / CARD).read_text(encoding="utf-8"))
-        metrics |= {k: float(v) for k, v in flat(card).items() if _is_number(v)}
+    card = flat(_card_of(artifact))
+    metrics |= {name: float(value) for name, value in card.items() if _is_number(value)}
+    if (artifact.path / OVERLAP).is_file():
+        metrics |= overlap_metrics(Overlap.load(artifact.path))
     tags["wit.versions"] = json.dumps(made["versions"])
     tags["wit.made"] = f"{made['at']} on {made['host']}"
     if made["commit"]:
@@ -181,6 +184,29 @@ def evaluation_metrics(result: EvaluationResult) -> dict[str, float]:
     if preferred is not None:
         metrics |= _with_stderr("preference_accuracy", preferred.value, preferred.stderr)
     return metrics
+
+
+def overlap_metrics(overlap: Overlap) -> dict[str, float]:
+    """Share of the items of every benchmark that stand in the training rows."""
+    shares = {name: found.share for name, found in overlap.benchmarks.items()}
+    return {f"overlap_share.{name}": share for name, share in shares.items() if share is not None}
+
+
+def data_profile(data: Artifact) -> dict[str, Any]:
+    """The figures of a data set's card, and the number of rows under the name that MLflow knows.
+
+    Text of the rows stays where they are.
+    """
+    card = _card_of(data)
+    num_rows = card.get("rows", {}).get("train")
+    figures = {key: value for key, value in card.items() if key != "boilerplate"}
+    return figures if num_rows is None else {"num_rows": num_rows} | figures
+
+
+def _card_of(artifact: Artifact) -> dict[str, Any]:
+    """Nothing where there is none; data sets may be known to MLflow before they are made here."""
+    file = artifact.path / CARD
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def model_sha256(files: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -7,6 +7,7 @@ from wit._lineage_description import (
     PRINCIPAL,
     TRAINING_DATA,
     Point,
+    data_profile,
     outcome_of,
     run_name,
     run_params,
@@ -63,7 +64,8 @@ def ensure_run(store: Store, artifact: Artifact, study: StudyRun | None) -> "Run
         data = artifact.parents[TRAINING_DATA[artifact.stage]]
         location = data.path if isinstance(data, Artifact) else data.location
         name = run_name(data) if isinstance(data, Artifact) else data.kind
-        store.log_dataset(run.info.run_id, name, data.fingerprint, str(location))
+        profile = data_profile(data) if isinstance(data, Artifact) else {}
+        store.log_dataset(run.info.run_id, name, data.fingerprint, str(location), profile)
     return run
 
 

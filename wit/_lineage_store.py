@@ -4,6 +4,7 @@ Only this file imports mlflow, and only when a store is opened: that import take
 """
 
 import getpass
+import json
 import logging
 import os
 import sqlite3
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from filelock import FileLock
@@ -196,11 +197,15 @@ class Store:
             waiting = {kind: rows[MAX_PER_BATCH[kind] :] for kind, rows in waiting.items()}
             self.client.log_batch(run_id, **batch)
 
-    def log_dataset(self, run_id: str, name: str, digest: str, location: str) -> None:
-        """Names a data set, known by its content, as an input of the run."""
+    def log_dataset(
+        self, run_id: str, name: str, digest: str, location: str, profile: Mapping[str, Any]
+    ) -> None:
+        """Names a data set, known by its content and with its figures, as an input of the run."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        data = Dataset(name, digest, source_type="local", source=f'{{"uri": "{location}"}}')
+        source = json.dumps({"uri": location})
+        figures = json.dumps(profile) if profile else None
+        data = Dataset(name, digest, source_type="local", source=source, profile=figures)
         context = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(run_id, datasets=[DatasetInput(data, context)])
 

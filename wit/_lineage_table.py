@@ -32,8 +32,9 @@ COLUMNS = (
     "run_id",  # of the model; for the base, which has none, of its evaluation
     "run_url",
 )
+NUMBER = r"\d[\d.]*(?:e[+-]\d+)?"
 CELL = re.compile(
-    r"^(?P<weights>p(?P<prompt>[\d.e+-]+?)-r(?P<response>[\d.e+-]+?)(-[a-z].*)?)-s(?P<seed>\d+)$"
+    rf"^(?P<weights>p(?P<prompt>{NUMBER})-r(?P<response>{NUMBER})(-.+)?)-s(?P<seed>\d+)$"
 )
 NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
 

@@ -36,7 +36,8 @@ RECORD = "record.json"
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"  # marks a checkpoint that was written to its end
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
-SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", RECORD)
+JOB, FAILURE = "job.json", "failure.json"  # of a training on several processes
+SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", JOB, FAILURE, RECORD)
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -91,13 +91,14 @@ def plan(
 @app.command("show-data")
 def show_data(
     study_file: StudyFile,
-    num_rows: Annotated[int, typer.Option("-n", min=0, help="Rows to show")] = 3,
+    num_rows: Annotated[int, typer.Option("-n", min=0, help="Rows and pairs to show")] = 3,
+    is_plain: Annotated[bool, typer.Option("--plain", help="Names of roles, no colours")] = False,
     runtime_file: RuntimeFile = None,
     overrides: Overrides = None,
     runtime_overrides: RuntimeOverrides = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Show real rows, every token coloured by its role; and what was dropped, and why."""
+    """Show real rows and pairs, every token by its role; what was dropped and why; the cards."""
     from wit.loading import load_runtime, load_study
     from wit.plan import make_plan
     from wit.preview import prepared
@@ -109,7 +110,7 @@ def show_data(
         if as_json:
             _print_json(rows_as_json(folders, study.weights, num_rows))
         else:
-            show_rows(console, folders, study.weights, num_rows)
+            show_rows(console, folders, study.weights, num_rows, is_plain=is_plain)
 
 
 @app.command()
@@ -156,6 +157,7 @@ def report(
     runtime_overrides: RuntimeOverrides = None,
 ) -> None:
     """Write one self-contained HTML page about a study."""
+    from wit.analysis.data_summary import DataSummary
     from wit.analysis.report import Extras, write_report
     from wit.artifacts import versions
     from wit.lineage import table
@@ -166,7 +168,7 @@ def report(
     folder = study_folder(load_runtime(runtime_file, runtime_overrides or []), name)
     as_run = load_study(folder / STUDY) if (folder / STUDY).exists() else None
     page = out or folder / REPORT
-    extras = Extras(tracking_uri=uri, versions=versions())
+    extras = Extras(tracking_uri=uri, versions=versions(), data=DataSummary.load(folder))
     write_report(table(name, uri), as_run, extras, page)
     console.print(f"report: {page}", soft_wrap=True)
 
@@ -214,9 +216,42 @@ def bench_sft(
     as_json: AsJSON = False,
 ) -> None:
     """Weighted SFT against plain SFTTrainer: tokens per second on the same rows."""
+    _bench_training("sft", repeats, as_json)
+
+
+@bench_app.command("packing")
+def bench_packing(
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each trainer")] = 3,
+    as_json: AsJSON = False,
+) -> None:
+    """Packed rows against padded ones: tokens per second of weighted SFT."""
+    _bench_training("packing", repeats, as_json)
+
+
+def _bench_training(contest: Literal["sft", "packing"], repeats: int, as_json: bool) -> None:
     from wit.bench.sft import measure, show_measurement
 
-    measurement = measure(repeats)
+    measurement = measure(contest, repeats)
+    if as_json:
+        _print_json(measurement.model_dump(mode="json"))
+    else:
+        show_measurement(console, measurement)
+
+
+@bench_app.command("data")
+def bench_data(
+    num_rows: Annotated[int, typer.Option("--rows", min=100, help="Synthetic rows")] = 100_000,
+    num_workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; unset: one for each core")
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Preparation of instructions: rows and tokens per second, and whether memory stays bounded."""
+    from wit.bench.data import measure, show_measurement
+    from wit.config import Runtime
+    from wit.stages import data_workers
+
+    measurement = measure(num_rows, num_workers or data_workers(Runtime()))
     if as_json:
         _print_json(measurement.model_dump(mode="json"))
     else:

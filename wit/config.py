@@ -18,6 +18,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,6 +26,7 @@ from pydantic import (
 from wit.settings import Settings
 from wit.weights import TokenWeights, expand_weights
 
+WORKER_GPUS = "WIT_GPUS"  # environment variable: all that ranks of a worker's trainings may use
 BUILTIN = "builtin"  # as a path: what this package ships
 CommitHash = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -80,31 +82,75 @@ class TokenizerRecipe(Recipe):
     template: str = "own"
 
 
-class DataRecipe(LocatedInput, Recipe):
-    """Where rows come from, which column means what, and how many tokens they may have."""
-
-    not_identity: ClassVar[frozenset[str]] = frozenset({"path"})  # rows count by their content
+class RowsRecipe(LocatedInput):
+    """Where rows come from, and which column means what."""
 
     subset: str | None = None  # configuration of ``repo``
     split: str = "train"  # of ``repo``
     columns: dict[str, str] = Field(
         default_factory=dict
     )  # our name -> column; empty: common shapes are recognised
+    max_rows: PositiveInt | None = None  # keep this many, chosen by content
+
+
+class SourceRecipe(RowsRecipe):
+    """One source of a mixture."""
+
+    share: PositiveFloat | None = None  # of the mixture's rows, relative to the other shares
+
+
+class DataRecipe(RowsRecipe, Recipe):
+    """Rows of one place or of a mixture, and how many tokens they may have.
+
+    A mixture is as large as its shares allow: no row stands in it twice. Sources without shares
+    give all their rows.
+    """
+
+    sources: dict[Name, SourceRecipe] = Field(default_factory=dict)  # instead of path or repo
     max_tokens: PositiveInt = 1024  # per row, prompt and response together
     held_out_fraction: Fraction = 0.05  # of the rows, chosen by content
-    max_rows: PositiveInt | None = None  # keep this many, chosen by content
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = (
+        None  # Jaccard similarity of word 5-grams from which rows count as one; unset: exact only
+    )
+    overlap: Literal["report", "remove"] = "report"  # rows that hold text of a benchmark's items
+
+    @model_validator(mode="after")
+    def _is_in_one_place(self) -> Self:
+        if not self.sources:
+            return LocatedInput._is_in_one_place(self)  # pyright: ignore[reportCallIssue]  pydantic's
+        alone = ("path", "repo", "revision", "subset", "split", "columns")
+        if given := [repr(name) for name in alone if name in self.model_fields_set]:
+            raise ValueError(
+                f"give either 'sources' or {' and '.join(given)}; each source has its own"
+            )
+        with_share = [name for name, source in self.sources.items() if source.share]
+        if with_share and len(with_share) < len(self.sources):
+            missing = ", ".join(name for name in self.sources if name not in with_share)
+            raise ValueError(f"either every source has a 'share' or none has; without: {missing}")
+        return self
+
+    def by_source(self) -> dict[str, RowsRecipe]:
+        """Every source by its name; a single place has the empty name."""
+        return dict(self.sources) or {"": self}
+
+    def identity(self) -> dict[str, Any]:
+        """As of every recipe; rows count by their content, not by their path."""
+        located = {"path": True, "sources": {"__all__": {"path"}}}
+        return self.model_dump(mode="json", exclude=located)
 
 
 class InstructionsRecipe(DataRecipe):
     """Instruction rows, tokenised once, every token with its role."""
 
-    stage: ClassVar[str] = "instructions@1"
+    stage: ClassVar[str] = "instructions@2"
+
+    turns: Literal["all", "last"] = "all"  # "last": earlier responses count as prompt
 
 
 class PreferencesRecipe(DataRecipe):
     """Preference pairs, tokenised once: prompt, chosen, rejected."""
 
-    stage: ClassVar[str] = "preferences@1"
+    stage: ClassVar[str] = "preferences@2"
 
 
 class TrainingKnobs(Recipe):
@@ -120,9 +166,18 @@ class TrainingKnobs(Recipe):
     adam_beta1: Fraction = 0.9
     adam_beta2: Fraction = 0.999
     adam_epsilon: PositiveFloat = 1e-8
-    precision: Literal["float32", "bfloat16"] = (
+    precision: Literal["float32", "bfloat16", "float16"] = (
         "float32"  # of matrix products; weights stay float32
     )
+
+
+class LoRAKnobs(Settings):
+    """Low-rank adapters instead of all weights, merged into the model after training."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32.0  # an update counts alpha / rank times
+    dropout: Fraction = 0.0
+    modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"  # never the LM head
 
 
 class SFTKnobs(TrainingKnobs):
@@ -135,12 +190,17 @@ class SFTKnobs(TrainingKnobs):
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_fraction: Fraction = 0.01
     max_grad_norm: NonNegativeFloat = 0.0  # the paper does not clip; clipping would undo rays
+    # What the weighted sum of a step's losses is divided by; see wit/losses.py.
+    normaliser: Literal["nonzero_tokens", "weight_sum", "per_role_mean"] = "nonzero_tokens"
+    loss: Literal["nll", "dft"] = "nll"
+    decay_norms: bool = False  # weight decay of norms and biases too, as the paper's script
+    lora: LoRAKnobs | None = None  # unset: all weights are trained
 
 
 class SFTRecipe(SFTKnobs):
     """Weighted instruction tuning of the base, for one pair of weights and one seed."""
 
-    stage: ClassVar[str] = "sft@1"
+    stage: ClassVar[str] = "sft@2"
 
     weights: TokenWeights
     seed: NonNegativeInt
@@ -183,6 +243,22 @@ class BenchmarkRecipe(Settings):
     name: str
     num_fewshot: int
     limit: int | None
+
+
+class ItemsRecipe(Recipe):
+    """The text of every item of the benchmarks, to be looked for in training rows."""
+
+    stage: ClassVar[str] = "items@1"
+
+    benchmarks: tuple[BenchmarkRecipe, ...]
+
+
+class OverlapRecipe(Recipe):
+    """Which items of the benchmarks stand in the training rows."""
+
+    stage: ClassVar[str] = "overlap@1"
+
+    num_words: PositiveInt = 13  # in a row, in both; GPT-3's (arXiv 2005.14165, appendix C)
 
 
 class EvaluationRecipe(Recipe):
@@ -242,6 +318,21 @@ class Study(Settings):
         self._places = places
         return self
 
+    @field_validator("weights")
+    @classmethod
+    def _sources_are_known(
+        cls, weights: tuple[TokenWeights, ...], info: ValidationInfo
+    ) -> tuple[TokenWeights, ...]:
+        instructions = info.data.get("instructions")  # absent if it is wrong itself
+        allowed = list(instructions.sources) if instructions else []
+        for name in (name for of_cell in weights for name in of_cell.sources):
+            if instructions and name not in allowed:
+                raise ValueError(
+                    f"'sources' names {name!r}, which is no source of the instructions; allowed: "
+                    f"{', '.join(allowed) or 'none, for they have a single place'}"
+                )
+        return weights
+
     @field_validator("weights", "seeds", "benchmarks")
     @classmethod
     def _has_no_duplicates(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -274,4 +365,12 @@ class Runtime(Settings):
     threads_per_worker: PositiveInt | None = None  # CPU threads; unset: cores / workers
     micro_batch_size: PositiveInt = 32  # rows per forward and backward; at most a step's
     evaluation_batch_size: PositiveInt = 64
+    data_workers: PositiveInt | None = None  # processes that tokenise; unset: cores / num_workers
+    # Of SFT: rows end to end in one sequence, each seeing itself only, instead of padding.
+    packing: bool = False
+    packed_tokens: PositiveInt = 8192  # per forward and backward, with packing
+    attention: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2"] = "auto"
+    gradient_checkpointing: bool = False  # less memory, about a third more time
+    num_processes: PositiveInt = 1  # ranks of one SFT, one GPU each
+    sharding: Literal["none", "fsdp"] = "none"  # of weights and optimizer over the ranks
     checkpoint_seconds: PositiveFloat = 300.0  # between the trainer's checkpoints

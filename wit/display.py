@@ -9,7 +9,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from wit.artifacts import Artifact
-from wit.estimate import Estimate, same_objectives
+from wit.estimate import Estimate
+from wit.objectives import objectives, sentences
 from wit.plan import Plan
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from wit.lineage import Node
 
 GIGABYTE = 1e9
+# What the stages that belong to no cell are called, where their own names are too short.
+SHARED_STAGES = {
+    "items": "items of the benchmarks",
+    "overlap": "overlap of items and training rows",
+    "evaluation": "evaluation of the base",
+}
 
 
 def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
@@ -26,7 +33,7 @@ def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
     return {
         "study": plan.study.name,
         "num_cells": len(plan.cells),
-        "objectives": same_objectives(plan),
+        "objectives": [found.model_dump(mode="json") for found in objectives(plan.study)],
         "stages": [
             {
                 "stage": artifact.stage,
@@ -49,13 +56,11 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
         table.add_row(str(cell.cell), *(_state(artifact) for artifact in cell.artifacts))
     console.print(table)
     console.print(f"artifacts: {plan.tokenizer.root}", soft_wrap=True, highlight=False)
-    for artifact in (*plan.data, plan.base_evaluation):
-        name = "evaluation of the base" if artifact is plan.base_evaluation else artifact.stage
+    for artifact in plan.shared:
+        name = SHARED_STAGES.get(artifact.stage, artifact.stage)
         console.print(f"{name}: {_state(artifact)}  [dim]{artifact.fingerprint}[/dim]")
-    for names in same_objectives(plan).values():
-        if len(names) > 1:
-            same = " = ".join(names)
-            console.print(f"one objective, since AdamW without clipping sees ratios only: {same}")
+    for sentence in sentences(objectives(plan.study)):
+        console.print(sentence, highlight=False)
     for name, size in (("instructions", cost.instructions), ("preferences", cost.preferences)):
         about = "about " if size.is_estimated else ""
         console.print(f"{name}: {about}{size.num_rows:,} rows of {size.tokens_per_row:.0f} tokens")

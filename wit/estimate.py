@@ -80,19 +80,6 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     )
 
 
-def same_objectives(plan: Plan) -> dict[str, list[str]]:
-    """Pairs of weights that are one objective, by the first of them: they lie on one ray.
-
-    AdamW without clipping does not see the scale of a loss, only the ratio of the weights.
-    """
-    by_ray: dict[tuple[float, ...], list[str]] = {}
-    is_scale_free = plan.study.sft.max_grad_norm == 0
-    for weights in plan.study.weights:
-        key = weights.ray if is_scale_free else tuple(weights.by_role().values())
-        by_ray.setdefault(key, []).append(str(weights))
-    return {names[0]: names for names in by_ray.values()}
-
-
 def _tokens(size: DataSize) -> float:
     return size.num_rows * size.tokens_per_row
 

@@ -20,7 +20,7 @@ from wit.data.prepare import HELD_OUT, read_split
 from wit.roles import Role, RoleNLL
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: weights that are sharded are gathered in place
 def held_out_nll(model: PreTrainedModel, folder: Path, *, batch_size: int) -> dict[str, RoleNLL]:
     """Prompt-NLL, response-NLL and so on, of the held-out rows of prepared instructions.
 
@@ -50,7 +50,7 @@ def held_out_nll(model: PreTrainedModel, folder: Path, *, batch_size: int) -> di
     }
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: weights that are sharded are gathered in place
 def preference_accuracy(
     model: PreTrainedModel, folder: Path, *, batch_size: int
 ) -> tuple[float, int]:

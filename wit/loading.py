@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -31,6 +31,7 @@ ALLOWED = {
     "revision": "write the 40 hex digits of a commit, in quotes",
     "name": "write at most 80 letters, digits, '_', '.' and '-', the first a letter or digit",
 }
+KEY_ITSELF = "[key]"  # how pydantic says that a name is wrong, not what it names
 WRONG_KINDS = ("tuple_type", "model_type", "string_type", "string_pattern_mismatch")
 
 
@@ -184,6 +185,7 @@ def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str
 def _allowed(error: Any, loc: Loc) -> str:
     """What pydantic says is allowed there, in words of YAML; in ours where those say more."""
     name = next((key for key in reversed(loc) if isinstance(key, str)), "")
+    name = "name" if name == KEY_ITSELF else name
     if name in ALLOWED and error["type"] in WRONG_KINDS:
         return ALLOWED[name]
     message = re.sub(r"^Value error, | or instance of \w+", "", error["msg"])
@@ -194,9 +196,13 @@ def _allowed(error: Any, loc: Loc) -> str:
 
 def _keys_at(kind: type[BaseModel], loc: Loc) -> list[str]:
     model: Any = kind
+    is_name = False  # one that the user gave, in a mapping of names
     for key in loc:
-        if isinstance(key, str) and key in model.model_fields:
+        if is_name:
+            is_name = False
+        elif isinstance(key, str) and key in model.model_fields:
             annotation = model.model_fields[key].annotation
+            is_name = get_origin(annotation) is dict
             nested = [a for a in (annotation, *get_args(annotation)) if _is_model(a)]
             if not nested:
                 return []
@@ -209,4 +215,4 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _dotted(loc: Loc) -> str:
-    return ".".join(str(key) for key in loc)
+    return ".".join(str(key) for key in loc if key != KEY_ITSELF)

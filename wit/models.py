@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.distributed.configuration_utils import DistributedConfig
 
 from wit.errors import BaseModelError, TrainingError, first_line
 
@@ -22,7 +23,13 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def load_model(folder: Path, device: torch.device | str = "cpu") -> PreTrainedModel:
+def load_model(
+    folder: Path,
+    device: torch.device | str | None = "cpu",
+    *,
+    attention: str | None = None,
+    num_shards: int = 1,
+) -> PreTrainedModel:
     """A causal language model in float32, in evaluation mode.
 
     Weights stay float32 whatever they are stored in: at usual learning rates a bfloat16 weight
@@ -34,7 +41,12 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> PreTrainedMo
     """
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            distributed_config=DistributedConfig(fsdp_size=num_shards) if num_shards > 1 else None,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except Exception as error:  # as above
         raise BaseModelError(
@@ -46,7 +58,8 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> PreTrainedMo
         such = ", ".join(missing[:3])
         raise BaseModelError(f"{folder}: {len(missing)} weights are missing, such as {such}")
     check_finite(model, folder)
-    model.to(torch.device(device))  # pyright: ignore[reportArgumentType]  a decorator upstream
+    if num_shards == 1:
+        model.to(torch.device(device))  # pyright: ignore[reportArgumentType]  a decorator upstream
     return model.eval()
 
 

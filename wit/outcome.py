@@ -33,6 +33,7 @@ class StudyOutcome(Settings):
     report: str | None  # path of the HTML page
     tracking_uri: str
     mlflow_url: str | None  # of the study's run, where a server shows it
+    notes: tuple[str, ...] = ()  # what a person should know of, although nothing failed
 
     @property
     def counts(self) -> dict[str, int]:

@@ -12,7 +12,10 @@ from wit.config import (
     Cell,
     DPORecipe,
     EvaluationRecipe,
+    ItemsRecipe,
     LocatedInput,
+    OverlapRecipe,
+    RowsRecipe,
     Runtime,
     SFTRecipe,
     Study,
@@ -67,6 +70,8 @@ class Plan:
     tokenizer: Artifact
     instructions: Artifact
     preferences: Artifact
+    items: Artifact  # of the benchmarks
+    overlap: Artifact  # of items and training rows
     base_evaluation: Artifact
     cells: tuple[CellPlan, ...]
 
@@ -75,9 +80,15 @@ class Plan:
         """What all cells share."""
         return (self.tokenizer, self.instructions, self.preferences)
 
+    @property
+    def shared(self) -> tuple[Artifact, ...]:
+        """What belongs to no cell, parents first; no cell waits for the overlap."""
+        tokenizer, *rows = self.data
+        return (tokenizer, self.items, *rows, self.overlap, self.base_evaluation)
+
     def artifacts(self) -> Iterator[tuple[Artifact, Cell | None]]:
         """Every artifact with its cell, parents first."""
-        for artifact in (*self.data, self.base_evaluation):
+        for artifact in self.shared:
             yield artifact, None
         for cell in self.cells:
             for artifact in cell.artifacts:
@@ -98,16 +109,21 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
         recipe=TokenizerRecipe(template=study.base.template),
         parents={"base": tokenizer_files},
     )
+    evaluation, benchmarks = _evaluation(study)
+    # The same items, however many worked examples stand before each.
+    asked = tuple(b.model_copy(update={"num_fewshot": 0}) for b in evaluation.benchmarks)
+    items = Artifact(root=root, recipe=ItemsRecipe(benchmarks=asked), parents={**benchmarks})
     instructions, preferences = (
         Artifact(
             root=root,
             recipe=getattr(study, name),
-            parents={"tokenizer": tokenizer, "rows": _rows(study, name)},
+            parents={"tokenizer": tokenizer, **_rows(study, name)}
+            # Only then do other benchmarks make other rows.
+            | ({"items": items} if getattr(study, name).overlap == "remove" else {}),
         )
         for name in SHAPES
     )
     shared = {"tokenizer": tokenizer, "instructions": instructions, "preferences": preferences}
-    evaluation, benchmarks = _evaluation(study)
 
     def evaluation_of(model: Artifact | Source) -> Artifact:
         return Artifact(
@@ -130,6 +146,8 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
         study=study,
         base=base,
         **shared,
+        items=items,
+        overlap=Artifact(root=root, recipe=OverlapRecipe(), parents={"items": items, **shared}),
         base_evaluation=evaluation_of(base),
         cells=tuple(cell_plan(cell) for cell in study.cells),
     )
@@ -203,18 +221,36 @@ def tokenizer_folder(files: Source) -> Path:
     return snapshot(files.location, files.revision, kind="model", only=only)
 
 
-def _rows(study: Study, name: str) -> Source:
-    recipe = getattr(study, name)
+def row_files(artifact: Artifact) -> dict[str, Path]:
+    """Local files of a data stage's sources, by name; the empty name is that of a single place."""
+    return {
+        part.removeprefix("rows").removeprefix(":"): source.path
+        for part, source in artifact.parents.items()
+        if part.split(":")[0] == "rows" and isinstance(source, Source) and not source.revision
+    }
+
+
+def _rows(study: Study, name: str) -> dict[str, Source]:
+    """Where rows come from: ``rows``, or ``rows:NAME`` for each source of a mixture."""
+    return {
+        f"rows:{source}" if source else "rows": _rows_of(
+            study, recipe, name, *(("sources", source) if source else ())
+        )
+        for source, recipe in getattr(study, name).by_source().items()
+    }
+
+
+def _rows_of(study: Study, recipe: RowsRecipe, name: str, *key: str) -> Source:
     allowed = column_names(SHAPES[name])
     for column in recipe.columns:
-        with _about(study, name, "columns", column):
+        with _about(study, name, *key, "columns", column):
             if column not in allowed:
                 raise ConfigError(f"unknown name. Allowed here: {', '.join(sorted(allowed))}")
     if recipe.repo is not None:
         commit = f"{recipe.repo}@{recipe.revision}"
         return _hub_source("rows", recipe, digest_of_files([], commit))
     path = _local_path(recipe, name)
-    with _about(study, name, "path"):
+    with _about(study, name, *key, "path"):
         if not path.is_file():
             raise DataError(f"{path}: there is no such file")
     # The ending says how to read it; the rest of its name says nothing.

@@ -1,14 +1,15 @@
 """What the cells of a study share, before it is made: prepared aside, and thrown away."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from wit.artifacts import Artifact
+from wit.data.overlap import holds_items
 from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
-from wit.plan import Plan, tokenizer_folder
+from wit.plan import Plan, row_files, tokenizer_folder
 
 
 class Prepared(NamedTuple):
@@ -46,6 +47,22 @@ def _prepare(
     if artifact is plan.tokenizer:
         make_tokenizer(recipe, tokenizer_folder(plan.base), out)
         return
-    rows = None if recipe.repo else artifact.parents["rows"].path
     make = make_instructions if artifact is plan.instructions else make_preferences
-    make(recipe, rows, tokenizer, out, sample_rows=sample_rows)
+    # An estimate can do without: few rows overlap, and to read benchmarks takes many seconds.
+    overlaps = None if sample_rows else _overlaps(artifact)
+    make(recipe, row_files(artifact), tokenizer, out, sample_rows=sample_rows, overlaps=overlaps)
+
+
+def _overlaps(rows: Artifact) -> Callable[[str], bool] | None:
+    """What tells the rows that hold an item of a benchmark, if those are to be removed."""
+    items = rows.parents.get("items")
+    if not isinstance(items, Artifact):
+        return None
+    if items.exists():
+        return holds_items(items.verified().path)
+    from wit.evaluation.items import write_items
+
+    recipe: Any = items.recipe
+    with tempfile.TemporaryDirectory() as aside:
+        write_items(recipe, items.parents, Path(aside))
+        return holds_items(Path(aside))

@@ -13,11 +13,11 @@ class Role(IntEnum):
 
     SPECIAL = 0  # BOS and padding: never a target
     TEMPLATE = 1  # chat markup: headers, separators, the stop token of a turn that is not ours
-    BOILERPLATE = 2  # prompt text that is the same in all rows
+    BOILERPLATE = 2  # prose of the template, and user text that is the same in (nearly) all rows
     SYSTEM = 3  # system text
-    PROMPT = 4  # what the user wrote
-    RESPONSE = 5  # what the assistant wrote
-    STOP = 6  # what ends a response
+    PROMPT = 4  # what the user or a tool wrote, and responses that are no targets
+    RESPONSE = 5  # all that the model has to write after its generation prompt, up to the stop
+    STOP = 6  # what ends a response, where the template ends it
 
 
 class RoleNLL(BaseModel):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from uuid import uuid4
 
@@ -98,7 +99,8 @@ def _check_prefect() -> None:
 
 def _set_environment(study: Study) -> None:
     """What the libraries read when they are imported; what the user has set stays."""
-    is_local = all(s.repo is None for s in (study.base, study.instructions, study.preferences))
+    rows = (data.by_source().values() for data in (study.instructions, study.preferences))
+    is_local = all(place.repo is None for place in (study.base, *chain(*rows)))
     benchmarks = [resolve_benchmark(b.name, b.path).yaml_path for b in study.benchmarks]
     if is_local and all(path and local_data_files(path) is not None for path in benchmarks):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -168,6 +170,8 @@ def _show_outcome(console: Console, outcome: StudyOutcome, seconds: float) -> No
         console.print(
             f"failed: {name}: {failure.message}", style="red", markup=False, soft_wrap=True
         )
+    for note in outcome.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"{outcome} in {seconds:.0f} s", highlight=False)
     console.print(f"report: {outcome.report}", soft_wrap=True, highlight=False)
     where = outcome.mlflow_url or f"{outcome.tracking_uri}  (look at it: make up)"

@@ -1,18 +1,23 @@
-"""Real rows with every token's role and weight in sight."""
+"""Real rows with every token's role and weight in sight, in colour or without."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich.console import Console, Group, RenderableType
+import pyarrow.parquet as pq
+from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from wit.config import TokenWeights
-from wit.data.prepare import TRAIN, read_card, read_split
+from wit.data.card import read_card
+from wit.data.splits import TRAIN
 from wit.preview import Prepared
 from wit.roles import Role
-from wit.tokenizers import load_tokenizer
+from wit.show_card import show_card
+from wit.tokenizers import Tokenizer, load_tokenizer
 
 # Distinct for people who do not see red and green apart, on dark and on light terminals.
 STYLE = {
@@ -24,84 +29,213 @@ STYLE = {
     Role.RESPONSE: "bold blue",
     Role.STOP: "reverse blue",
 }
+SIDES = {"prompt": "cyan", "chosen": "bold blue", "rejected": "magenta"}  # of a pair
+
+
+class Run(NamedTuple):
+    """A stretch of tokens that count alike."""
+
+    role: Role
+    factor: float  # on the weight of the role
+    text: str
+
+    @property
+    def label(self) -> str:
+        """What stands for its colour where there is none."""
+        factor = "" if self.factor == 1 else f" x{self.factor:g}"
+        return f"{self.role.name.lower()}{factor}"
 
 
 def rows_as_json(
     folders: Prepared, all_weights: tuple[TokenWeights, ...], num_rows: int
 ) -> dict[str, Any]:
-    """The cards of both sets, instruction rows as tokens with their roles, weights of roles."""
+    """The cards of both sets, rows as tokens with their roles, pairs, and weights of roles.
+
+    ``weights`` holds the general weight of each role in every cell, ``weights_by_source`` those
+    of the sources that have a table of their own in some cell.
+    """
     tokenizer = load_tokenizer(folders.tokenizer)
-    rows = [
-        [
-            {"id": token, "text": text, "role": Role(role).name.lower()}
-            for token, text, role in _tokens(row, tokenizer)
-        ]
-        for row in _first_rows(folders.instructions, num_rows)
-    ]
+    rows = _first_rows(folders.instructions, num_rows)
     return {
         "card": read_card(folders.instructions),
         "preferences": read_card(folders.preferences),
-        "weights": {
-            role.name.lower(): {str(weights): weights.by_role()[role] for weights in all_weights}
-            for role in Role
+        "weights": _weights_by_role(all_weights, ""),
+        "weights_by_source": {
+            source: _weights_by_role(all_weights, source) for source in _own_sources(all_weights)
         },
-        "rows": rows,
+        "rows": [list(_tokens(row, tokenizer)) for row in rows],
+        "origins": [_origin(row) for row in rows],
+        "pairs": [
+            _origin(row) | {side: _decoded(row[f"{side}_ids"], tokenizer) for side in SIDES}
+            for row in _first_rows(folders.preferences, num_rows)
+        ],
     }
 
 
 def show_rows(
-    console: Console, folders: Prepared, all_weights: tuple[TokenWeights, ...], num_rows: int
+    console: Console,
+    folders: Prepared,
+    all_weights: tuple[TokenWeights, ...],
+    num_rows: int,
+    *,
+    is_plain: bool = False,
 ) -> None:
-    """Prints the legend with the weights of every cell, coloured rows, and what was dropped."""
+    """Prints rows and pairs, the weights of roles in every cell, and the cards of both sets.
+
+    Args:
+        console: Where to; a name stands before every stretch if it shows no colours.
+        folders: The prepared sets.
+        all_weights: Of the cells.
+        num_rows: Of instructions, and as many pairs.
+        is_plain: Names instead of colours in any case.
+    """
     tokenizer = load_tokenizer(folders.tokenizer)
+    is_plain = is_plain or console.no_color or console.color_system is None
     for row in _first_rows(folders.instructions, num_rows):
-        text = Text()
-        for _, piece, role in _tokens(row, tokenizer):
-            text.append(piece, style=STYLE[Role(role)])
-        console.print(Text(f"row {row['row']}, {len(row['input_ids'])} tokens", style="dim"))
-        console.print(text)
+        num_tokens = len(row["input_ids"])
+        console.print(Text(f"row {_place(row)}, {num_tokens:,} tokens", style="dim"))
+        _print_runs(console, _runs(row, tokenizer), is_plain)
+    for row in _first_rows(folders.preferences, num_rows):
+        num_tokens = sum(len(row[f"{side}_ids"]) for side in SIDES)
+        console.print(Text(f"pair {_place(row)}, {num_tokens:,} tokens", style="dim"))
+        for side, style in SIDES.items():
+            text = _decoded(row[f"{side}_ids"], tokenizer)
+            shown = Text(_marked(text) if is_plain else text, style="" if is_plain else style)
+            _print_labelled(console, side, shown, len("rejected"))
         console.print()
-    card, of_pairs = read_card(folders.instructions), read_card(folders.preferences)
-    console.print(_legend(all_weights, card))
-    console.print(Group(_counts("instructions", card), _counts("preferences", of_pairs)))
+    card = read_card(folders.instructions)
+    console.print(_legend(all_weights, card, is_plain))
+    show_card(console, "instructions", card)
+    show_card(console, "preferences", read_card(folders.preferences))
 
 
-def _first_rows(instructions: Path, num_rows: int) -> Any:
-    split = read_split(instructions, TRAIN)
-    return split.select(range(min(num_rows, len(split))))
+def _print_runs(console: Console, runs: Iterable[Run], is_plain: bool) -> None:
+    found = list(runs)
+    if is_plain:
+        width = max(len(run.label) for run in found)
+        for run in found:
+            _print_labelled(console, run.label, Text(_marked(run.text)), width)
+    else:
+        text = Text()
+        for run in found:
+            text.append(run.text, style=STYLE[run.role])
+            if run.factor != 1:
+                text.append(f"[x{run.factor:g}]", style="red")
+        console.print(text)
+    console.print()
 
 
-def _tokens(row: Any, tokenizer: Any) -> Iterator[tuple[int, str, int]]:
-    """Ids, texts and roles; a text is what the token adds to those before it."""
-    ids, so_far = row["input_ids"], ""
-    for end, role in enumerate(row["roles"], start=1):
-        decoded = tokenizer.decode(
-            ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        # Half a character decodes to a replacement mark; it is shown with the token that ends it.
-        is_half = decoded.endswith("\ufffd") and end < len(ids)
-        complete = so_far if is_half else decoded
-        yield ids[end - 1], complete[len(so_far) :], role
+def _print_labelled(console: Console, label: str, text: Text, width: int) -> None:
+    """A text beside its name."""
+    space = max(20, console.width - width - 3)
+    for part in text.wrap(console, space, overflow="fold"):
+        console.print(Text(f"{label:{width}} | ").append_text(part), soft_wrap=True)
+        label = ""
+
+
+def _marked(text: str) -> str:
+    r"""Says ``\n`` where a text breaks the line, so that the end of a stretch can be told."""
+    marked = text.replace("\n", "\\n\n")
+    return marked.removesuffix("\n")
+
+
+def _first_rows(folder: Path, num_rows: int) -> list[dict[str, Any]]:
+    """The first training rows; of a mixture, the first of each source in turn."""
+    names = read_card(folder).get("sources") or [""]
+    of_source: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    quota = -(-num_rows // len(of_source))
+    file = pq.ParquetFile(folder / f"{TRAIN}.parquet")
+    for batch in file.iter_batches(batch_size=1000):
+        for row in batch.to_pylist():
+            found = of_source[row["source"]]
+            if len(found) < quota:
+                found.append(row)
+        if all(len(found) == quota for found in of_source.values()):
+            break
+    in_turn = chain.from_iterable(zip_longest(*of_source.values()))
+    return [row for row in in_turn if row is not None][:num_rows]
+
+
+def _origin(row: Any) -> dict[str, Any]:
+    return {"row": row["row"], "source": row["source"]}
+
+
+def _place(row: Any) -> str:
+    return f"{row['row']} of {row['source']}" if row["source"] else str(row["row"])
+
+
+def _decoded(ids: list[int], tokenizer: Tokenizer) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _factors(row: Any) -> list[float]:
+    return row["factors"] or [1.0] * len(row["input_ids"])
+
+
+def _runs(row: Any, tokenizer: Tokenizer) -> Iterator[Run]:
+    """Stretches of one role and factor."""
+    ids, end, so_far = row["input_ids"], 0, ""
+    for (role, factor), same in groupby(zip(row["roles"], _factors(row), strict=True)):
+        end += len(list(same))
+        complete = _complete(ids, end, so_far, tokenizer)
+        yield Run(Role(role), factor, complete[len(so_far) :])
         so_far = complete
 
 
-def _legend(all_weights: tuple[TokenWeights, ...], card: dict[str, Any]) -> RenderableType:
-    table = Table(title="Roles, training tokens, and the weight of each in every cell")
-    table.add_column("role")
-    table.add_column("tokens", justify="right")
-    for weights in all_weights:
-        table.add_column(str(weights), justify="right")
+def _tokens(row: Any, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+    """Ids, texts, roles and factors; a text is what the token adds to those before it."""
+    ids, so_far = row["input_ids"], ""
+    for end, (role, factor) in enumerate(zip(row["roles"], _factors(row), strict=True), start=1):
+        complete = _complete(ids, end, so_far, tokenizer)
+        text = complete[len(so_far) :]
+        yield {
+            "id": ids[end - 1],
+            "text": text,
+            "role": Role(role).name.lower(),
+            "factor": factor,
+        }
+        so_far = complete
+
+
+def _complete(ids: list[int], end: int, so_far: str, tokenizer: Tokenizer) -> str:
+    """The text of the first tokens, up to the last that ends a character.
+
+    Half a character decodes to a replacement mark; it is shown with the token that ends it.
+    """
+    decoded = _decoded(ids[:end], tokenizer)
+    return so_far if decoded.endswith("\ufffd") and end < len(ids) else decoded
+
+
+def _own_sources(all_weights: tuple[TokenWeights, ...]) -> list[str]:
+    """Sources of the mixture that have weights of their own in some cell."""
+    return sorted({source for weights in all_weights for source in weights.sources})
+
+
+def _weights_by_role(
+    all_weights: tuple[TokenWeights, ...], source: str
+) -> dict[str, dict[str, float]]:
+    return {
+        role.name.lower(): {str(weights): weights.table(source)[role] for weights in all_weights}
+        for role in Role
+    }
+
+
+def _legend(all_weights: tuple[TokenWeights, ...], card: dict[str, Any], is_plain: bool) -> Table:
+    """The weights of every cell, below the roles that the rows have."""
     counts = card["train_tokens_by_role"]
-    for role in Role:
-        name = role.name.lower()
-        if name in counts:
-            cells = [f"{weights.by_role()[role]:g}" for weights in all_weights]
-            table.add_row(Text(name, style=STYLE[role]), f"{counts[name]:,}", *cells)
+    roles = [role for role in Role if role.name.lower() in counts]
+    table = Table(
+        title="Training tokens of each role, and its loss weight in every cell", box=box.SIMPLE_HEAD
+    )
+    table.add_column("", overflow="fold")
+    for role in roles:
+        name = Text(role.name.lower(), style="" if is_plain else STYLE[role])
+        table.add_column(name, justify="right")
+    tokens = [f"{counts[role.name.lower()]:,}" for role in roles]
+    table.add_row("tokens", *tokens, end_section=True)
+    for weights in all_weights:
+        table.add_row(str(weights), *(f"{weights.table('')[role]:g}" for role in roles))
+        for source in weights.sources:
+            own = (f"{weights.table(source)[role]:g}" for role in roles)
+            table.add_row(f"  in rows of {source}", *own)
     return table
-
-
-def _counts(name: str, card: dict[str, Any]) -> RenderableType:
-    rows = ", ".join(f"{count:,} {split}" for split, count in card["rows"].items())
-    lines = [f"{name}: {card['rows_in']:,} rows in: {rows}; {card['truncated']:,} truncated"]
-    lines += [f"  dropped {count:,}: {reason}" for reason, count in card["dropped"].items()]
-    return Text("\n".join(lines))

@@ -1,5 +1,6 @@
 """Making one artifact: which code makes which stage, tracked, locked and all or nothing."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from wit.config import (
     DPORecipe,
     EvaluationRecipe,
     InstructionsRecipe,
+    ItemsRecipe,
+    OverlapRecipe,
     PreferencesRecipe,
     Runtime,
     SFTRecipe,
@@ -18,6 +21,7 @@ from wit.config import (
 )
 from wit.errors import ArtifactError, InputError, WitError, first_line
 from wit.files import is_unwritable
+from wit.plan import row_files
 
 Outcome = Literal["made", "reused"]
 Log = Callable[[dict[str, float], int], None]
@@ -71,14 +75,33 @@ def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], A
 
             return lambda out: make_tokenizer(recipe, path("base"), out)
         case InstructionsRecipe() | PreferencesRecipe():
+            from wit.data.overlap import holds_items
             from wit.data.prepare import make_instructions, make_preferences
 
-            rows = path("rows") if recipe.repo is None else None
-            if isinstance(recipe, InstructionsRecipe):
-                return lambda out: make_instructions(recipe, rows, path("tokenizer"), out)
-            return lambda out: make_preferences(recipe, rows, path("tokenizer"), out)
+            rows: Any = recipe
+            make = make_instructions if artifact.stage == "instructions" else make_preferences
+            return lambda out: make(
+                rows,
+                row_files(artifact),
+                path("tokenizer"),
+                out,
+                num_workers=data_workers(runtime),
+                overlaps=holds_items(path("items")) if "items" in parents else None,
+            )
+        case ItemsRecipe():
+            from wit.evaluation.items import write_items
+
+            return lambda out: write_items(recipe, parents, out)
+        case OverlapRecipe():
+            from wit.data.overlap import find_overlap
+
+            data = {name: path(name) for name in ("instructions", "preferences")}
+            return lambda out: find_overlap(recipe, path("items"), data, path("tokenizer"), out)
         case SFTRecipe():
-            from wit.training.sft import train_sft
+            if runtime.num_processes > 1:
+                from wit.training.ranks import train_sft_on_ranks as train_sft
+            else:
+                from wit.training.sft import train_sft
 
             tokenizer = _parent_of(artifact, "instructions", "tokenizer")
             return lambda out: train_sft(
@@ -97,6 +120,12 @@ def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], A
             return lambda out: evaluate(recipe, parents, out, runtime)
         case _:
             raise TypeError(f"no stage makes {type(recipe).__name__}")
+
+
+def data_workers(runtime: Runtime) -> int:
+    """Processes that tokenise; by default stages that run at the same time share the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return runtime.data_workers or max(1, (cores or 1) // runtime.num_workers)
 
 
 def _parent_of(artifact: Artifact, part: str, part_of_parent: str) -> Artifact | Source:

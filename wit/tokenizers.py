@@ -42,3 +42,20 @@ def _class_of(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """Ids and texts of the tokens that no text can mean."""
+    named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    added = tokenizer.added_tokens_decoder.items()
+    return named | {number: token.content for number, token in added if token.special}
+
+
+def markup_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """Ids and texts of the tokens that a template can use as markup: special and other added ones.
+
+    Not those of white space alone: some vocabularies have such among the added ones, for any text.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    visible = {n: token.content for n, token in added if token.content.strip("\u2581 \t\r\n")}
+    return special_tokens(tokenizer) | visible

@@ -1,33 +1,65 @@
 """Loss weights of roles: a point of the grid that a study searches."""
 
 from itertools import product
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import NonNegativeFloat, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, model_validator
 
 from wit.roles import Role
 from wit.settings import Settings
 
+# Beyond these a weight next to another one would drown in float32, or be drowned by it.
+SMALLEST, LARGEST = 1e-6, 1e6
 
-class TokenWeights(Settings):
+
+def _is_number(value: Any) -> Any:
+    # YAML reads yes, no, on and off as booleans, which would pass for 1 and 0.
+    if isinstance(value, bool):
+        raise ValueError("a weight is a number such as 0.2, not yes or no")
+    return value
+
+
+def _is_of_use(weight: float) -> float:
+    if weight and not SMALLEST <= weight <= LARGEST:
+        raise ValueError(f"a weight is 0 or between {SMALLEST:g} and {LARGEST:g}")
+    return weight + 0.0  # minus zero becomes zero, also in names
+
+
+Weight = Annotated[NonNegativeFloat, BeforeValidator(_is_number), AfterValidator(_is_of_use)]
+
+
+FINER = ("system", "template", "boilerplate", "stop")  # may have a weight of their own
+
+
+class RoleWeights(Settings):
     """Loss weight of each role: lambda_p and lambda_r of the paper, and finer ones if wanted.
 
-    Source: arXiv 2507.07817, Eq. 2. Differs: the paper knows two segments; here template
-    and system text can have a weight of their own (unset: that of the prompt), and so can the
-    stop token (unset: that of the response).
+    Source: arXiv 2507.07817, Eq. 2. Differs: the paper knows two segments; here template,
+    boilerplate and system text can have a weight of their own (unset: that of the prompt), and so
+    can the stop token (unset: that of the response).
     """
 
-    prompt: NonNegativeFloat
-    response: NonNegativeFloat
-    system: NonNegativeFloat | None = None
-    template: NonNegativeFloat | None = None
-    stop: NonNegativeFloat | None = None
+    prompt: Weight
+    response: Weight
+    system: Weight | None = None
+    template: Weight | None = None
+    boilerplate: Weight | None = None
+    stop: Weight | None = None
 
     @model_validator(mode="after")
-    def _something_is_learned(self) -> Self:
-        if self.prompt == self.response == 0:
-            raise ValueError("prompt and response weights are both 0: nothing would be learned")
+    def _markup_is_not_all(self) -> Self:
+        finer = {role: getattr(self, role) for role in FINER}
+        if not self.learns and (alone := [role for role, weight in finer.items() if weight]):
+            raise ValueError(
+                f"prompt and response weights are both 0, so only {' and '.join(alone)} would be "
+                "learned; give prompt or response a weight above 0"
+            )
         return self
+
+    @property
+    def learns(self) -> bool:
+        """Whether rows with these weights teach anything."""
+        return self.prompt > 0 or self.response > 0
 
     def by_role(self) -> dict[Role, float]:
         """Weight of every role; ``special`` tokens are never targets."""
@@ -38,30 +70,63 @@ class TokenWeights(Settings):
         return {
             Role.SPECIAL: 0.0,
             Role.TEMPLATE: own_or(self.prompt, self.template),
-            Role.BOILERPLATE: self.prompt,
+            Role.BOILERPLATE: own_or(self.prompt, self.boilerplate),
             Role.SYSTEM: own_or(self.prompt, self.system),
             Role.PROMPT: self.prompt,
             Role.RESPONSE: self.response,
             Role.STOP: own_or(self.response, self.stop),
         }
 
+    def __str__(self) -> str:
+        own = [(role, getattr(self, role)) for role in FINER]
+        parts = [f"p{self.prompt:g}", f"r{self.response:g}"]
+        return "-".join(parts + [f"{role}{w:g}" for role, w in own if w is not None])
+
+
+class TokenWeights(RoleWeights):
+    """Weights of a cell: a table of roles, and another one for each source that needs its own."""
+
+    sources: dict[str, RoleWeights] = Field(default_factory=dict)  # by name in the mixture
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        # A source that learns nothing is masked, and so are those without a table of their own.
+        if not any(weights.learns for weights in (self, *self.sources.values())):
+            raise ValueError("prompt and response weights are both 0: nothing would be learned")
+        return self
+
+    def table(self, source: str) -> dict[Role, float]:
+        """Weight of every role in the rows of a source."""
+        return self.sources.get(source, self).by_role()
+
     @property
     def ray(self) -> tuple[float, ...]:
         """The weights up to a common factor: equal rays are one objective under unclipped AdamW."""
-        weights = tuple(self.by_role().values())
-        return tuple(round(weight / max(weights), 9) for weight in weights)
+        return up_to_a_factor(self.flat)
+
+    @property
+    def flat(self) -> tuple[float, ...]:
+        """All weights in one row: the general table, then those of sources by name."""
+        tables = [self.by_role(), *(self.table(name) for name in sorted(self.sources))]
+        return tuple(weight for table in tables for weight in table.values())
 
     def __str__(self) -> str:
-        finer = self.model_dump(exclude={"prompt", "response"}, exclude_none=True)
-        parts = [f"p{self.prompt:g}", f"r{self.response:g}"]
-        return "-".join(parts + [f"{role}{weight:g}" for role, weight in finer.items()])
+        own = [f"{name}({weights})" for name, weights in sorted(self.sources.items())]
+        return "-".join([super().__str__(), *own])
+
+
+def up_to_a_factor(weights: tuple[float, ...]) -> tuple[float, ...]:
+    """The weights divided by the largest; equal, but for rounding, for all on one ray."""
+    largest = max(weights) or 1.0
+    return tuple(float(f"{weight / largest:.9g}") for weight in weights)
 
 
 # The field's names for points of the grid, as a shorthand in ``weights``.
 PRESETS: dict[str, dict[str, float]] = {
     "instruction-tuning": {"prompt": 0, "response": 1},
     "continual-pretraining": {"prompt": 1, "response": 1},
-    "instruction-modelling": {"prompt": 1, "response": 1, "template": 0},
+    "instruction-modelling": {"prompt": 1, "response": 1, "template": 0, "boilerplate": 0},
+    "no-boilerplate": {"prompt": 1, "response": 1, "boilerplate": 0},
 }
 
 

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from wit.artifacts import Artifact
-from wit.config import Runtime
+from wit.config import WORKER_GPUS, Runtime
 from wit.errors import WorkerDiedError
 from wit.lineage import StudyRun
 from wit.outcome import study_folder
@@ -129,7 +129,9 @@ class Workers:
                 os.getpid(),
                 self._log_file(number),
                 threads_per_worker(self.runtime),
-                gpu_of_worker(number, visible_gpus()) if self.runtime.device != "cpu" else None,
+                gpus_of_worker(number, visible_gpus(), self.runtime.num_processes)
+                if self.runtime.device != "cpu"
+                else [],
             ),
         )
         self._executors[number] = executor
@@ -170,15 +172,19 @@ def visible_gpus() -> list[str]:
     return done.stdout.split()
 
 
-def gpu_of_worker(number: int, gpus: list[str]) -> str | None:
-    """The one GPU of a worker, in turn; a trainer that saw several would use them all."""
-    return gpus[number % len(gpus)] if gpus else None
+def gpus_of_worker(number: int, gpus: list[str], num_processes: int = 1) -> list[str]:
+    """The GPUs of a worker, in turn: as many as its trainings have ranks, if there are so many."""
+    num_places = max(1, len(gpus) // num_processes)
+    start = number % num_places * num_processes
+    return gpus[start : start + num_processes]
 
 
-def _begin_worker(parent: int, log_file: Path, num_threads: int, gpu: str | None) -> None:
+def _begin_worker(parent: int, log_file: Path, num_threads: int, gpus: list[str]) -> None:
     os.environ.update(QUIET)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    if gpus:
+        # A trainer that saw several would use them all; ranks are given theirs.
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]
+        os.environ[WORKER_GPUS] = ",".join(gpus)
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(num_threads)
     # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

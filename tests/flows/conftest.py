@@ -1,5 +1,6 @@
 """A real Prefect server, and a study that runs in seconds."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import yaml
 from prefect.testing.utilities import prefect_test_harness
 from tiny import make_tiny_base
 
+from wit.builtin import DATA_DIR
+from wit.evaluation.catalogue import resolve_benchmark
+
 
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
@@ -15,14 +19,25 @@ def prefect() -> Iterator[None]:
         yield
 
 
+def write_rows(file: Path, num_rows: int) -> None:
+    """Rows of the embedded set, and one that holds the third item of `wit_choice`."""
+    [items] = [f for f in resolve_benchmark("wit_choice").files if f.suffix == ".jsonl"]
+    item = json.loads(items.read_text().splitlines()[2])
+    turns = [("user", item["prompt"]), ("assistant", item["choices"][item["label"]])]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    others = (DATA_DIR / "instructions.jsonl").read_text().splitlines()[: num_rows - 1]
+    file.write_text("\n".join([*others, json.dumps(row)]) + "\n")
+
+
 @pytest.fixture(scope="session")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cells on a tiny base; `wit_choice` needs no generation."""
+    """Two cells on a tiny base; `wit_choice` needs no generation, and a row holds an item of it."""
     folder = tmp_path_factory.mktemp("study")
+    write_rows(folder / "rows.jsonl", 64)
     study = {
         "name": "tiny",
         "base": {"path": str(make_tiny_base(folder / "base"))},
-        "instructions": {"path": "builtin", "max_rows": 64, "held_out_fraction": 0.2},
+        "instructions": {"path": "rows.jsonl", "held_out_fraction": 0.2},
         "preferences": {"path": "builtin", "max_rows": 48, "held_out_fraction": 0.2},
         "weights": [{"prompt": 0, "response": 1}, {"prompt": 0.5, "response": 1}],
         "seeds": [0],

@@ -12,6 +12,7 @@ import torch
 
 from flows.cell import run_cell
 from flows.study import run_study
+from wit.analysis.data_summary import DataSummary
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.errors import StudyFailedError
@@ -57,11 +58,20 @@ def test_the_first_run_makes_every_stage(first: StudyOutcome, root: Path, study_
     assert first.failures == []
     assert first.exit_code == 0
     assert statuses(first) == {a.fingerprint: "made" for a, _ in plan.artifacts()}
-    assert len(first.stages) == 4 + 4 * 2
+    assert len(first.stages) == 6 + 4 * 2
     assert all(artifact.verified().exists() for artifact, _ in plan.artifacts())
     assert not list(root.rglob("*.partial"))
     report = Path(first.report).read_text()
     assert "p0.5-r1" in report
+    found = "test items in the training text: 1 of 16 items of wit_choice"
+    assert first.notes == (f"{found} (the report names them)",)
+    assert found in report
+    assert "instructions, row 64" in report
+    kept = DataSummary.load(Path(first.report).parent)
+    assert kept == DataSummary.of_plan(plan)
+    assert kept.overlap.num_rows == {
+        name: card["rows"]["train"] for name, card in kept.cards.items()
+    }
 
 
 def test_the_second_run_makes_nothing(first: StudyOutcome, root: Path, study_file: Path) -> None:
@@ -77,7 +87,7 @@ def test_another_beta_remakes_dpo_and_its_evaluation_alone(
     other = run(study_file, root, "dpo.beta=0.5")
     made = {stage.stage for stage in other.stages if stage.status == "made"}
     assert made == {"dpo", "evaluation"}
-    assert other.counts == {"made": 4, "reused": 8}
+    assert other.counts == {"made": 4, "reused": 10}
     assert statuses(other).keys() & statuses(first).keys() >= {
         stage.fingerprint for stage in first.stages if stage.stage == "sft"
     }
@@ -133,22 +143,25 @@ def break_record(artifact: Artifact) -> None:
     artifact.path.mkdir(parents=True)
 
 
-@pytest.mark.parametrize("broken", ["base_evaluation", "preferences"])
+@pytest.mark.parametrize("broken", [("base_evaluation", "items"), ("preferences",)])
 def test_what_does_not_descend_from_a_failure_goes_on(
-    prefect: None, study_file: Path, tmp_path: Path, broken: str
+    prefect: None, study_file: Path, tmp_path: Path, broken: tuple[str, ...]
 ) -> None:
     one_cell = "weights=[{prompt: 0, response: 1}]"
     plan = plan_of(study_file, tmp_path, one_cell)
-    damaged = getattr(plan, broken)
-    break_record(damaged)
+    damaged = [getattr(plan, name) for name in broken]
+    for artifact in damaged:
+        break_record(artifact)
     outcome = run(study_file, tmp_path, one_cell)
     seen = statuses(outcome)
-    assert seen[damaged.fingerprint] == "failed"
     cell = plan.cells[0]
     assert seen[cell.sft.fingerprint] == "made"
-    is_lost = broken == "preferences"
-    assert seen[cell.dpo.fingerprint] == ("blocked" if is_lost else "made")
-    assert [failure.fingerprint for failure in outcome.failures] == [damaged.fingerprint]
+    is_lost = "preferences" in broken
+    for aligned in (cell.dpo, cell.dpo_evaluation):
+        assert seen[aligned.fingerprint] == ("blocked" if is_lost else "made")
+    assert seen[plan.overlap.fingerprint] == "blocked"
+    failed = {failure.fingerprint for failure in outcome.failures}
+    assert failed == {artifact.fingerprint for artifact in damaged}
 
 
 def test_one_cell_can_be_run_alone(prefect: None, study_file: Path, tmp_path: Path) -> None:
@@ -159,7 +172,7 @@ def test_one_cell_can_be_run_alone(prefect: None, study_file: Path, tmp_path: Pa
     )
     outcome = state.result(raise_on_failure=False)
     assert isinstance(outcome, StudyOutcome), state.message
-    assert outcome.counts == {"made": 4 + 4}
+    assert outcome.counts == {"made": 6 + 4}
     scores = table(outcome.study, outcome.tracking_uri)
     assert set(scores["cell"]) == {"base", "p0.25-r1-s3"}
     assert set(scores["status"]) == {"finished"}

@@ -8,11 +8,14 @@ from pydantic import ValidationError
 
 from wit.config import (
     Benchmark,
+    DataRecipe,
     DPOKnobs,
     DPORecipe,
     EvaluationRecipe,
     InstructionsRecipe,
+    ItemsRecipe,
     LocatedInput,
+    OverlapRecipe,
     PreferencesRecipe,
     Recipe,
     Runtime,
@@ -38,6 +41,8 @@ STAGES = (
     PreferencesRecipe,
     SFTRecipe,
     DPORecipe,
+    ItemsRecipe,
+    OverlapRecipe,
     EvaluationRecipe,
 )
 
@@ -81,6 +86,7 @@ def test_what_the_paper_trains_with_is_the_default() -> None:
     sft, dpo = SFTKnobs(), DPOKnobs()
     assert (sft.learning_rate, sft.num_epochs, sft.examples_per_step) == (2e-5, 2, 64)
     assert (sft.weight_decay, sft.schedule, sft.max_grad_norm) == (0.1, "cosine", 0)
+    assert (sft.normaliser, sft.loss, sft.lora) == ("nonzero_tokens", "nll", None)
     assert (dpo.learning_rate, dpo.beta, dpo.schedule) == (5e-7, 0.1, "linear")
 
 
@@ -111,11 +117,81 @@ def test_what_says_where_is_not_identity_and_the_rest_is() -> None:
 
 def test_only_these_knobs_are_left_out_of_identities() -> None:
     left_out: dict[type[Recipe], frozenset[str]] = {r: r.not_identity for r in STAGES}
-    assert left_out == {
-        TokenizerRecipe: {"template"},
-        InstructionsRecipe: {"path"},
-        PreferencesRecipe: {"path"},
-        SFTRecipe: frozenset(),
-        DPORecipe: frozenset(),
-        EvaluationRecipe: frozenset(),
+    assert {kind: knobs for kind, knobs in left_out.items() if knobs} == {
+        TokenizerRecipe: {"template"}
     }
+
+
+@pytest.mark.parametrize("kind", [InstructionsRecipe, PreferencesRecipe])
+def test_rows_of_a_mixture_count_by_their_content_and_its_knobs_by_their_values(
+    kind: type[DataRecipe],
+) -> None:
+    def identity(**of_a: Any) -> dict[str, Any]:
+        sources = {"a": {"path": "here", **of_a}, "b": {"repo": "org/b", "revision": "b" * 40}}
+        return kind.model_validate({"sources": sources}).identity()
+
+    assert identity(path="there") == identity()
+    assert "path" not in identity()["sources"]["a"]
+    assert identity()["sources"]["b"]["revision"] == "b" * 40
+    for knob in ({"max_rows": 3}, {"columns": {"prompt": "ask"}}):
+        assert identity(**knob) != identity()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "either 'path'"),
+        ({"path": "here"}, "either 'sources' or 'path'"),
+        ({"repo": "org/a", "revision": "a" * 40}, "either 'sources' or 'repo' and 'revision'"),
+        ({"split": "test"}, "either 'sources' or 'split'"),
+        ({"columns": {"prompt": "ask"}}, "either 'sources' or 'columns'"),
+    ],
+)
+def test_a_mixture_has_its_places_in_its_sources(given: dict[str, Any], says: str) -> None:
+    sources = {"a": {"path": "a"}} if given else {}
+    with pytest.raises(ValidationError, match=says):
+        InstructionsRecipe.model_validate({"sources": sources, **given})
+
+
+@pytest.mark.parametrize(
+    ("sources", "says"),
+    [
+        ({"a": {"path": "a", "share": 1}, "b": {"path": "b"}}, "none has; without: b"),
+        ({"a": {"path": "a", "share": 0}}, "greater than 0"),
+        ({"a": {}}, "give either 'path'"),
+        ({"a": {"path": "a", "max_tokens": 3}}, "max_tokens"),
+        ({"a b": {"path": "a"}}, "pattern"),
+    ],
+)
+def test_a_source_of_a_mixture_that_makes_no_sense_is_refused(
+    sources: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        InstructionsRecipe.model_validate({"sources": sources})
+
+
+def test_a_single_place_is_one_source_without_a_name() -> None:
+    alone = InstructionsRecipe(path="here", max_rows=3)
+    assert list(alone.by_source()) == [""]
+    assert (alone.by_source()[""].path, alone.by_source()[""].max_rows) == ("here", 3)
+    sources = {"b": {"path": "x", "share": 2}, "a": {"path": "y", "share": 1}}
+    mixture = InstructionsRecipe.model_validate({"sources": sources, "max_rows": 9})
+    assert {name: s.path for name, s in mixture.by_source().items()} == {"b": "x", "a": "y"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"normaliser": "tokens"},
+        {"loss": "dpo"},
+        {"precision": "int8"},
+        {"lora": {"rank": 0}},
+        {"lora": {"dropout": 1}},
+        {"lora": {"modules": "lm_head"}},
+        {"max_grad_norm": -1},
+    ],
+)
+def test_knobs_of_a_training_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    [name] = wrong
+    with pytest.raises(ValidationError, match=name):
+        SFTKnobs.model_validate(wrong)

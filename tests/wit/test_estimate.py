@@ -1,11 +1,13 @@
 """What a plan says that it will cost, against what is there once it is made."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from samples import embedded_tokenizer, save_tokenizer, write_jsonl
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -18,9 +20,9 @@ from wit.data.prepare import (
     make_tokenizer,
     read_split,
 )
-from wit.display import plan_as_json
+from wit.display import plan_as_json, show_plan
 from wit.errors import BaseModelError, DataError
-from wit.estimate import estimate, same_objectives
+from wit.estimate import estimate
 from wit.plan import Plan, make_plan
 
 CPU = Runtime(device="cpu", threads_per_worker=1)
@@ -233,18 +235,15 @@ def test_memory_and_disk_grow_with_the_model(tmp_path: Path, base: Path) -> None
     assert large[1] > 16 * model.num_parameters()
 
 
-def test_points_on_one_ray_are_one_objective_unless_gradients_are_clipped(
-    tmp_path: Path, base: Path
-) -> None:
-    weights = [
-        {"prompt": 0.2, "response": 0.4},
-        {"prompt": 0.5, "response": 1},
-        {"prompt": 1, "response": 1},
-    ]
+def test_a_plan_says_which_weights_are_one_objective_and_why(tmp_path: Path, base: Path) -> None:
+    weights = [{"prompt": 0.2, "response": 0.4}, {"prompt": 0.5, "response": 1}]
     plan = plan_in(tmp_path, base, weights=weights)
-    assert same_objectives(plan) == {"p0.2-r0.4": ["p0.2-r0.4", "p0.5-r1"], "p1-r1": ["p1-r1"]}
-    clipped = plan_in(tmp_path, base, weights=weights, sft={"max_grad_norm": 1})
-    assert len(same_objectives(clipped)) == 3
+    cost = estimate(plan, CPU)
+    [found] = plan_as_json(plan, cost)["objectives"]
+    assert found["weights"] == ["p0.2-r0.4", "p0.5-r1"]
+    console = Console(file=io.StringIO(), width=300)
+    show_plan(console, plan, cost)
+    assert f"{found['reason']}: p0.2-r0.4 = p0.5-r1\n" in console.file.getvalue()
 
 
 def test_a_plan_as_json_lists_every_stage_with_its_state(tmp_path: Path, base: Path) -> None:
@@ -254,10 +253,11 @@ def test_a_plan_as_json_lists_every_stage_with_its_state(tmp_path: Path, base: P
     assert printed["study"] == "small"
     assert printed["num_cells"] == 4
     assert printed["cost"]["optimizer_steps"] > 0
+    assert [found["weights"] for found in printed["objectives"]] == [["p0-r1"], ["p0.5-r1"]]
     stages = printed["stages"]
     assert [stage["fingerprint"] for stage in stages] == [
         a.fingerprint for a, _ in plan.artifacts()
     ]
-    assert len(stages) == 4 + 4 * 4
+    assert len(stages) == 6 + 4 * 4
     states = {stage["stage"]: stage["state"] for stage in stages}
     assert states["instructions"] == states["tokenizer"] != states["sft"]

@@ -38,7 +38,7 @@ from wit.plan import make_plan
 asked = json.loads(sys.argv[1])
 
 def rows(**knobs):
-    return read_rows(InstructionsRecipe(**knobs), None)
+    return list(read_rows(InstructionsRecipe(**knobs), None))
 
 def plan(**values):
     planned = make_plan(Study.model_validate(values), Runtime())

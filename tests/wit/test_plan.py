@@ -1,5 +1,6 @@
 """What changes which fingerprint: every knob of a study, and every knob of a runtime."""
 
+import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +26,10 @@ REVISION, OTHER_REVISION = "a" * 40, "b" * 40
 SFT, DPO = {"sft", "sft_evaluation"}, {"dpo", "dpo_evaluation"}
 EVALUATIONS = {"base_evaluation", "sft_evaluation", "dpo_evaluation"}
 MODELS = {"base_evaluation"} | SFT | DPO
-INSTRUCTIONS = {"instructions"} | MODELS
-PREFERENCES = {"preferences", "dpo"} | EVALUATIONS
-EVERYTHING = {"tokenizer", "instructions", "preferences"} | MODELS
+ITEMS = {"items", "overlap"}
+INSTRUCTIONS = {"instructions", "overlap"} | MODELS
+PREFERENCES = {"preferences", "overlap", "dpo"} | EVALUATIONS
+EVERYTHING = {"tokenizer", "instructions", "preferences", "overlap"} | MODELS  # but the items
 NOTHING: set[str] = set()
 
 
@@ -80,8 +82,8 @@ def plan_of(values: dict[str, Any], runtime: Runtime | None = None) -> Plan:
 
 
 def fingerprints(plan: Plan, cell: int = 0) -> dict[str, str]:
-    found = {artifact.stage: artifact.fingerprint for artifact in plan.data}
-    found["base_evaluation"] = plan.base_evaluation.fingerprint
+    found = {artifact.stage: artifact.fingerprint for artifact in plan.shared}
+    found["base_evaluation"] = found.pop("evaluation")
     for stage in ("sft", "sft_evaluation", "dpo", "dpo_evaluation"):
         found[stage] = getattr(plan.cells[cell], stage).fingerprint
     return found
@@ -123,26 +125,34 @@ def data_knobs(name: str, remade: set[str]) -> list[tuple[str, Any, set[str]]]:
         "max_tokens": 77,
         "held_out_fraction": 0.3,
         "max_rows": 5,
+        "near_duplicates": 0.8,
+        "overlap": "remove",
     }
     return [(f"{name}.{knob}", value, remade) for knob, value in values.items()]
 
 
+FINER_ROLES = ("system", "template", "boilerplate", "stop")
 KNOBS: list[tuple[str, Any, set[str]]] = [
     ("name", "other", NOTHING),
     ("base.template", "tulu", EVERYTHING),
     *data_knobs("instructions", INSTRUCTIONS),
+    ("instructions.turns", "last", INSTRUCTIONS),
     *data_knobs("preferences", PREFERENCES),
     ("weights.0", {"prompt": 0.2, "response": 1}, SFT | DPO),
     ("weights.0.prompt", 0.3, SFT | DPO),
     ("weights.0.response", 0.3, SFT | DPO),
-    *[(f"weights.0.{role}", 0.3, SFT | DPO) for role in ("system", "template", "stop")],
+    *[(f"weights.0.{role}", 0.3, SFT | DPO) for role in FINER_ROLES],
     ("seeds.0", 1, SFT | DPO),
     *training_knobs("sft", SFT | DPO),
+    ("sft.normaliser", "weight_sum", SFT | DPO),
+    ("sft.loss", "dft", SFT | DPO),
+    ("sft.decay_norms", True, SFT | DPO),
+    ("sft.lora", {"rank": 4}, SFT | DPO),
     *training_knobs("dpo", DPO),
     ("dpo.beta", 0.7, DPO),
     ("benchmarks.0.role", "report", NOTHING),
     ("benchmarks.0.num_fewshot", 3, EVALUATIONS),
-    ("benchmarks.0.limit", 9, EVALUATIONS),
+    ("benchmarks.0.limit", 9, EVALUATIONS | ITEMS),
 ]
 # Where something is; what it is has tests of its own below.
 PLACES = {
@@ -151,6 +161,9 @@ PLACES = {
         for name in ("base", "instructions", "preferences")
         for key in ("path", "repo", "revision")
     ],
+    "instructions.sources",
+    "preferences.sources",
+    "weights.0.sources",
     "benchmarks.0.name",
     "benchmarks.0.path",
 }
@@ -193,8 +206,56 @@ RUNTIME: dict[str, Any] = {
     "threads_per_worker": 3,
     "micro_batch_size": 3,
     "evaluation_batch_size": 3,
+    "data_workers": 3,
+    "packing": True,
+    "packed_tokens": 3,
+    "attention": "eager",
+    "gradient_checkpointing": True,
+    "num_processes": 3,
+    "sharding": "fsdp",
     "checkpoint_seconds": 3.0,
 }
+
+
+def mixture_in(folder: Path) -> dict[str, Any]:
+    """Instructions from two files of different rows."""
+    write_jsonl(folder / "more.jsonl", [{"prompt": "d", "response": "e", "q": "f"}])
+    places = {"one": folder / "rows.jsonl", "two": folder / "more.jsonl"}
+    sources = {name: {"path": str(path), "share": 1} for name, path in places.items()}
+    return study_in(folder) | {"instructions": {"sources": sources}}
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "remade"),
+    [
+        ("instructions.sources.one.share", 2, INSTRUCTIONS),
+        ("instructions.sources.one.max_rows", 2, INSTRUCTIONS),
+        ("instructions.sources.one.columns", {"prompt": "q"}, INSTRUCTIONS),
+        ("instructions.sources.one.split", "test", INSTRUCTIONS),
+        ("instructions.sources.one.subset", "main", INSTRUCTIONS),
+        ("weights.0.sources", {"one": {"prompt": 0.5, "response": 1}}, SFT | DPO),
+    ],
+)
+def test_a_knob_of_a_source_remakes_what_its_rows_go_into(
+    folder: Path, knob: str, value: Any, remade: set[str]
+) -> None:
+    values = mixture_in(folder)
+    before = fingerprints(plan_of(values))
+    put(values, knob, value)
+    assert changed(before, fingerprints(plan_of(values))) == remade
+
+
+def test_the_files_of_a_mixture_count_by_their_content_and_by_their_source(folder: Path) -> None:
+    values = mixture_in(folder)
+    before = fingerprints(plan_of(values))
+    (folder / "more.jsonl").rename(folder / "moved.jsonl")
+    put(values, "instructions.sources.two.path", str(folder / "moved.jsonl"))
+    assert fingerprints(plan_of(values)) == before
+    append("moved.jsonl", "\n")(folder)
+    assert changed(before, fingerprints(plan_of(values))) == INSTRUCTIONS
+    put(values, "instructions.sources.two.path", str(folder / "rows.jsonl"))
+    put(values, "instructions.sources.one.path", str(folder / "moved.jsonl"))
+    assert changed(before, fingerprints(plan_of(values))) == INSTRUCTIONS
 
 
 @pytest.mark.parametrize("knob", Runtime.model_fields)
@@ -227,7 +288,22 @@ def test_another_benchmark_remakes_evaluations_only(folder: Path) -> None:
     values = study_in(folder)
     before = fingerprints(plan_of(values))
     values["benchmarks"].pop()
-    assert changed(before, fingerprints(plan_of(values))) == EVALUATIONS
+    assert changed(before, fingerprints(plan_of(values))) == EVALUATIONS | ITEMS
+
+
+@pytest.mark.parametrize("name", ["instructions", "preferences"])
+def test_another_benchmark_remakes_rows_from_which_its_items_are_removed(
+    folder: Path, name: str
+) -> None:
+    values = study_in(folder)
+    values[name]["overlap"] = "remove"
+    before = fingerprints(plan_of(values))
+    fewshot = copy.deepcopy(values)
+    put(fewshot, "benchmarks.0.num_fewshot", 3)
+    assert changed(before, fingerprints(plan_of(fewshot))) == EVALUATIONS, "the items are the same"
+    values["benchmarks"].pop()
+    below = INSTRUCTIONS if name == "instructions" else PREFERENCES
+    assert changed(before, fingerprints(plan_of(values))) == EVALUATIONS | ITEMS | below
 
 
 def test_cells_differ_from_one_another_in_every_stage_of_theirs(folder: Path) -> None:
@@ -237,7 +313,7 @@ def test_cells_differ_from_one_another_in_every_stage_of_theirs(folder: Path) ->
     own = [artifact.fingerprint for artifact, cell in plan.artifacts() if cell]
     assert len(set(own)) == len(own) == 4 * 4
     shared = [artifact.fingerprint for artifact, cell in plan.artifacts() if not cell]
-    assert len(set(shared)) == len(shared) == 4
+    assert len(set(shared)) == len(shared) == 6
 
 
 # --- files count by what they hold ----------------------------------------------------------------
@@ -252,8 +328,8 @@ def append(name: str, text: str = " ") -> Edit:
 CONTENTS: list[tuple[str, Edit, set[str]]] = [
     ("rows", append("rows.jsonl", "\n"), INSTRUCTIONS),
     ("pairs", append("pairs.jsonl", "\n"), PREFERENCES),
-    ("benchmark", append("seen.yaml", "\n# more"), EVALUATIONS),
-    ("benchmark items", append("items.jsonl", "\n"), EVALUATIONS),
+    ("benchmark", append("seen.yaml", "\n# more"), EVALUATIONS | ITEMS),
+    ("benchmark items", append("items.jsonl", "\n"), EVALUATIONS | ITEMS),
     (
         "weights of the base",
         lambda f: save_file({"weight": torch.ones(2)}, f / "base" / "model.safetensors"),
@@ -435,7 +511,7 @@ def test_an_unknown_template_is_refused_with_those_that_there_are(
 ) -> None:
     values = study_in(folder)
     values["base"]["template"] = template
-    with pytest.raises(ConfigError, match=r"allowed: own, alpaca, tulu, or a \.jinja file"):
+    with pytest.raises(ConfigError, match=r"allowed: own, alpaca, .*tulu.*, or a \.jinja file"):
         plan_of(values)
 
 

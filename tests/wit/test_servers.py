@@ -247,11 +247,11 @@ def run(up: Up, study: dict) -> str:
 
 def test_a_study_runs_on_the_worker_and_is_found_in_prefect_and_in_mlflow(up: Up, run: str) -> None:
     state = up.state(run)
-    assert (state["name"], state["message"]) == ("Completed", "8 made"), up.logs()
+    assert (state["name"], state["message"]) == ("Completed", "10 made"), up.logs()
     names = {task["name"] for task in up.of_run(run, "task_runs")}
     cell = "p0.5-r1-s0"
     trained = {f"sft {cell}", f"dpo {cell}", f"evaluate sft {cell}", f"evaluate dpo {cell}"}
-    data = {"tokenizer", "instructions", "preferences"}
+    data = {"tokenizer", "items", "instructions", "preferences", "overlap"}
     assert names == {"begin", *data, "evaluate base", *trained, "report"}
     artifacts = {artifact["key"]: artifact for artifact in up.of_run(run, "artifacts")}
     summary = artifacts["report-small"]
@@ -266,7 +266,7 @@ def test_a_study_runs_on_the_worker_and_is_found_in_prefect_and_in_mlflow(up: Up
 
 def test_the_second_run_reuses_every_stage(up: Up, study: dict, run: str) -> None:
     second = up.run("study", **study)
-    assert up.wait_for_end(second)["message"] == "8 reused"
+    assert up.wait_for_end(second)["message"] == "10 reused"
     tasks = up.of_run(second, "task_runs")
     states = {task["name"]: task["state"]["name"] for task in tasks}
     assert set(states.values()) == {"Reused", "Completed"}

@@ -1,5 +1,6 @@
 """Making one artifact: parents are looked at first, and a failure leaves nothing behind."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,13 @@ from tiny import make_tiny_base
 
 from wit.builtin import DATA_DIR
 from wit.config import Runtime
+from wit.data.card import read_card
+from wit.data.overlap import Overlap
 from wit.errors import ArtifactError, BaseModelError, TrainingError
+from wit.evaluation.catalogue import resolve_benchmark
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
+from wit.preview import prepared
 from wit.stages import make_artifact
 
 
@@ -123,3 +128,56 @@ def test_wrong_input_does_not_cost_what_was_trained(
     with pytest.raises(BaseModelError, match="no GPU"):
         make_artifact(sft, runtime.model_copy(update={"device": "cuda"}))
     assert not sft.scratch.exists(), "there was nothing to resume from"
+
+
+def add_item_to_rows(study_file: Path) -> list[str]:
+    """Puts the first item of the benchmark into the first of a few rows; gives the overrides."""
+    benchmark = resolve_benchmark("wit_cloze").files
+    [data] = [file for file in benchmark if file.suffix == ".jsonl"]
+    item = json.loads(data.read_text().splitlines()[0])
+    text = f"By the way: {item['prompt']} {item['answer']}. Is that so?"
+    row = {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "yes"}]}
+    rows = study_file.with_name("rows.jsonl")
+    others = rows.read_text().splitlines()[:30]
+    rows.write_text("\n".join([json.dumps(row), *others]) + "\n")
+    pairs = study_file.with_name("pairs.jsonl")
+    few = (DATA_DIR / "preferences.jsonl").read_text().splitlines(keepends=True)[:20]
+    pairs.write_text("".join(few))
+    return [
+        f"preferences.path={pairs}",
+        "instructions.held_out_fraction=0",
+        "instructions.max_rows=99",
+    ]
+
+
+def test_rows_that_hold_a_test_item_are_reported_and_removed_if_wanted(
+    study_file: Path, runtime: Runtime
+) -> None:
+    overrides = add_item_to_rows(study_file)
+    reported = plan_of(study_file, runtime, *overrides)
+    removed = plan_of(study_file, runtime, *overrides, "instructions.overlap=remove")
+    for plan in (reported, removed):
+        for artifact in plan.shared[:-1]:
+            make_artifact(artifact, runtime)
+    assert reported.items.fingerprint == removed.items.fingerprint
+    [found] = Overlap.load(reported.overlap.path).benchmarks.values()
+    assert [(e.item, e.data, e.row) for e in found.examples] == [(0, "instructions", 1)]
+    [left] = Overlap.load(removed.overlap.path).benchmarks.values()
+    assert (left.num_looked_for, left.num_overlapping) == (found.num_looked_for, 0)
+    with_it, without = (read_card(p.instructions.path)["dropped"] for p in (reported, removed))
+    assert without == with_it | {"overlaps a benchmark": 1}
+
+
+def test_what_is_prepared_aside_lacks_the_rows_that_a_run_would_remove(
+    study_file: Path, runtime: Runtime
+) -> None:
+    overrides = add_item_to_rows(study_file)
+    plan = plan_of(study_file, runtime, *overrides, "instructions.overlap=remove")
+    with prepared(plan) as folders:
+        aside = read_card(folders.instructions)
+    assert aside["dropped"]["overlaps a benchmark"] == 1
+    make_artifact(plan.items, runtime)
+    with prepared(plan) as folders:
+        assert read_card(folders.instructions) == aside
+    with prepared(plan, sample_rows=31) as folders:
+        assert "overlaps a benchmark" not in read_card(folders.instructions)["dropped"]

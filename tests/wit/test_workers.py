@@ -17,7 +17,7 @@ from wit.errors import ConfigError, WorkerDiedError
 from wit.guard import MARK
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
-from wit.workers import Workers, gpu_of_worker, visible_gpus, workers_for
+from wit.workers import Workers, gpus_of_worker, visible_gpus, workers_for
 
 
 @pytest.fixture
@@ -100,8 +100,12 @@ def test_gpus_are_those_that_the_environment_allows(
 
 
 def test_workers_share_gpus_only_when_there_are_too_few() -> None:
-    assert [gpu_of_worker(number, ["0", "2"]) for number in range(4)] == ["0", "2", "0", "2"]
-    assert gpu_of_worker(0, []) is None
+    alone = [gpus_of_worker(number, ["0", "2"]) for number in range(4)]
+    assert alone == [["0"], ["2"], ["0"], ["2"]]
+    pairs = [gpus_of_worker(number, ["0", "1", "2", "3", "4"], 2) for number in range(3)]
+    assert pairs == [["0", "1"], ["2", "3"], ["0", "1"]]
+    assert gpus_of_worker(0, ["0"], 2) == ["0"], "too few: the training refuses"
+    assert gpus_of_worker(0, []) == []
 
 
 def test_the_guard_ends_what_is_marked_and_nothing_else() -> None:

@@ -1,7 +1,7 @@
 """Plotly figures of the report, as plain JSON; colours of ink and paper come from the page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -208,6 +208,41 @@ def _error(cells: Sequence[CellScore]) -> Figure:
 
 def _pair_text(before: CellScore, after: CellScore) -> str:
     return f"<b>{after.weights}</b><br>SFT {before.score:.4f}<br>DPO {after.score:.4f}"
+
+
+def lengths_chart(lengths: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Figure | None:
+    """Lengths of rows and of their parts, by set: a box from 25 to 75 %, whiskers to 5 and 95 %.
+
+    Args:
+        lengths: By set and part, percentiles under names such as ``p50``.
+    """
+    boxes = [
+        (f"{name}: {part}", values)
+        for name, parts in lengths.items()
+        for part, values in parts.items()
+        if values
+    ]
+    if not boxes:
+        return None
+    at = {"q1": "p25", "median": "p50", "q3": "p75", "lowerfence": "p5", "upperfence": "p95"}
+    trace = {
+        "type": "box",
+        "orientation": "h",
+        "y": [name for name, _ in boxes],
+        **{key: [values[name] for _, values in boxes] for key, name in at.items()},
+        "boxpoints": False,
+        "hoverinfo": "x",
+        "line": {"color": "#3a8fc4", "width": 1.5},
+        "fillcolor": "rgba(86, 180, 233, 0.3)",
+    }
+    layout = {
+        "xaxis": _axis("tokens") | {"rangemode": "tozero"},
+        "yaxis": {"fixedrange": True, "automargin": True, "autorange": "reversed"},
+        "margin": {"l": 8, "r": 16, "t": 8, "b": 48},
+        "height": 90 + 34 * len(boxes),
+        "showlegend": False,
+    }
+    return {"data": [trace], "layout": layout}
 
 
 def _axis(title: str) -> Figure:

@@ -15,6 +15,8 @@ from markupsafe import Markup
 from pydantic import Field
 
 from wit.analysis import charts
+from wit.analysis.data_section import data_section
+from wit.analysis.data_summary import DataSummary
 from wit.analysis.grid import (
     INSTRUCTION_TUNING,
     CellScore,
@@ -43,6 +45,7 @@ class Extras(Result):
 
     tracking_uri: str | None = None  # where the runs are
     versions: dict[str, str] = Field(default_factory=dict)  # of packages, by name
+    data: DataSummary | None = None  # None where the scores did not come from here
 
 
 class Problem(NamedTuple):
@@ -112,17 +115,25 @@ def _content(table: pd.DataFrame, study: Study | None, extras: Extras) -> dict[s
     select, report = select_benchmarks(table), select_benchmarks(table, "report")
     measured = {row["benchmark"] for row in rows_of(table) if isinstance(row["benchmark"], str)}
     diagnostics = [name for name in DIAGNOSTICS if name in measured]
+    data = data_section(extras.data)
+    figures = {
+        "sft": charts.heat_map(grid.sft, grid),
+        "dpo": charts.heat_map(grid.dpo, grid),
+        "scatter": charts.scatter(grid),
+    }
+    if data is not None and data.chart is not None:
+        figures["lengths"] = data.chart
     return {
         "title": study.name if study is not None else _name(table),
         "subtitle": _subtitle(grid, study, select),
         "recommendation": recommendation,
         "basis": _capitalised(basis_in_words(recommendation)),
-        "findings": list(_findings(grid, recommendation)),
-        "figures": {
-            "sft": Markup(_json(charts.heat_map(grid.sft, grid))),
-            "dpo": Markup(_json(charts.heat_map(grid.dpo, grid))),
-            "scatter": Markup(_json(charts.scatter(grid))),
-        },
+        "findings": [
+            *_findings(grid, recommendation),
+            *([f"Beware: {data.finding}; see below."] if data and data.finding else []),
+        ],
+        "figures": {name: Markup(_json(figure)) for name, figure in figures.items()},
+        "data": data,
         "scale": charts.colour_range(grid),
         "scale_stops": ", ".join(charts.SCALE_STOPS),
         "grid": grid,

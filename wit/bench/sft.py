@@ -1,4 +1,4 @@
-"""Weighted SFT against TRL's plain ``SFTTrainer``, on the same rows of the embedded study."""
+"""Weighted SFT against TRL's plain ``SFTTrainer``, and packed against padded, in one run each."""
 
 import os
 import platform
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -18,50 +19,64 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from wit.builtin import BASE_DIR, DATA_DIR
 from wit.config import InstructionsRecipe, Runtime, SFTRecipe, TokenizerRecipe
-from wit.data.collate import RoleCollator
 from wit.data.prepare import TRAIN, make_instructions, make_tokenizer, read_split
 from wit.models import load_model
 from wit.settings import Settings
-from wit.tokenizers import load_tokenizer
+from wit.tokenizers import Tokenizer, load_tokenizer
 from wit.training.arguments import training_arguments
-from wit.training.sft import WeightedSFTTrainer
+from wit.training.sft import make_trainer
 from wit.weights import TokenWeights
 
 NUM_ROWS = 512  # of the embedded instructions: 16 optimizer steps of 32
-BASELINE = "TRL SFTTrainer, loss_type=nll, completion_only_loss=False"
+PLAIN = "TRL SFTTrainer, loss_type=nll, completion_only_loss=False"
+PADDED = "the same trainer with padded micro-batches of 32 rows, sorted by length"
+RECIPE = SFTRecipe(
+    weights=TokenWeights(prompt=1, response=1),
+    seed=0,
+    learning_rate=1e-3,
+    num_epochs=1,
+    examples_per_step=32,
+)
+
+
+class Parts(NamedTuple):
+    """What both trainers get."""
+
+    rows: Dataset
+    tokenizer: Tokenizer
+    scratch: Path
 
 
 class Measurement(Settings):
     """Throughput of two trainers on the same rows, in one run."""
 
-    baseline: str = BASELINE
-    weighted_tokens_per_second: tuple[float, ...]  # one per repeat
+    baseline: str
+    tokens_per_second: tuple[float, ...]  # one per repeat
     baseline_tokens_per_second: tuple[float, ...]
-    ratio: float  # median of the repeats' ratios, weighted over baseline
+    ratio: float  # median of the repeats' ratios, ours over baseline
     ratios: tuple[float, ...]
     num_tokens: int  # per repeat, without padding
     machine: str
     versions: dict[str, str]
 
 
-def measure(repeats: int) -> Measurement:
+def measure(contest: Literal["sft", "packing"], repeats: int) -> Measurement:
     """Trains with both, in turns after one warm-up each, and compares.
 
     Args:
+        contest: Weighted against plain, or packed against padded.
         repeats: Turns that count.
     """
+    ours, theirs = (_weighted, _plain) if contest == "sft" else (_packed, _weighted)
     with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        tokenizer, rows = _prepare(scratch)
-        turns = [
-            (_time(_weighted, rows, tokenizer, scratch), _time(_plain, rows, tokenizer, scratch))
-            for _ in range(repeats + 1)
-        ][1:]
-    num_tokens = sum(len(ids) for ids in rows["input_ids"])
-    ratios = tuple(plain / weighted for weighted, plain in turns)
+        parts = _prepare(Path(folder))
+        turns = [(_time(ours, parts), _time(theirs, parts)) for _ in range(repeats + 1)][1:]
+    num_tokens = sum(len(ids) for ids in parts.rows["input_ids"])
+    ratios = tuple(baseline / own for own, baseline in turns)
     return Measurement(
-        weighted_tokens_per_second=tuple(round(num_tokens / weighted) for weighted, _ in turns),
-        baseline_tokens_per_second=tuple(round(num_tokens / plain) for _, plain in turns),
+        baseline=PLAIN if contest == "sft" else PADDED,
+        tokens_per_second=tuple(round(num_tokens / own) for own, _ in turns),
+        baseline_tokens_per_second=tuple(round(num_tokens / baseline) for _, baseline in turns),
         ratio=statistics.median(ratios),
         ratios=ratios,
         num_tokens=num_tokens,
@@ -75,7 +90,7 @@ def show_measurement(console: Console, measurement: Measurement) -> None:
     ours, theirs = (
         statistics.median(speeds)
         for speeds in (
-            measurement.weighted_tokens_per_second,
+            measurement.tokens_per_second,
             measurement.baseline_tokens_per_second,
         )
     )
@@ -85,30 +100,19 @@ def show_measurement(console: Console, measurement: Measurement) -> None:
     console.print(measurement.machine)
 
 
-def _prepare(scratch: Path) -> tuple[Path, Dataset]:
+def _prepare(scratch: Path) -> Parts:
     tokenizer, instructions = scratch / "tokenizer", scratch / "instructions"
     tokenizer.mkdir()
     instructions.mkdir()
     make_tokenizer(TokenizerRecipe(), BASE_DIR, tokenizer)
     recipe = InstructionsRecipe(path="builtin", held_out_fraction=0.0)
     make_instructions(recipe, DATA_DIR / "instructions.jsonl", tokenizer, instructions)
-    return tokenizer, read_split(instructions, TRAIN).select(range(NUM_ROWS))
+    rows = read_split(instructions, TRAIN).select(range(NUM_ROWS))
+    return Parts(rows, load_tokenizer(tokenizer), scratch)
 
 
-def _time(make: Callable[..., Trainer], rows: Dataset, tokenizer: Path, scratch: Path) -> float:
-    recipe = SFTRecipe(
-        weights=TokenWeights(prompt=1, response=1),
-        seed=0,
-        learning_rate=1e-3,
-        num_epochs=1,
-        examples_per_step=32,
-    )
-    runtime = Runtime(device="auto")
-    arguments = training_arguments(recipe, 0, runtime, scratch, len(rows))
-    config = SFTConfig(
-        **arguments, completion_only_loss=False, dataset_kwargs={"skip_prepare_dataset": True}
-    )
-    trainer = make(config, rows, tokenizer, recipe)
+def _time(make: Callable[[Parts], Trainer], parts: Parts) -> float:
+    trainer = make(parts)
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
     trainer.train()
@@ -117,24 +121,25 @@ def _time(make: Callable[..., Trainer], rows: Dataset, tokenizer: Path, scratch:
     return time.perf_counter() - started
 
 
-def _weighted(config: SFTConfig, rows: Dataset, folder: Path, recipe: SFTRecipe) -> Trainer:
-    tokenizer = load_tokenizer(folder)
-    return WeightedSFTTrainer(
-        model=load_model(BASE_DIR),
-        args=config,
-        train_dataset=rows,
-        data_collator=RoleCollator(recipe.weights, tokenizer.pad_token_id),
-        processing_class=tokenizer,
-    )
+def _weighted(parts: Parts, **runtime: bool) -> Trainer:
+    where = Runtime.model_validate(runtime)
+    return make_trainer(RECIPE, BASE_DIR, parts.rows, parts.tokenizer, parts.scratch, where)
 
 
-def _plain(config: SFTConfig, rows: Dataset, folder: Path, _recipe: SFTRecipe) -> Trainer:
-    ids = rows["input_ids"]
+def _packed(parts: Parts) -> Trainer:
+    return _weighted(parts, packing=True)
+
+
+def _plain(parts: Parts) -> Trainer:
+    arguments = training_arguments(RECIPE, 0, Runtime(), parts.scratch, len(parts.rows))
+    ids = parts.rows["input_ids"]
     return SFTTrainer(
         model=load_model(BASE_DIR),
-        args=config,
+        args=SFTConfig(
+            **arguments, completion_only_loss=False, dataset_kwargs={"skip_prepare_dataset": True}
+        ),
         train_dataset=Dataset.from_dict({"input_ids": ids, "labels": ids}),
-        processing_class=load_tokenizer(folder),
+        processing_class=parts.tokenizer,
     )
 
 

@@ -1,4 +1,4 @@
-"""From tokenised rows to padded batches; the only place where weights meet tokens."""
+"""From tokenised rows to micro-batches; the only place where weights meet tokens."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,39 +7,82 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from wit.config import TokenWeights
 from wit.losses import IGNORE_INDEX, weights_of_roles
 from wit.roles import Role
+from wit.weights import TokenWeights
+
+COLUMNS = ("input_ids", "roles", "source", "factors")  # of a row; without one weights would be lost
 
 
 class RoleCollator:
-    """Pads rows of ``input_ids`` and ``roles``, and gives every token the weight of its role.
+    """Puts rows side by side or end to end, and gives every token the weight of its role.
 
-    The batch holds ``input_ids``, ``attention_mask``, ``labels``, ``token_weights`` and ``roles``,
-    all ``[batch, seq]``. ``labels`` are ``IGNORE_INDEX`` exactly where the weight is 0: the count
-    of targets that ``Trainer`` takes over all micro-batches of a step rests on this.
+    A micro-batch holds ``input_ids``, ``labels``, ``token_weights`` and ``roles``, all
+    ``[batch, seq]``; padded ones ``attention_mask``, packed ones ``position_ids`` that begin at 0
+    with every row. ``labels`` are ``IGNORE_INDEX`` exactly where the weight is 0.
     """
 
-    def __init__(self, weights: TokenWeights, pad_token_id: int) -> None:
-        """Keeps the table of weights as float32, so that no weight is rounded to an integer."""
-        table = weights.by_role()
-        self.weight_by_role = torch.tensor([table[role] for role in Role], dtype=torch.float32)
+    def __init__(self, weights: TokenWeights, pad_token_id: int, *, packing: bool = False) -> None:
+        """Keeps tables of weights as float32, so that no weight is rounded to an integer.
+
+        Args:
+            weights: Of a cell.
+            pad_token_id: Any id will do: padding is ``special``, whose weight is 0.
+            packing: Rows end to end in one sequence, without padding.
+        """
+        self.tables = {name: self._table(weights, name) for name in ("", *weights.sources)}
+        self.has_sources = bool(weights.sources)
         self.pad_token_id = pad_token_id
+        self.packing = packing
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """A batch, padded on the right.
+        """A micro-batch; without rows, one that has no target.
 
         Raises:
             KeyError: A row has lost its roles; training on it would ignore the weights.
         """
-        input_ids = [torch.as_tensor(row["input_ids"], dtype=torch.long) for row in rows]
-        roles = [torch.as_tensor(row["roles"], dtype=torch.long) for row in rows]
-        batch = {
-            "input_ids": pad_sequence(input_ids, batch_first=True, padding_value=self.pad_token_id),
-            "attention_mask": pad_sequence([torch.ones_like(ids) for ids in input_ids], True),
-            # Padding is `special`, whose weight is 0, whatever id the tokenizer pads with.
-            "roles": pad_sequence(roles, batch_first=True, padding_value=int(Role.SPECIAL)),
-        }
-        batch["token_weights"] = weights_of_roles(batch["roles"], self.weight_by_role)
+        parts = [self._row(row) for row in rows] or [self._nothing()]
+        names = parts[0].keys()
+        columns = {name: [part[name] for part in parts] for name in names}
+        batch = self._packed(columns) if self.packing else self._padded(columns)
         batch["labels"] = batch["input_ids"].masked_fill(batch["token_weights"] == 0, IGNORE_INDEX)
         return batch
+
+    def _row(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
+        roles = torch.as_tensor(row["roles"], dtype=torch.long)
+        table = self.tables.get(row["source"], self.tables[""]) if self.has_sources else None
+        weights = weights_of_roles(roles[None], self.tables[""] if table is None else table)[0]
+        if (factors := row.get("factors")) is not None:
+            weights *= torch.as_tensor(factors, dtype=torch.float32)
+        ids = torch.as_tensor(row["input_ids"], dtype=torch.long)
+        return {"input_ids": ids, "roles": roles, "token_weights": weights}
+
+    def _nothing(self) -> dict[str, Tensor]:
+        """Two tokens: the fewest of which one is predicted from the other."""
+        return {
+            "input_ids": torch.full((2,), self.pad_token_id),
+            "roles": torch.full((2,), int(Role.SPECIAL)),
+            "token_weights": torch.zeros(2),
+        }
+
+    def _padded(self, columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+        """On the right, where nothing that counts attends to it."""
+        padding = {"input_ids": self.pad_token_id, "roles": int(Role.SPECIAL), "token_weights": 0.0}
+        batch = {
+            name: pad_sequence(parts, batch_first=True, padding_value=padding[name])
+            for name, parts in columns.items()
+        }
+        masks = [torch.ones_like(ids) for ids in columns["input_ids"]]
+        return {**batch, "attention_mask": pad_sequence(masks, batch_first=True)}
+
+    @staticmethod
+    def _packed(columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+        """Attention keeps to a row because positions begin anew where it does."""
+        batch = {name: torch.cat(parts)[None] for name, parts in columns.items()}
+        positions = [torch.arange(len(ids)) for ids in columns["input_ids"]]
+        return {**batch, "position_ids": torch.cat(positions)[None]}
+
+    @staticmethod
+    def _table(weights: TokenWeights, source: str) -> Tensor:
+        table = weights.table(source)
+        return torch.tensor([table[role] for role in Role], dtype=torch.float32)

@@ -1,49 +1,80 @@
-"""The data stages: tokenizer, instructions, preferences."""
+"""The data stages: tokenizer, instructions, preferences.
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterable
+Rows are read three times and never held: once for their number and columns, once to choose which
+are kept, and once to make tokens of those. So a set may be larger than memory.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from wit.config import DataRecipe, InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
-from wit.data.rendering import ChatRenderer
-from wit.data.schema import (
-    INSTRUCTION_SHAPES,
-    PREFERENCE_SHAPES,
-    Message,
-    Messages,
-    Preference,
-    shape_of,
+from wit.config import (
+    DataRecipe,
+    InstructionsRecipe,
+    PreferencesRecipe,
+    RowsRecipe,
+    TokenizerRecipe,
 )
-from wit.data.sources import read_rows
-from wit.data.templates import read_template
-from wit.data.tokenize import SegmentTokenizer, Tokens
+from wit.data.card import CARD, Tally, make_card, read_card, write_card
+from wit.data.encode import (
+    INSTRUCTION_COLUMNS,
+    PREFERENCE_COLUMNS,
+    Batch,
+    NumberedRow,
+    Place,
+    RowEncoder,
+    last_response_start,
+)
+from wit.data.kinds import INSTRUCTIONS, PREFERENCES, Item, Kind, num_characters
+from wit.data.processes import in_order
+from wit.data.rendering import ChatRenderer
+from wit.data.schema import Shape
+from wit.data.sieve import Choice, Sieve
+from wit.data.sources import Row, read_rows, survey
+from wit.data.splits import HELD_OUT, TRAIN, SplitFiles, read_split, read_table
+from wit.data.templates import check_tokens, read_template
 from wit.errors import BaseModelError, DataError
+from wit.files import stamps_of
 from wit.tokenizers import load_tokenizer
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-from wit.roles import Role
+__all__ = [
+    "CARD",
+    "HELD_OUT",
+    "INSTRUCTION_COLUMNS",
+    "PREFERENCE_COLUMNS",
+    "TRAIN",
+    "last_response_start",
+    "make_instructions",
+    "make_preferences",
+    "make_tokenizer",
+    "read_card",
+    "read_split",
+    "read_table",
+    "write_card",
+]
 
-TRAIN, HELD_OUT = "train", "held_out"
-CARD = "card.json"
+Files = Path | Mapping[str, Path] | None  # of sources by name; one path is that of a single place
+MAX_BATCH_ROWS, MAX_BATCH_CHARACTERS = 256, 1_000_000
+LEAST_ROWS_PER_PROCESS = 8000  # tokenised in less time than a process takes to start
 
 
 def make_tokenizer(recipe: TokenizerRecipe, base: Path, out: Path) -> None:
     """Writes the base's tokenizer with the study's template, its stop token and its padding.
 
     Raises:
-        BaseModelError: There is no tokenizer, no template or no stop token; says what to set.
+        BaseModelError: There is no tokenizer, no template, no stop token or none of the tokens that
+            the template writes; says what to set.
     """
     tokenizer = load_tokenizer(base)
     template = read_template(recipe.template)
     if template is not None:
         tokenizer.chat_template = template
+        check_tokens(recipe.template, tokenizer.get_added_vocab(), base)
     if not tokenizer.chat_template:
         raise BaseModelError(
             f"{base}: the tokenizer has no chat template of its own; "
@@ -60,234 +91,183 @@ def make_tokenizer(recipe: TokenizerRecipe, base: Path, out: Path) -> None:
 
 def make_instructions(
     recipe: InstructionsRecipe,
-    rows_file: Path | None,
+    files: Files,
     tokenizer: Path,
     out: Path,
     *,
     sample_rows: int | None = None,
+    num_workers: int = 1,
+    overlaps: Callable[[str], bool] | None = None,
 ) -> None:
-    """Writes ``train.parquet``, ``held_out.parquet`` (``input_ids``, ``roles``) and the card.
+    """Writes ``train.parquet``, ``held_out.parquet`` (``INSTRUCTION_COLUMNS``) and the card.
 
     Args:
         recipe: Of the stage.
-        rows_file: The source, if it is a local file.
+        files: Local files of its sources, by name; one path for a single place. Other sources are
+            on the hub.
         tokenizer: A ``tokenizer`` artifact.
         out: Folder to write to.
-        sample_rows: Prepare about as many rows, spread over the source; for estimates.
+        sample_rows: Prepare about as many rows, spread over the sources; for estimates.
+        num_workers: Processes that tokenise; the same bytes are written, however many.
+        overlaps: Whether the text of a row holds an item of a benchmark; such rows are dropped.
 
     Raises:
-        DataError: The source is unusable, or no row is left; says why.
+        DataError: A source is unusable, or no row is left; says why.
     """
-    writer = _Preparation(recipe, rows_file, tokenizer, sample_rows)
-    shape = shape_of(writer.source, INSTRUCTION_SHAPES, recipe.columns, writer.where)
-    conversations = ((n, shape.instruction(row, n)) for n, row in writer.rows)
-    kept = writer.select((number, c, c[:-1]) for number, c in conversations)
-    split_rows: dict[str, list[dict[str, Any]]] = {TRAIN: [], HELD_OUT: []}
-    for number, conversation, split in kept:
-        if not conversation[-1].content.strip():
-            writer.dropped["empty response"] += 1
-            continue
-        tokens = writer.tokens(conversation, number)
-        if tokens is None:
-            continue
-        if last_response_start(tokens) >= recipe.max_tokens:
-            writer.dropped["prompt leaves no room for its response"] += 1
-            continue
-        if len(tokens.ids) > recipe.max_tokens:
-            writer.truncated += 1
-            tokens = Tokens(tokens.ids[: recipe.max_tokens], tokens.roles[: recipe.max_tokens])
-        row = {"input_ids": tokens.ids, "roles": tokens.roles, "row": number}
-        split_rows[split].append(row)
-    by_role = Counter(Role(r).name.lower() for row in split_rows[TRAIN] for r in row["roles"])
-    writer.finish(out, split_rows, INSTRUCTION_COLUMNS, {"train_tokens_by_role": dict(by_role)})
+    data = _Data(INSTRUCTIONS, recipe, files, sample_rows)
+    _prepare(data, tokenizer, out, num_workers, overlaps)
 
 
 def make_preferences(
     recipe: PreferencesRecipe,
-    rows_file: Path | None,
+    files: Files,
     tokenizer: Path,
     out: Path,
     *,
     sample_rows: int | None = None,
+    num_workers: int = 1,
+    overlaps: Callable[[str], bool] | None = None,
 ) -> None:
-    """Writes ``train.parquet``, ``held_out.parquet`` (ids of prompt, chosen, rejected), the card.
+    """Writes ``train.parquet``, ``held_out.parquet`` (``PREFERENCE_COLUMNS``) and the card.
 
     Args and Raises: as ``make_instructions``.
     """
-    writer = _Preparation(recipe, rows_file, tokenizer, sample_rows)
-    shape = shape_of(writer.source, PREFERENCE_SHAPES, recipe.columns, writer.where)
-    pairs = ((n, shape.preference(row, n)) for n, row in writer.rows)
-    kept = writer.select((number, p, p.prompt) for number, p in pairs)
-    split_rows: dict[str, list[dict[str, Any]]] = {TRAIN: [], HELD_OUT: []}
-    for number, pair, split in kept:
-        if not (pair.chosen.strip() and pair.rejected.strip()):
-            writer.dropped["empty answer"] += 1
-        elif pair.chosen.strip() == pair.rejected.strip():
-            writer.dropped["chosen equals rejected"] += 1
-        elif row := writer.pair_ids(pair, number):
-            split_rows[split].append({**row, "row": number})
-    writer.finish(out, split_rows, PREFERENCE_COLUMNS, {})
+    data = _Data(PREFERENCES, recipe, files, sample_rows)
+    _prepare(data, tokenizer, out, num_workers, overlaps)
 
 
-INSTRUCTION_COLUMNS = pa.schema(
-    {"input_ids": pa.list_(pa.int32()), "roles": pa.list_(pa.int8()), "row": pa.int64()}
-)
-PREFERENCE_COLUMNS = pa.schema(
-    {
-        "prompt_ids": pa.list_(pa.int32()),
-        "chosen_ids": pa.list_(pa.int32()),
-        "rejected_ids": pa.list_(pa.int32()),
-        "row": pa.int64(),
-    }
-)
+class _Source:
+    """Rows of one place, read anew at every pass."""
+
+    def __init__(self, kind: Kind, recipe: RowsRecipe, path: Path | None) -> None:
+        self.where = str(path or recipe.repo)
+        self.kind = kind
+        self.recipe = recipe
+        self.path = path
+        self.num_rows, columns = survey(read_rows(recipe, path))
+        self._shape = Shape(columns, kind.shapes, recipe.columns, self.where)
+        self._sample: list[tuple[int, Row]] | None = None
+
+    def rows(self, every: int) -> Iterator[tuple[int, Row]]:
+        """Numbers from 1, and rows: all of them, or the first and every so manieth after it."""
+        numbered = enumerate(read_rows(self.recipe, self.path), start=1)
+        if every == 1:
+            return numbered
+        if self._sample is None:  # they are few: no need to read all others again
+            self._sample = list(islice(numbered, 0, None, every))
+        return iter(self._sample)
+
+    def item(self, number: int, row: Row) -> Item:
+        """What a row says.
+
+        Raises:
+            DataError: It is not of the source's shape; names it.
+        """
+        return self.kind.read(self._shape, row, number)
+
+    def chosen(self, choice: Choice, every: int) -> Iterator[NumberedRow]:
+        """The rows that are kept."""
+        of_rows = zip(choice.is_kept.tolist(), choice.is_held_out.tolist(), strict=True)
+        # A file that changes meanwhile may have other rows now; that is found out afterwards.
+        for (number, row), (is_kept, is_held_out) in zip(self.rows(every), of_rows, strict=False):
+            if is_kept:
+                yield NumberedRow(number, is_held_out, self.item(number, row))
 
 
-class _Preparation:
-    """The rows of a source on their way to token ids, and the count of those lost."""
+class _Data:
+    """All sources of a data recipe."""
 
     def __init__(
-        self, recipe: DataRecipe, rows_file: Path | None, tokenizer: Path, sample_rows: int | None
+        self, kind: Kind, recipe: DataRecipe, files: Files, sample_rows: int | None
     ) -> None:
+        paths = {"": files} if isinstance(files, Path) else files or {}
+        self.kind = kind
         self.recipe = recipe
-        self.where = str(rows_file or recipe.repo)
-        self.source = read_rows(recipe, rows_file)
-        every = -(-len(self.source) // (sample_rows or len(self.source)))
-        self.rows = list(enumerate(self.source, start=1))[::every]  # by their number
-        self.tokenizer = load_tokenizer(tokenizer)
-        self.renderer = ChatRenderer(self.tokenizer)
-        self.segment_tokenizer = SegmentTokenizer(self.tokenizer)
-        self.dropped: Counter[str] = Counter()
-        self.unspelled: str | None = None  # the first row that no tokens spell, and where
-        self.truncated = 0
-
-    def select(self, items: Iterable[tuple[int, Any, Messages]]) -> list[tuple[int, Any, str]]:
-        """Drops duplicates, keeps at most ``max_rows``, and says to which split each row belongs.
-
-        A row's split depends on its own prompt alone, so it never moves when rows are added, and
-        answers to one prompt stay together; so do an instruction and a preference pair.
-        """
-        seen: set[str] = set()
-        kept = []
-        for number, item, prompt in items:
-            content = _hash(item)
-            if content in seen:
-                self.dropped["duplicate"] += 1
-                continue
-            seen.add(content)
-            kept.append((_hash(prompt), content, number, item))
-        max_rows = self.recipe.max_rows
-        if max_rows is not None:
-            max_rows = -(-max_rows * len(self.rows) // len(self.source))  # the sample's share
-            self.dropped["over max_rows"] += max(0, len(kept) - max_rows)
-            chosen = sorted(kept, key=lambda row: row[1])[:max_rows]
-            kept = sorted(chosen, key=lambda row: row[2])
-        limit = self.recipe.held_out_fraction
-        return [
-            (number, item, HELD_OUT if int(prompt[:8], 16) / 16**8 < limit else TRAIN)
-            for prompt, _, number, item in kept
-        ]
-
-    def tokens(self, messages: Messages, number: int) -> Tokens | None:
-        """Ids and roles of a conversation; nothing, and a count, if no tokens spell its text.
-
-        Many tokenizers know no token for some characters, or spell a special token's name as that
-        token; a single such row should not stop a study.
-
-        Raises:
-            DataError: The template does not fit; names the row.
-        """
-        try:
-            segments = self.renderer.segments(messages)
-        except DataError as error:
-            raise DataError(f"{self.where}: row {number}: {error}") from None
-        try:
-            return self.segment_tokenizer.tokens(segments)
-        except DataError as error:
-            self.unspelled = self.unspelled or f"row {number}: {error}"
-            self.dropped["no tokens spell its text"] += 1
-            return None
-
-    def pair_ids(self, pair: Preference, number: int) -> dict[str, list[int]] | None:
-        """Ids of prompt, chosen and rejected; nothing, and a count, if there is no room."""
-        ids, is_cut = {}, False
-        for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-            tokens = self.tokens((*pair.prompt, Message("assistant", answer)), number)
-            if tokens is None:
-                return None
-            start = last_response_start(tokens)
-            ids["prompt_ids"] = tokens.ids[:start]
-            ids[f"{side}_ids"] = tokens.ids[start : self.recipe.max_tokens]
-            is_cut = is_cut or len(tokens.ids) > self.recipe.max_tokens
-        if not (ids["chosen_ids"] and ids["rejected_ids"]):
-            self.dropped["prompt leaves no room for its answers"] += 1
-            return None
-        if ids["chosen_ids"] == ids["rejected_ids"]:
-            self.dropped["chosen equals rejected after truncation"] += 1
-            return None
-        self.truncated += is_cut
-        return ids
-
-    def finish(
-        self, out: Path, splits: dict[str, list[dict[str, Any]]], columns: pa.Schema, more: Any
-    ) -> None:
-        """Writes the splits and the card.
-
-        Raises:
-            DataError: No training row is left.
-        """
-        if not splits[TRAIN]:
-            lost = {**self.dropped, "held out": len(splits[HELD_OUT])}
-            reasons = ", ".join(f"{n} x {why}" for why, n in lost.items() if n)
-            example = f" ({self.unspelled})" if self.unspelled else ""
-            raise DataError(
-                f"{self.where}: no training row is left of {len(self.rows)}: {reasons}{example}"
-            )
-        for split, rows in splits.items():
-            pq.write_table(pa.Table.from_pylist(rows, schema=columns), out / f"{split}.parquet")
-        card = {
-            "source": self.where,
-            "rows_in": len(self.source),
-            "rows": {split: len(rows) for split, rows in splits.items()},
-            "dropped": {why: count for why, count in self.dropped.items() if count},
-            "truncated": self.truncated,
-            **more,
+        self._stamps = stamps_of(paths.values())
+        self.sources = {
+            name: _Source(kind, of_source, paths.get(name))
+            for name, of_source in recipe.by_source().items()
         }
-        if len(self.rows) < len(self.source):
-            card["rows_sampled"] = len(self.rows)
-        write_card(out, card)
+        num_rows = sum(source.num_rows for source in self.sources.values())
+        self.every = -(-num_rows // (sample_rows or num_rows))
+        self.where = ", ".join(
+            f"{name}: {source.where}" if name else source.where
+            for name, source in self.sources.items()
+        )
+
+    def choose(self, overlaps: Callable[[str], bool] | None) -> dict[str, Choice]:
+        """Which rows are kept, by source."""
+        sieve = Sieve(self.kind, self.recipe, self.where, overlaps)
+        for name, source in self.sources.items():
+            sieve.begin(name, source.num_rows)
+            for number, row in source.rows(self.every):
+                sieve.add(source.item(number, row))
+        return sieve.choose()
+
+    def batches(self, choices: Mapping[str, Choice]) -> Iterator[Batch]:
+        """The rows that are kept, some hundred at a time, fewer where they are long."""
+        for name, source in self.sources.items():
+            rows: list[NumberedRow] = []
+            size = 0
+            for row in source.chosen(choices[name], self.every):
+                rows.append(row)
+                size += num_characters(self.kind, row.item)
+                if len(rows) == MAX_BATCH_ROWS or size >= MAX_BATCH_CHARACTERS:
+                    yield Batch(name, rows)
+                    rows, size = [], 0
+            if rows:
+                yield Batch(name, rows)
+
+    def check_unchanged(self) -> None:
+        """Compares the files with what they were when the first pass began.
+
+        Raises:
+            DataError: One was changed, so that what was chosen may be other rows now.
+        """
+        for stamp in self._stamps:
+            if stamp not in stamps_of([Path(stamp.file)]):
+                raise DataError(f"{stamp.file}: was changed while it was read. Run again")
 
 
-def last_response_start(tokens: Tokens) -> int:
-    """Index of the first token of the last response."""
-    position = len(tokens.roles) - 1
-    while tokens.roles[position] != Role.RESPONSE:
-        position -= 1
-    while position > 0 and tokens.roles[position - 1] == Role.RESPONSE:
-        position -= 1
-    return position
+def _prepare(
+    data: _Data,
+    tokenizer: Path,
+    out: Path,
+    num_workers: int,
+    overlaps: Callable[[str], bool] | None,
+) -> None:
+    choices = data.choose(overlaps)
+    places, tallies = {}, {}
+    for name, source in data.sources.items():
+        found = choices[name].boilerplate
+        places[name] = Place(source.where, found)
+        tallies[name] = Tally(source.where, source.num_rows, choices[name].dropped, found.texts())
+    num_kept = sum(int(choice.is_kept.sum()) for choice in choices.values())
+    num_processes = max(1, min(num_workers, num_kept // LEAST_ROWS_PER_PROCESS))
+    make_encoder = partial(RowEncoder, data.recipe, tokenizer, places)
+    columns = INSTRUCTION_COLUMNS if data.kind is INSTRUCTIONS else PREFERENCE_COLUMNS
+    with SplitFiles(out, columns) as files:
+        for encoded in in_order(make_encoder, data.batches(choices), num_processes):
+            is_train = ~np.array(encoded.is_held_out, dtype=bool)
+            train = encoded.rows.filter(pa.array(is_train))
+            files.write(TRAIN, train)
+            files.write(HELD_OUT, encoded.rows.filter(pa.array(~is_train)))
+            tallies[encoded.source].add(encoded, train)
+        data.check_unchanged()
+        num_rows = sum(len(choice.is_kept) for choice in choices.values())
+        card = make_card(data.where, tallies)
+        if card["rows_in"] > num_rows:
+            card["rows_sampled"] = num_rows
+        if not card["rows"][TRAIN]:
+            raise _nothing_left(card, num_rows, tallies)
+    write_card(out, card)
 
 
-def read_split(folder: Path, split: str) -> "Dataset":
-    """One split of a prepared data set."""
-    from datasets import Dataset  # takes a second, which ``wit plan`` need not wait for
-
-    return Dataset(read_table(folder, split))
-
-
-def read_table(folder: Path, split: str) -> pa.Table:
-    """The same as a table of Arrow."""
-    return pq.read_table(folder / f"{split}.parquet")
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """What ``write_card`` wrote."""
-    return json.loads((folder / CARD).read_text(encoding="utf-8"))
-
-
-def write_card(out: Path, card: dict[str, Any]) -> None:
-    """Writes what a person wants to know of a prepared set."""
-    (out / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+def _nothing_left(
+    card: Mapping[str, Any], num_rows: int, tallies: Mapping[str, Tally]
+) -> DataError:
+    lost = {**card["dropped"], "held out": card["rows"][HELD_OUT]}
+    reasons = ", ".join(f"{n} x {why}" for why, n in lost.items() if n)
+    unspelled = next((t.unspelled for t in tallies.values() if t.unspelled), None)
+    example = f" ({unspelled})" if unspelled else ""
+    return DataError(f"{card['source']}: no training row is left of {num_rows}: {reasons}{example}")

@@ -1,21 +1,31 @@
 """From messages to the text that the model sees, cut into segments of one role each.
 
-Roles come from the rendered text. A template is rendered once for every sequence of message
-roles with a sentinel in place of each content; what stands around the sentinels is markup. Every
-real row is then rendered too, and must equal markup and contents put together.
+Roles come from the rendered text: every row is rendered, and must equal the markup of its layout
+and its own texts put together.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from jinja2 import TemplateError
+from transformers.utils.chat_template_utils import (
+    _compile_jinja_template,  # pyright: ignore[reportPrivateUsage]
+)
 
+from wit.data.layout import Layout, LayoutFinder, Part, Turn
 from wit.data.schema import Message, Messages
 from wit.errors import BaseModelError, DataError
 from wit.roles import Role
-from wit.tokenizers import Tokenizer
+from wit.tokenizers import Tokenizer, markup_tokens
 
-ROLE_OF_MESSAGE = {"system": Role.SYSTEM, "user": Role.PROMPT, "assistant": Role.RESPONSE}
+ROLE_OF_MESSAGE = {
+    "system": Role.SYSTEM,
+    "user": Role.PROMPT,
+    "assistant": Role.RESPONSE,
+    "tool": Role.PROMPT,
+}
+NUM_LAYOUTS = 4096  # kept: a set has few sequences of turns, unless its conversations are long
 
 
 class Segment(NamedTuple):
@@ -23,6 +33,16 @@ class Segment(NamedTuple):
 
     text: str
     role: Role
+    weight: float = 1.0  # factor on the loss weight of its tokens
+    is_content: bool = False  # text of a row: what spells a special token there is plain text
+
+
+class Boilerplate(Protocol):
+    """Knows text that the prompts of a set have in common."""
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where such text stands: sorted, disjoint ranges of characters, without their ends."""
+        ...
 
 
 class ChatRenderer:
@@ -32,44 +52,54 @@ class ChatRenderer:
         stop: Text of the token that ends a response.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, boilerplate: Boilerplate | None = None) -> None:
         """Finds the stop token.
 
-        Raises:
-            BaseModelError: There is no template, or it ends a response with no special token.
-        """
-        if not tokenizer.chat_template:
-            raise BaseModelError(f"{tokenizer.name_or_path}: has no chat template")
-        self.tokenizer = tokenizer
-        self._markup_of = lru_cache(maxsize=None)(self._find_markup)
-        self.stop = self._find_stop()
+        Args:
+            tokenizer: With a chat template.
+            boilerplate: Finds it in what users wrote; unset: only the template writes any.
 
-    def segments(self, messages: Messages) -> list[Segment]:
+        Raises:
+            BaseModelError: There is no template, it ends a response with no special token, or it
+                starts a response in another way than generation does.
+        """
+        where = tokenizer.name_or_path
+        if not tokenizer.chat_template:
+            raise BaseModelError(f"{where}: has no chat template")
+        self.tokenizer = tokenizer
+        self._boilerplate = boilerplate
+        # What ``apply_chat_template`` calls, without its copies of plain text: a third of the time.
+        self._compiled = _compile_jinja_template(tokenizer.get_chat_template())
+        self._tokens = tokenizer.special_tokens_map
+        added = list(markup_tokens(tokenizer).values())
+        try:
+            finder = LayoutFinder(self._render, ROLE_OF_MESSAGE, added, tokenizer.bos_token)
+        except BaseModelError as error:
+            raise BaseModelError(f"{where}: {error}") from None
+        self._layout = lru_cache(maxsize=NUM_LAYOUTS)(finder.find)
+        self._knows_input = finder.knows_input
+        self.stop = finder.stop
+
+    def segments(self, messages: Messages, *, last_turn_only: bool = False) -> list[Segment]:
         """The conversation as the model sees it, up to the stop token of its last response.
+
+        A message's weight is that of its text and, after a response, of its stop token. Markup has
+        weight 1, but a message of weight 0 is not to be learned at all, so the markup before its
+        text has weight 0 too.
 
         Args:
             messages: The last one must be the assistant's.
+            last_turn_only: Earlier responses, which are then no targets, count as prompt and their
+                stop tokens as template.
 
         Raises:
             DataError: The template does not render these messages faithfully.
         """
-        markup = self._markup_of(tuple(message.role for message in messages))
-        rendered = self._render(messages)
-        if not rendered.startswith(markup[0]):
-            raise DataError(f"the chat template starts with {rendered[:60]!r}, not {markup[0]!r}")
-        if not markup[-1].startswith(self.stop):
-            raise DataError(f"the chat template does not end the last response with {self.stop!r}")
-        segments, position = [], 0
-        for index, message in enumerate(messages):
-            before = markup[index]
-            position += len(before)
-            content = self._content_at(rendered, position, message, markup[index + 1])
-            after_response = index > 0 and messages[index - 1].role == "assistant"
-            segments += self._roles_of_markup(before, after_response)
-            segments.append(Segment(content, ROLE_OF_MESSAGE[message.role]))
-            position += len(content)
-        segments.append(Segment(self.stop, Role.STOP))
-        return [segment for segment in segments if segment.text]
+        last = len(messages) - 1
+        return [
+            _as_prompt(segment) if last_turn_only and message < last else segment
+            for message, segment in self._segments(messages)
+        ]
 
     def prompt(self, messages: Messages) -> list[Segment]:
         """A conversation that waits for an answer, with the header of the answer.
@@ -77,77 +107,99 @@ class ChatRenderer:
         Raises:
             DataError: As ``segments``.
         """
-        segments = self.segments((*messages, Message("assistant", "?")))
-        return segments[:-2]
+        return [
+            segment
+            for message, segment in self._segments((*messages, Message("assistant", "?")))
+            if message < len(messages) or segment.role not in (Role.RESPONSE, Role.STOP)
+        ]
 
-    def _content_at(self, rendered: str, start: int, message: Message, after: str) -> str:
-        # Many templates strip contents; nothing else is allowed to happen to them.
-        for content in (message.content, message.content.strip()):
-            if rendered.startswith(content + after, start):
-                return content
-        raise DataError(
-            f"the chat template changes the {message.role} message {message.content!r:.60}; "
-            f"it renders {rendered[start : start + 60]!r}"
-        )
-
-    def _roles_of_markup(self, text: str, after_response: bool) -> list[Segment]:
-        segments = []
-        for token, role, is_due in (
-            (self.stop, Role.STOP, after_response),
-            (self.tokenizer.bos_token, Role.SPECIAL, True),
-        ):
-            if is_due and token and text.startswith(token):
-                segments.append(Segment(token, role))
-                text = text.removeprefix(token)
-        return [*segments, Segment(text, Role.TEMPLATE)]
-
-    def _find_markup(self, roles: tuple[str, ...]) -> list[str]:
-        """What the template puts before, between and after messages of these roles."""
-        sentinels = tuple(Message(role, f"wit{i}sentinel") for i, role in enumerate(roles))
-        rendered = rest = self._render(sentinels)
-        markup = []
-        for index, sentinel in enumerate(sentinels):
-            before, found, rest = rest.partition(sentinel.content)
-            if not found:
-                raise DataError(f"the chat template leaves out {sentinel.role} messages")
-            markup.append(before)
-            if sentinel.role == "assistant":
-                start = rendered.index(sentinel.content)
-                self._check_generation_prompt(sentinels[:index], rendered[:start])
-        return [*markup, rest]
-
-    def _check_generation_prompt(self, messages: Messages, expected: str) -> None:
-        """What is generated must start exactly where the response started in training."""
-        prompt = self._render(messages, add_generation_prompt=True)
-        if prompt != expected:
-            raise BaseModelError(
-                "the chat template starts a response differently in training and in generation: "
-                f"{expected[-40:]!r} against {prompt[-40:]!r}"
+    def _segments(self, messages: Messages) -> Iterator[tuple[int, Segment]]:
+        """Every segment with the number of the message that it belongs to."""
+        if messages[0].role == "assistant":
+            raise DataError("begins with the assistant's message, so that nothing asks for it")
+        if not self._knows_input:
+            messages = tuple(
+                m._replace(content=m.text, input="") if m.input else m for m in messages
             )
+        for part in self._layout_of(messages).parts:
+            text = part.text_of(messages)
+            weight = messages[part.message].weight
+            if part.role == Role.PROMPT and messages[part.message].role == "user":
+                for segment in self._user_text(text, weight):
+                    yield part.message, segment
+            elif part.field:
+                if text:
+                    yield part.message, Segment(text, part.role, weight, is_content=True)
+            else:
+                is_own = part.role in (Role.RESPONSE, Role.STOP) or weight == 0
+                yield part.message, Segment(text, part.role, weight if is_own else 1.0)
 
-    def _find_stop(self) -> str:
-        try:
-            after = self._markup_of(("user", "assistant"))[-1]
-        except DataError as error:
-            raise BaseModelError(
-                f"{self.tokenizer.name_or_path}: not even a question and its answer: {error}"
-            ) from None
-        known = sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True)
-        for token in known:
-            if after.startswith(token):
-                return token
-        raise BaseModelError(
-            f"{self.tokenizer.name_or_path}: its chat template ends a response with {after!r:.40}, "
-            "which is no special token, so the model could never learn to stop"
+    def _user_text(self, text: str, weight: float) -> Iterator[Segment]:
+        position = 0
+        spans = self._boilerplate.spans(text) if self._boilerplate else []
+        for start, end in [*spans, (len(text), len(text))]:
+            for stop, role in ((start, Role.PROMPT), (end, Role.BOILERPLATE)):
+                if position < stop:
+                    yield Segment(text[position:stop], role, weight, is_content=True)
+                    position = stop
+
+    def _layout_of(self, messages: Messages) -> Layout:
+        rendered = self._render(messages)
+        turns = tuple(Turn(message.role, bool(message.input)) for message in messages)
+        layout = self._layout(turns)
+        if _fits(layout, messages, rendered):
+            return layout
+        # Some templates ask whether there is system text, and write another markup without it.
+        blank = tuple(
+            turn._replace(is_blank=turn.role == "system" and not message.content.strip())
+            for turn, message in zip(turns, messages, strict=True)
         )
+        if blank != turns and _fits(other := self._layout(blank), messages, rendered):
+            return other
+        raise DataError(_difference(layout.parts, messages, rendered))
 
-    def _render(self, messages: Messages, *, add_generation_prompt: bool = False) -> str:
-        turns = [message._asdict() for message in messages]
+    def _render(self, messages: Messages, add_generation_prompt: bool = False) -> str:
+        turns = [
+            {"role": message.role, "content": message.content}
+            | ({"input": message.input} if message.input else {})
+            for message in messages
+        ]
         try:
-            text = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=add_generation_prompt
+            return self._compiled.render(
+                messages=turns,
+                tools=[],
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._tokens,
             )
         except TemplateError as error:
             raise DataError(f"the chat template refuses these messages: {error}") from None
-        assert isinstance(text, str)
-        return text
+
+
+def _as_prompt(segment: Segment) -> Segment:
+    if segment.role == Role.RESPONSE:
+        return segment._replace(role=Role.PROMPT)
+    return segment._replace(role=Role.TEMPLATE) if segment.role == Role.STOP else segment
+
+
+def _fits(layout: Layout, messages: Messages, rendered: str) -> bool:
+    return "".join(part.text_of(messages) for part in layout.parts) + layout.rest == rendered
+
+
+def _difference(parts: tuple[Part, ...], messages: Messages, rendered: str) -> str:
+    """Names the first message that the template does not render as the layout has it."""
+    position = start = 0
+    changed: Message | None = None
+    for part in parts:
+        if part.field:
+            start, changed = position, messages[part.message]
+        text = part.text_of(messages)
+        if not rendered.startswith(text, position):
+            break
+        position += len(text)
+    if changed is None:
+        return f"the chat template starts with {rendered[:60]!r}, not {parts[0].text!r:.60}"
+    return (
+        f"the chat template changes the {changed.role} message {changed.content!r:.60}; "
+        f"it renders {rendered[start : start + 60]!r}"
+    )

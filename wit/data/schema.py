@@ -6,14 +6,23 @@ from typing import Any, NamedTuple
 from wit.data.sources import Row
 from wit.errors import DataError
 
-MESSAGE_ROLES = ("system", "user", "assistant")
+MESSAGE_ROLES = ("system", "user", "assistant", "tool")
+CALLS = ("tool_calls", "function_call")  # of an assistant's message, instead of its text
+LARGEST_WEIGHT = 3.4e38  # of a message; weights are stored in float32
 
 
 class Message(NamedTuple):
-    """One turn; ``role`` is ``system``, ``user`` or ``assistant``."""
+    """One turn; ``role`` is ``system``, ``user``, ``assistant`` or ``tool``."""
 
     role: str
     content: str
+    input: str = ""  # what an instruction is about, if rows keep it apart; of the user's turns
+    weight: float = 1.0  # factor on the loss weight of the turn's tokens
+
+    @property
+    def text(self) -> str:
+        """All that the turn says, as templates get it that know nothing of ``input``."""
+        return f"{self.content}\n\n{self.input}" if self.input else self.content
 
 
 Messages = tuple[Message, ...]
@@ -124,10 +133,10 @@ class Shape:
         if isinstance(row.get(self.column[name]), list):
             return self.messages(row, name, number)
         content = self.text(row, name, number)
+        turns = (Message("user", content),)
         if "input" in self.optional:
             given = self.text(row, "input", number, default="")
-            content = f"{content}\n\n{given}" if given.strip() else content
-        turns = (Message("user", content),)
+            turns = (Message("user", content, input=given if given.strip() else ""),)
         if "system" in self.optional:
             system = self.text(row, "system", number, default="")
             turns = (Message("system", system), *turns) if system.strip() else turns
@@ -137,26 +146,17 @@ class Shape:
         """A list of messages in a column, checked.
 
         Raises:
-            DataError: A turn is not of a known role or has no text.
+            DataError: A turn is not of a known role, has no text or a weight that is none.
         """
         turns = row.get(self.column[name])
         if not isinstance(turns, list) or not turns:
             raise DataError(
                 f"{self.where}: row {number}: {self.column[name]!r} is not a list of messages"
             )
-        found = []
-        for index, turn in enumerate(turns):
-            place = f"{self.where}: row {number}: message {index}"
-            content = turn.get("content") if isinstance(turn, Mapping) else None
-            if not isinstance(content, str) or not _is_unicode(content):
-                raise DataError(f"{place}: has no 'content' that is text")
-            if turn.get("role") not in MESSAGE_ROLES:
-                allowed = ", ".join(MESSAGE_ROLES)
-                raise DataError(
-                    f"{place}: role {turn.get('role')!r} is unknown; allowed: {allowed}"
-                )
-            found.append(Message(turn["role"], content))
-        return tuple(found)
+        return tuple(
+            _message(turn, f"{self.where}: row {number}: message {index}")
+            for index, turn in enumerate(turns)
+        )
 
     def instruction(self, row: Row, number: int) -> Messages:
         """A row as messages that end with the assistant's.
@@ -194,7 +194,8 @@ class Shape:
         if not isinstance(row.get(column), list):
             return self.text(row, name, number)
         *before, last = self.messages(row, name, number)
-        if last.role != "assistant" or tuple(before) not in ((), prompt):
+        said, asked = ([(m.role, m.text) for m in turns] for turns in (before, prompt))
+        if last.role != "assistant" or said not in ([], asked):
             raise DataError(
                 f"{self.where}: row {number}: {column!r} is not the assistant's message alone, "
                 "nor the prompt and then that message"
@@ -210,6 +211,30 @@ def shape_of(rows: list[Row], shapes: Any, mapping: Mapping[str, str], where: st
     """
     columns = {column: None for row in rows for column in row}
     return Shape(columns, shapes, mapping, where)
+
+
+def _message(turn: Any, place: str) -> Message:
+    if not isinstance(turn, Mapping):
+        raise DataError(f"{place}: has no 'content' that is text")
+    if calls := [repr(name) for name in CALLS if turn.get(name)]:
+        raise DataError(f"{place}: has {calls[0]}; only messages of text can be trained on")
+    content = turn.get("content")
+    if not isinstance(content, str) or not _is_unicode(content):
+        raise DataError(f"{place}: has no 'content' that is text")
+    if turn.get("role") not in MESSAGE_ROLES:
+        allowed = ", ".join(MESSAGE_ROLES)
+        raise DataError(f"{place}: role {turn.get('role')!r} is unknown; allowed: {allowed}")
+    return Message(turn["role"], content, weight=_weight(turn.get("weight"), place))
+
+
+def _weight(weight: Any, place: str) -> float:
+    if weight is None:
+        return 1.0
+    # A truth value is a number to Python, but who writes one means something else.
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not (is_number and 0 <= weight <= LARGEST_WEIGHT):
+        raise DataError(f"{place}: 'weight' is {weight!r:.40}, not a finite number of at least 0")
+    return float(weight)
 
 
 def _is_unicode(text: str) -> bool:

@@ -2,20 +2,31 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from wit.config import DataRecipe
+from wit.config import RowsRecipe
 from wit.errors import DataError
 
 Row = dict[str, Any]
 UTF8 = "utf-8-sig"  # with or without the mark that Excel writes in front
+ROWS_AT_ONCE = 256  # of formats that are read by batches
 MAX_CSV_FIELD = 2**30  # characters; Python's own limit of 131,072 is shorter than some documents
 
 
-def read_rows(recipe: DataRecipe, path: Path | None) -> list[Row]:
-    """All rows, in the order of the source.
+class Survey(NamedTuple):
+    """What must be known of all rows before the first of them can be understood."""
+
+    num_rows: int
+    columns: tuple[str, ...]  # of any row
+
+
+def read_rows(recipe: RowsRecipe, path: Path | None) -> Iterator[Row]:
+    """All rows, one after the other, in the order of the source.
+
+    A source may be larger than memory: rows are read as they are asked for. Only a ``.json`` file
+    is held in memory whole, for its rows are one list; as ``.jsonl`` it need not be.
 
     Args:
         recipe: Names the hub data set when ``path`` is not given.
@@ -24,33 +35,54 @@ def read_rows(recipe: DataRecipe, path: Path | None) -> list[Row]:
     Raises:
         DataError: The source is missing, empty, or not of that shape; names file and row.
     """
-    rows = read_file(path) if path is not None else list(_read_hub(recipe))
-    if not rows:
+    number = 0
+    for number, row in enumerate(read_file(path) if path else _read_hub(recipe), start=1):
+        if not isinstance(row, dict):
+            kind = type(row).__name__
+            where = path or recipe.repo
+            raise DataError(f"{where}: row {number} is a {kind}, not an object of named columns")
+        yield row
+    if not number:
         raise DataError(f"{path or recipe.repo}: holds no rows")
-    return rows
 
 
-def read_file(path: Path) -> list[Row]:
-    """All rows of one local file.
+def survey(rows: Iterable[Row]) -> Survey:
+    """Counts rows and notes their columns, in the order in which they appear."""
+    num_rows, columns = 0, dict[str, None]()
+    for row in rows:
+        num_rows += 1
+        if row.keys() - columns.keys():
+            columns |= dict.fromkeys(row)
+    return Survey(num_rows, tuple(columns))
+
+
+def read_file(path: Path) -> Iterator[Any]:
+    """All rows of one local file, whatever they are.
 
     Raises:
-        DataError: As ``read_rows``.
+        DataError: The file cannot be read; names it and the line.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         kinds = ", ".join(READERS)
         raise DataError(f"{path}: cannot read files of type {path.suffix!r}; known: {kinds}")
     try:
-        rows = list(reader(path))
+        yield from reader(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from None
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            kind = type(row).__name__
-            raise DataError(f"{path}: row {number} is a {kind}, not an object of named columns")
-    return rows
+    except UnicodeDecodeError:
+        raise DataError(f"{path}:{_line_that_is_no_text(path)}: is not UTF-8 text") from None
+
+
+def _line_that_is_no_text(path: Path) -> int:
+    # The decoder reads ahead in pieces, so its error does not know the line.
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _read_json(path: Path) -> Iterator[Any]:
@@ -103,8 +135,11 @@ def _read_parquet(path: Path) -> Iterator[Any]:
     import pyarrow.parquet
 
     try:
-        yield from pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
+        # Not buffered ahead: that would hold whole groups of rows, as large as their writer chose.
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: this is not Parquet: {error}") from None
 
 
@@ -116,7 +151,7 @@ READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
 }
 
 
-def _read_hub(recipe: DataRecipe) -> Iterator[Row]:
+def _read_hub(recipe: RowsRecipe) -> Iterator[Row]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
@@ -126,8 +161,12 @@ def _read_hub(recipe: DataRecipe) -> Iterator[Row]:
     assert recipe.revision is not None
     folder = snapshot(recipe.repo, recipe.revision, kind="dataset")
     try:
+        # Arrow files in the cache, mapped into memory as they are read.
         rows: Any = load_dataset(str(folder), name=recipe.subset, split=recipe.split)
-        yield from rows
+        for batch in rows.iter(ROWS_AT_ONCE):
+            yield from (
+                dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)
+            )
     except (DatasetsError, ValueError, RuntimeError, OSError) as error:
         where = f"{recipe.repo}@{recipe.revision[:8]}"
         raise DataError(

@@ -46,7 +46,7 @@ def evaluate(
     from wit.models import choose_device, load_model
     from wit.tokenizers import load_tokenizer
 
-    benchmarks = [(_benchmark(b.name, parents), b) for b in recipe.benchmarks]
+    benchmarks = [(benchmark_of(b.name, parents), b) for b in recipe.benchmarks]
     folder = _model_folder(parents)
     model = load_model(folder, choose_device(runtime.device))
     tokenizer = load_tokenizer(parents["tokenizer"].path)
@@ -75,7 +75,8 @@ def evaluate(
     return result
 
 
-def _benchmark(name: str, parents: Parents) -> ResolvedBenchmark:
+def benchmark_of(name: str, parents: Parents) -> ResolvedBenchmark:
+    """The benchmark of that name, as the parent ``benchmark:NAME`` says where it is."""
     source = parents[f"benchmark:{name}"]
     assert isinstance(source, Source)
     is_file = source.location.endswith((".yaml", ".yml"))

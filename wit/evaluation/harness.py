@@ -12,7 +12,6 @@ import functools
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import datasets
@@ -27,30 +26,21 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml  # the only way to its !function tags
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from wit.config import BenchmarkRecipe
+from wit.data.item_index import Item
 from wit.data.rendering import Segment
 from wit.data.tokenize import SegmentTokenizer
 from wit.errors import DataError, StageError
 from wit.evaluation.catalogue import ResolvedBenchmark, local_data_files
-from wit.evaluation.results import (
-    BenchmarkRun,
-    Outcome,
-    check_counts,
-    empty_response_share,
-    hash_of_samples,
-    sample_from_lm_eval,
-    scores_from_lm_eval,
-)
+from wit.evaluation.greedy import GREEDY_KNOBS, plain_generation
+from wit.evaluation.results import Outcome, outcome_from_lm_eval
 from wit.roles import Role
 
 logger = logging.getLogger(__name__)
 
 HFLM: Any = lm_eval.models.huggingface.HFLM  # its decorator hides its type
-
-# What a benchmark may say about generation; the rest would make it random or something else.
-GREEDY_KNOBS = ("until", "max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
 def run_benchmarks(
@@ -77,13 +67,53 @@ def run_benchmarks(
     _tame_lm_eval()
     tokenizer = copy.deepcopy(tokenizer)  # lm-eval gives it a pad token
     outcomes = {}
-    with _plain_generation(model, tokenizer):
+    with plain_generation(model, tokenizer):
         for benchmark, recipe in benchmarks:
             logger.info("benchmark %s", benchmark.name)
             outcomes[benchmark.name] = _run_one(
                 model, tokenizer, benchmark, recipe, batch_size=batch_size, seed=seed
             )
     return outcomes
+
+
+def read_items(benchmark: ResolvedBenchmark, limit: int | None) -> Iterator[Item]:
+    """The items that a benchmark asks, in its order, without worked examples or a template.
+
+    Args:
+        benchmark: Where they are.
+        limit: Only the first so many of each of its tasks.
+
+    Raises:
+        StageError: The benchmark cannot be loaded.
+    """
+    _tame_lm_eval()
+    number = 0
+    try:
+        with tempfile.TemporaryDirectory(prefix="wit-benchmark-") as cache:
+            for task in _load(benchmark, cache)["tasks"].values():
+                for _, doc in task.doc_iterator(limit=limit):
+                    yield _item(benchmark.name, number, task, doc)
+                    number += 1
+    except Exception as error:  # its file is the user's program: templates, functions, data
+        reason = f"{type(error).__name__}: {error}"
+        raise StageError(f"benchmark {benchmark.name} cannot be read: {reason}") from error
+
+
+def _item(benchmark: str, number: int, task: Any, doc: Any) -> Item:
+    """Question and right answer of one of lm-eval's documents, and its wrong answers.
+
+    Where choices are given, question and answer may be positions among them.
+    """
+    has_choices = task.get_config("doc_to_choice") is not None
+    choices = [str(choice) for choice in task.doc_to_choice(doc)] if has_choices else []
+    parts: list[str] = []
+    for part in (task.doc_to_text(doc), task.doc_to_target(doc)):
+        texts = part if isinstance(part, list) else [part]  # several answers may be right
+        parts += [
+            choices[text] if isinstance(text, int) and 0 <= text < len(choices) else str(text)
+            for text in texts
+        ]
+    return Item(benchmark, number, "\n".join(parts), tuple(c for c in choices if c not in parts))
 
 
 class _BenchmarkedModel(HFLM):
@@ -140,7 +170,7 @@ class _BenchmarkedModel(HFLM):
             return super()._encode_pair(context, continuation)
         segments = [Segment(context, Role.PROMPT), Segment(continuation, Role.RESPONSE)]
         try:
-            ids, roles = self.segment_tokenizer.tokens(segments)
+            ids, roles, *_ = self.segment_tokenizer.tokens(segments)
         except DataError:  # a text with characters that the tokenizer cannot spell
             return self.tok_encode(context), self.tok_encode(continuation)
         num_prompt_tokens = roles.count(Role.PROMPT)
@@ -183,7 +213,7 @@ def _run_one(
             for task in loaded["tasks"].values():
                 _configure(task, recipe, seed)
                 _check_room(task, lm.max_length)
-            found = evaluate(
+            found: Any = evaluate(
                 lm,
                 loaded,
                 limit=recipe.limit,
@@ -196,7 +226,10 @@ def _run_one(
     except Exception as error:  # its file is the user's program: templates, functions, data
         reason = f"{type(error).__name__}: {error}"
         raise StageError(f"benchmark {benchmark.name} failed: {reason}") from error
-    return _outcome(benchmark, recipe, found, len(lm.cut_prompts))
+    if lm.cut_prompts:
+        cut = len(lm.cut_prompts)
+        logger.warning("benchmark %s: %d prompts were too long and cut", benchmark.name, cut)
+    return outcome_from_lm_eval(found, benchmark, recipe, len(lm.cut_prompts))
 
 
 def _load(benchmark: ResolvedBenchmark, cache: str) -> Any:
@@ -229,54 +262,6 @@ def _check_room(task: Task, max_tokens: int) -> None:
                 f"asks for responses of up to {response} tokens, but the model's context is "
                 f"{max_tokens}; lower max_gen_toks in the generation_kwargs of its file"
             )
-
-
-def _outcome(
-    benchmark: ResolvedBenchmark, recipe: BenchmarkRecipe, found: Any, num_cut_prompts: int
-) -> Outcome:
-    tasks = list(found["n-samples"])
-    scored = next(iter(found["group_subtasks"] or tasks))  # a group comes before its parts
-    scores = scores_from_lm_eval(
-        benchmark.name,
-        found["results"][scored],
-        higher_is_better=found["higher_is_better"][scored],
-        num_items=found["n-samples"].values(),
-        limit=recipe.limit,
-    )
-    entries = [entry for task in tasks for entry in found["samples"][task]]
-    check_counts(scores, entries)
-    main = [entry for entry in entries if entry["filter"] == scores[0].filter]
-    samples = [sample_from_lm_eval(item, entry, scores[0]) for item, entry in enumerate(main)]
-    if num_cut_prompts:
-        logger.warning("benchmark %s: %d prompts were too long and cut", scored, num_cut_prompts)
-    run = BenchmarkRun(
-        version=str(found["versions"].get(scored)),
-        items_hash=hash_of_samples(samples),
-        num_items=scores[0].num_items,
-        num_fewshot=recipe.num_fewshot,
-        is_chat=benchmark.is_chat,
-        empty_response_share=empty_response_share(samples),
-        num_cut_prompts=num_cut_prompts,
-    )
-    return Outcome(scores, run, samples)
-
-
-@contextmanager
-def _plain_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Takes away what a model's own generation settings would do to greedy search.
-
-    A repetition penalty, say, changes greedy answers too. What ends a response stays; lm-eval
-    would otherwise keep text after it.
-    """
-    own = model.generation_config
-    own_ends: Any = own.eos_token_id if own is not None else None
-    ends: list[Any] = own_ends if isinstance(own_ends, list) else [own_ends]
-    ends = [*dict.fromkeys(end for end in (*ends, tokenizer.eos_token_id) if end is not None)]
-    model.generation_config = GenerationConfig(eos_token_id=ends, do_sample=False)
-    try:
-        yield
-    finally:
-        model.generation_config = own  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @functools.cache

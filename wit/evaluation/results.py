@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from wit.config import Settings
+from wit.config import BenchmarkRecipe, Settings
 from wit.errors import ArtifactError, StageError
+from wit.evaluation.catalogue import ResolvedBenchmark
 from wit.roles import RoleNLL
 
 SCORES_FILE = "scores.json"
@@ -130,6 +131,42 @@ def share_score(benchmark: str, metric: str, share: float, num_items: int) -> Sc
         higher_is_better=True,
         is_main=True,
     )
+
+
+def outcome_from_lm_eval(
+    found: Mapping[str, Any],
+    benchmark: ResolvedBenchmark,
+    recipe: BenchmarkRecipe,
+    num_cut_prompts: int,
+) -> Outcome:
+    """What lm-eval found on one benchmark.
+
+    Raises:
+        StageError: Items are missing, or a value is not a number; nothing is scored then.
+    """
+    tasks = list(found["n-samples"])
+    scored = next(iter(found["group_subtasks"] or tasks))  # a group comes before its parts
+    scores = scores_from_lm_eval(
+        benchmark.name,
+        found["results"][scored],
+        higher_is_better=found["higher_is_better"][scored],
+        num_items=found["n-samples"].values(),
+        limit=recipe.limit,
+    )
+    entries = [entry for task in tasks for entry in found["samples"][task]]
+    check_counts(scores, entries)
+    main = [entry for entry in entries if entry["filter"] == scores[0].filter]
+    samples = [sample_from_lm_eval(item, entry, scores[0]) for item, entry in enumerate(main)]
+    run = BenchmarkRun(
+        version=str(found["versions"].get(scored)),
+        items_hash=hash_of_samples(samples),
+        num_items=scores[0].num_items,
+        num_fewshot=recipe.num_fewshot,
+        is_chat=benchmark.is_chat,
+        empty_response_share=empty_response_share(samples),
+        num_cut_prompts=num_cut_prompts,
+    )
+    return Outcome(scores, run, samples)
 
 
 def scores_from_lm_eval(

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from wit.artifacts import CHECKPOINTS
-from wit.config import Runtime, TrainingKnobs
+from wit.config import Runtime, SFTKnobs, TrainingKnobs
+from wit.errors import ConfigError
 from wit.models import choose_device
 
 
@@ -15,7 +16,13 @@ def training_arguments(
 
     Every value that they default silently is given: bfloat16, gradient checkpointing, clipping,
     schedule, seed, order of rows, reporting.
+
+    Raises:
+        ConfigError: The device cannot compute in that precision.
     """
+    device = choose_device(runtime.device)
+    if recipe.precision == "float16" and device.type == "cpu":
+        raise ConfigError("precision float16 needs a GPU; use float32 or bfloat16")
     micro_batch = largest_divisor(recipe.examples_per_step, runtime.micro_batch_size)
     steps_per_epoch = -(-num_rows // recipe.examples_per_step)
     num_steps = steps_per_epoch * recipe.num_epochs
@@ -37,8 +44,8 @@ def training_arguments(
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,  # 0: measured, not clipped
         "bf16": recipe.precision == "bfloat16",
-        "fp16": False,
-        "use_cpu": choose_device(runtime.device).type == "cpu",
+        "fp16": recipe.precision == "float16",
+        "use_cpu": device.type == "cpu",
         "activation_checkpointing": False,
         "seed": seed,
         "data_seed": seed,
@@ -58,6 +65,17 @@ def training_arguments(
         "remove_unused_columns": True,
         "push_to_hub": False,
     }
+
+
+def sft_arguments(
+    recipe: SFTKnobs, seed: int, runtime: Runtime, scratch: Path, num_rows: int
+) -> dict[str, Any]:
+    """As ``training_arguments``, for a trainer that splits steps into micro-batches itself."""
+    arguments = training_arguments(recipe, seed, runtime, scratch, num_rows)
+    arguments["per_device_train_batch_size"] = recipe.examples_per_step  # shown only
+    arguments["gradient_accumulation_steps"] = 1
+    arguments["activation_checkpointing"] = runtime.gradient_checkpointing
+    return arguments
 
 
 def largest_divisor(total: int, limit: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -39,7 +40,7 @@ class History(TrainerCallback):
 
     def forget_after(self, step: int) -> None:
         """Drops what a killed attempt wrote after the checkpoint that is resumed from."""
-        if self.file.exists():
+        if self.file.exists() and is_first_rank():
             lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
             whole = [line for line in lines if line.endswith("\n")]
             # At step 0 everything is measured anew.
@@ -58,7 +59,9 @@ class History(TrainerCallback):
         )
 
     def write(self, figures: dict[str, float], step: int) -> None:
-        """Adds figures of one step."""
+        """Adds figures of one step; of several ranks the first one does it."""
+        if not is_first_rank():
+            return
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **figures}) + "\n")
         self.log(figures, step)
@@ -102,8 +105,9 @@ class ShownProgress(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Says the step, the number of steps and the loss."""
-        loss = (logs or {}).get("loss")
-        write_progress(self.scratch, Progress(state.global_step, state.max_steps, loss))
+        if is_first_rank():
+            loss = (logs or {}).get("loss")
+            write_progress(self.scratch, Progress(state.global_step, state.max_steps, loss))
 
 
 class TimedCheckpoints(TrainerCallback):
@@ -120,7 +124,8 @@ class TimedCheckpoints(TrainerCallback):
     ) -> None:
         """Asks for a checkpoint when it is time."""
         is_last = state.global_step >= state.max_steps
-        if not is_last and time.monotonic() - self.last_saved > self.seconds:
+        is_due = time.monotonic() - self.last_saved > self.seconds
+        if not is_last and first_rank_says(is_due):  # ranks have to save together
             control.should_save = True
             self.started_saving = time.monotonic()
 
@@ -129,9 +134,11 @@ class TimedCheckpoints(TrainerCallback):
     ) -> None:
         """Marks the checkpoint, deletes those before it, and waits longer if saving is slow."""
         newest = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        (newest / COMPLETE).touch()
-        for older in set(newest.parent.glob("checkpoint-*")) - {newest}:
-            delete_checkpoint(older)
+        wait_for_all_ranks()  # each has written its part
+        if is_first_rank():
+            (newest / COMPLETE).touch()
+            for older in set(newest.parent.glob("checkpoint-*")) - {newest}:
+                delete_checkpoint(older)
         self.last_saved = time.monotonic()
         took = self.last_saved - self.started_saving
         self.seconds = max(self.seconds, took / MAX_SAVING_SHARE)
@@ -164,6 +171,9 @@ def train_resumably(
     trainer: Trainer, history: History, scratch: Path, runtime: Runtime, *more: TrainerCallback
 ) -> None:
     """Trains to the end, from the last checkpoint in ``scratch`` if there is one."""
+    if is_first_rank():
+        resumable_checkpoint(scratch)  # deletes what is half-written
+    wait_for_all_ranks()
     checkpoint, step = resumable_checkpoint(scratch)
     history.forget_after(step)
     trainer.remove_callback(PrinterCallback)
@@ -171,6 +181,30 @@ def train_resumably(
     for callback in (history, ShownProgress(scratch), checkpoints, *more):
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def num_ranks() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first_rank() -> bool:
+    """Whether this process writes files and reports: the only one, or the first of several."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def wait_for_all_ranks() -> None:
+    """Returns once every rank has come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def first_rank_says(answer: bool) -> bool:
+    """The answer of the first rank, whose clock decides; every rank has to call this."""
+    answers = [answer]
+    if dist.is_initialized():
+        dist.broadcast_object_list(answers, src=0)
+    return answers[0]
 
 
 def delete_checkpoint(folder: Path) -> None:

@@ -22,13 +22,13 @@ from wit.training.callbacks import (
     Log,
     train_resumably,
 )
-from wit.training.order import SortedSteps, sorted_steps
 from wit.training.sft import MODEL, save_model
+from wit.training.steps import SortedSteps, Steps, lengths_of, seed_of_order
 
 STEP_0_LOSS = math.log(2)  # of the sigmoid loss, when policy and reference are one model
 # Policy and reference see a row in batches of other shapes and precisions, so log-probabilities
 # differ by rounding: about so many nats a token, and by the square root of the tokens in a sum.
-ROUNDING = {"float32": 1e-4, "bfloat16": 0.02}
+ROUNDING = {"float32": 1e-4, "float16": 0.005, "bfloat16": 0.02}
 MAX_ROUNDINGS = 5
 
 
@@ -82,7 +82,15 @@ class CheckedDPOTrainer(DPOTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SortedSteps:
         pairs: Any = self.train_dataset if train_dataset is None else train_dataset
-        return sorted_steps(lengths_of_pairs(pairs), self.args)
+        arguments = self.args
+        examples_per_step = (
+            arguments.train_batch_size
+            * arguments.gradient_accumulation_steps
+            * arguments.world_size
+        )
+        return SortedSteps(
+            Steps(lengths_of_pairs(pairs), examples_per_step, seed_of_order(arguments))
+        )
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the artifact's record says how the model was made."""
@@ -93,8 +101,8 @@ class CheckedDPOTrainer(DPOTrainer):
 
 def lengths_of_pairs(pairs: Dataset) -> list[int]:
     """Tokens of the longer of each pair's two rows."""
-    columns = (pairs[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
-    return [len(p) + max(len(c), len(r)) for p, c, r in zip(*columns, strict=True)]
+    columns = (lengths_of(pairs, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+    return [p + max(c, r) for p, c, r in zip(*columns, strict=True)]
 
 
 def sorted_pairs(preferences: Path) -> Dataset:
@@ -103,7 +111,7 @@ def sorted_pairs(preferences: Path) -> Dataset:
     A new table and not a selection of rows: the trainer would flatten a selection, and
     ``datasets`` keeps what it flattened for the next trainer of the process.
     """
-    table = read_table(preferences, TRAIN).drop_columns(["row"])
+    table = read_table(preferences, TRAIN).drop_columns(["row", "source"])
     lengths = lengths_of_pairs(Dataset(table))
     return Dataset(table.take(sorted(range(len(lengths)), key=lengths.__getitem__)))
 

@@ -1,72 +1,39 @@
 """Weighted instruction tuning."""
 
+import inspect
 import shutil
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-from transformers import PreTrainedModel
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from transformers import PreTrainedModel, set_seed
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
 from wit.config import Runtime, SFTRecipe
 from wit.data.collate import RoleCollator
 from wit.data.prepare import TRAIN, read_split
+from wit.errors import ConfigError, first_line
 from wit.likelihood import held_out_nll
-from wit.losses import weighted_loss
-from wit.models import check_finite, choose_device, load_model
-from wit.tokenizers import load_tokenizer
-from wit.training.arguments import training_arguments
+from wit.losses import dft
+from wit.models import check_finite, load_model
+from wit.tokenizers import Tokenizer, load_tokenizer
+from wit.training.arguments import sft_arguments
 from wit.training.callbacks import (
     AfterEpoch,
     History,
     Log,
+    is_first_rank,
+    num_ranks,
     train_resumably,
 )
-from wit.training.order import SortedSteps, sorted_steps
+from wit.training.trainer import WeightedSFTTrainer
 
 MODEL = "model"
-
-
-class WeightedSFTTrainer(SFTTrainer):
-    """TRL's trainer with another loss: every target counts with the weight of its role.
-
-    Batches come from ``RoleCollator``; one without ``token_weights`` is a ``KeyError``.
-    """
-
-    loss_is_scaled_for_ga = True  # by num_items_in_batch: the targets of the whole optimizer step
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Asks for the count of targets, also for models that cannot take it: the loss takes it."""
-        super().__init__(*args, **kwargs)
-        self.model_accepts_loss_kwargs = True
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """The weighted loss of a micro-batch; the losses of a step's micro-batches add up."""
-        token_weights, _ = inputs.pop("token_weights"), inputs.pop("roles")
-        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-        loss = weighted_loss(
-            outputs.log_probs, token_weights[:, 1:], num_target_tokens=num_items_in_batch
-        )
-        if num_items_in_batch is not None:  # the count is over all ranks, and DDP takes the mean
-            loss = loss * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> SortedSteps:
-        rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        return sorted_steps([len(ids) for ids in rows["input_ids"]], self.args)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the artifact's record says how the model was made."""
-
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["input_ids", "roles"]
+# Nats by which rounding may change a log-probability; rows that see each other are off by more.
+PACKING_TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.25}
 
 
 def train_sft(
@@ -80,16 +47,52 @@ def train_sft(
 ) -> None:
     """Trains the base with the recipe's weights; leaves ``model/`` and ``history.jsonl``.
 
-    Continues from the last checkpoint in ``out``, if there is one.
+    Continues from the last checkpoint in ``out``, if there is one. Every rank calls this.
 
     Raises:
+        ConfigError: Recipe and runtime do not go together.
         TrainingError: The loss or a weight is not finite.
     """
-    device = choose_device(runtime.device)
-    model = load_model(base, device)
     tokenizer = load_tokenizer(tokenizer_folder)
-    rows = read_split(instructions, TRAIN)
-    arguments = training_arguments(recipe, recipe.seed, runtime, out, len(rows))
+    trainer = make_trainer(recipe, base, read_split(instructions, TRAIN), tokenizer, out, runtime)
+    history = History(out, log)
+
+    def measure(step: int) -> None:
+        model: Any = trainer.model
+        was_training = model.training
+        model.eval()
+        by_role = held_out_nll(model, instructions, batch_size=runtime.evaluation_batch_size)
+        figures = {f"nll_{role}": figure.nll for role, figure in by_role.items()}
+        counts = {f"tokens_{role}": float(figure.num_tokens) for role, figure in by_role.items()}
+        history.write({**figures, **counts}, step)
+        model.train(was_training)
+
+    def is_measured(step: int) -> bool:
+        return history.has("nll_", step)
+
+    train_resumably(trainer, history, out, runtime, AfterEpoch(measure, is_measured))
+    model = _whole_model(trainer, recipe, base)
+    if is_first_rank():
+        save_model(model, tokenizer_folder, out / MODEL)
+
+
+def make_trainer(
+    recipe: SFTRecipe,
+    base: Path,
+    rows: Dataset,
+    tokenizer: Tokenizer,
+    out: Path,
+    runtime: Runtime,
+) -> WeightedSFTTrainer:
+    """The trainer of a recipe, ready to train.
+
+    Raises:
+        ConfigError: Recipe and runtime do not go together.
+    """
+    arguments = sft_arguments(recipe, recipe.seed, runtime, out, len(rows))
+    attention = None if runtime.attention == "auto" else runtime.attention
+    num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
+    model = _trainable(recipe, load_model(base, attention=attention, num_shards=num_shards))
     trainer = WeightedSFTTrainer(
         model=model,
         args=SFTConfig(
@@ -98,26 +101,88 @@ def train_sft(
             packing=False,
             completion_only_loss=False,
             assistant_only_loss=False,
+            router_aux_loss_coef=0.0,  # its mean over a micro-batch would depend on the split
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=rows,
-        data_collator=RoleCollator(recipe.weights, tokenizer.pad_token_id),
         processing_class=tokenizer,
+        collator=RoleCollator(recipe.weights, tokenizer.pad_token_id, packing=runtime.packing),
+        examples_per_step=recipe.examples_per_step,
+        runtime=runtime,
+        normaliser=recipe.normaliser,
+        reweighting=dft if recipe.loss == "dft" else None,
+        decay_norms=recipe.decay_norms,
     )
-    history = History(out, log)
+    if runtime.packing:
+        check_packing(trainer.model, recipe.precision)
+    return trainer
 
-    def measure(step: int) -> None:
-        was_training = model.training
-        model.eval()
-        by_role = held_out_nll(model, instructions, batch_size=runtime.evaluation_batch_size)
-        history.write({f"nll_{role}": figure.nll for role, figure in by_role.items()}, step)
-        model.train(was_training)
 
-    def is_measured(step: int) -> bool:
-        return history.has("nll_", step)
+def _trainable(recipe: SFTRecipe, model: PreTrainedModel) -> Any:
+    """The model itself, or with adapters that alone are trained.
 
-    train_resumably(trainer, history, out, runtime, AfterEpoch(measure, is_measured))
-    save_model(model, tokenizer_folder, out / MODEL)
+    Raises:
+        ConfigError: It has no modules of those names.
+    """
+    if recipe.lora is None:
+        return model
+    lora = recipe.lora
+    modules = lora.modules if isinstance(lora.modules, str) else list(lora.modules)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]  also fractions
+        lora_dropout=lora.dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )
+    set_seed(recipe.seed)  # adapters begin at random
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigError(f"sft.lora.modules: {first_line(error)}") from None
+
+
+def _whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> Any:
+    """The trained model with adapters merged; of a sharded one a copy, gathered on every rank."""
+    model: Any = trainer.model
+    if trainer.is_distributed_loading_by_transformers:
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state = get_model_state_dict(model, options=whole)
+        if not is_first_rank():
+            return None
+        model = _trainable(recipe, load_model(base))
+        model.load_state_dict(state)
+    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
+@torch.inference_mode()
+def check_packing(model: Any, precision: str) -> None:
+    """Refuses a model whose rows would see each other when they are packed.
+
+    Raises:
+        ConfigError: It takes no positions, or it does not heed where they begin anew.
+    """
+    remedy = "; set runtime packing to false, or choose another attention"
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    name = type(plain).__name__
+    if "position_ids" not in inspect.signature(plain.forward).parameters:
+        raise ConfigError(f"packing: {name} takes no position_ids{remedy}")
+    device, was_training = model.device, model.training
+    rows = [torch.arange(3, 3 + length, device=device)[None] for length in (7, 5)]
+    positions = [torch.arange(row.shape[1], device=device)[None] for row in rows]
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    model.eval()
+    with torch.autocast(device.type, dtype=dtype, enabled=precision != "float32"):
+        apart = torch.cat([model(input_ids=row).logits for row in rows], dim=1)
+        ids, places = torch.cat(rows, dim=1), torch.cat(positions, dim=1)
+        packed = model(input_ids=ids, position_ids=places, use_cache=False).logits
+    model.train(was_training)
+    off = (packed.float().log_softmax(-1) - apart.float().log_softmax(-1)).abs().max().item()
+    if off > PACKING_TOLERANCE[precision]:
+        raise ConfigError(
+            f"packing: rows that {name} reads end to end see each other (log-probabilities are "
+            f"off by {off:.3g}){remedy}"
+        )
 
 
 def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from wit.data.collate import RoleCollator
 from wit.losses import IGNORE_INDEX
 from wit.roles import Role
-from wit.weights import TokenWeights
+from wit.weights import RoleWeights, TokenWeights
 
 VOCABULARY = 5  # small, so that every id also turns up as padding
 Rows = Sequence[dict[str, list[int]]]
@@ -24,7 +24,12 @@ ragged_rows = st.lists(st.lists(token, min_size=1, max_size=6), min_size=1, max_
 )
 weight = st.sampled_from([0.0, 0.5, 1.0])
 all_weights = st.builds(
-    TokenWeights, prompt=weight, response=st.just(1.0), stop=st.none() | weight, system=weight
+    TokenWeights,
+    prompt=weight,
+    response=st.just(1.0),
+    stop=st.none() | weight,
+    system=weight,
+    boilerplate=st.none() | weight,
 )
 
 
@@ -73,8 +78,50 @@ def test_a_row_that_lost_its_roles_is_an_error() -> None:
 
 
 def test_every_role_keeps_a_weight_of_its_own() -> None:
-    weights = TokenWeights(prompt=0.1, response=0.2, system=0.3, template=0.4, stop=0.6)
+    weights = TokenWeights(
+        prompt=0.1, response=0.2, system=0.3, template=0.4, boilerplate=0.5, stop=0.6
+    )
     row = {"input_ids": [0] * 8, "roles": [0, *Role]}
     found = RoleCollator(weights, 0)([row])["token_weights"][0, 1:]
     assert found.dtype == torch.float32
-    assert found.tolist() == pytest.approx([0, 0.4, 0.1, 0.3, 0.1, 0.2, 0.6], abs=1e-7)
+    assert found.tolist() == pytest.approx([0, 0.4, 0.5, 0.3, 0.1, 0.2, 0.6], abs=1e-7)
+
+
+@given(rows=ragged_rows, weights=all_weights)
+def test_packed_rows_carry_what_padded_ones_carry(rows: Rows, weights: TokenWeights) -> None:
+    padded = RoleCollator(weights, 0)(rows)
+    packed = RoleCollator(weights, 0, packing=True)(rows)
+    is_real = padded["attention_mask"].bool()
+    for name in ("input_ids", "roles", "token_weights", "labels"):
+        assert torch.equal(packed[name][0], padded[name][is_real]), name
+    starts = (packed["position_ids"] == 0)[0]
+    assert starts.sum() == len(rows)
+    assert not packed["token_weights"][0][starts].any(), "nothing is predicted from another row"
+    assert "attention_mask" not in packed
+
+
+def test_a_source_has_a_table_of_its_own() -> None:
+    weights = TokenWeights(
+        prompt=1, response=1, sources={"code": RoleWeights(prompt=0.25, response=0.5)}
+    )
+    row = {"input_ids": [0] * 3, "roles": [0, Role.PROMPT, Role.RESPONSE]}
+    rows = [{**row, "source": "chat"}, {**row, "source": "code"}]
+    found = RoleCollator(weights, 0)(rows)["token_weights"]
+    assert found.tolist() == [[0, 1, 1], [0, 0.25, 0.5]]
+    with pytest.raises(KeyError, match="source"):
+        RoleCollator(weights, 0)([row])
+
+
+def test_factors_of_messages_multiply_the_weights_of_roles() -> None:
+    row = {"input_ids": [0] * 4, "roles": [0, Role.PROMPT, Role.RESPONSE, Role.STOP]}
+    rows = [{**row, "factors": [1.0, 0.5, 0.0, 2.0]}, {**row, "factors": None}]
+    batch = RoleCollator(TokenWeights(prompt=0.5, response=1), 0)(rows)
+    assert batch["token_weights"].tolist() == [[0, 0.25, 0, 2], [0, 0.5, 1, 1]]
+    assert batch["labels"].tolist()[0] == [IGNORE_INDEX, 0, IGNORE_INDEX, 0]
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_no_rows_make_a_micro_batch_without_a_target(packing: bool) -> None:
+    batch = RoleCollator(TokenWeights(prompt=1, response=1), 3, packing=packing)([])
+    assert batch["labels"].tolist() == [[IGNORE_INDEX, IGNORE_INDEX]]
+    assert not batch["token_weights"].any()

@@ -61,11 +61,19 @@ class Prepared:
         }
 
     def text(self, row: dict[str, Any], role: Role) -> str:
-        runs = decode_runs(self.tokenizer, Tokens(row["input_ids"], row["roles"]))
-        return "".join(run.text for run in runs if run.role == role)
+        return self.texts(row, role)
+
+    def texts(self, row: dict[str, Any], *roles: Role) -> str:
+        factors = row["factors"] or [1.0] * len(row["roles"])
+        runs = decode_runs(self.tokenizer, Tokens(row["input_ids"], row["roles"], factors))
+        return "".join(run.text for run in runs if run.role in roles)
+
+    def prompt(self, row: dict[str, Any]) -> str:
+        """With what it shares with all others."""
+        return self.texts(row, Role.BOILERPLATE, Role.PROMPT)
 
     def prompts(self, split: str) -> set[str]:
-        return {self.text(row, Role.PROMPT) for row in self.rows[split]}
+        return {self.prompt(row) for row in self.rows[split]}
 
     def side_of(self, column: str = "row") -> dict[int, str]:
         return {row[column]: split for split, rows in self.rows.items() for row in rows}
@@ -355,7 +363,7 @@ def test_a_sample_keeps_the_numbers_of_its_rows_and_says_that_it_is_one(
     assert prepared.card["rows_sampled"] == 25  # every fourth
     assert len(prepared.rows[TRAIN]) == 13  # half of them
     for row in prepared.rows[TRAIN]:
-        assert prepared.text(row, Role.PROMPT) == f"What is {row['row'] - 1}?"
+        assert prepared.prompt(row) == f"What is {row['row'] - 1}?"
 
 
 # --- the tokenizer ------------------------------------------------------------------------------
@@ -418,14 +426,15 @@ def test_every_real_instruction_decodes_to_its_texts(tmp_path: Path, stories: Pa
     source = RASCHKA / "instruction-data.json"
     recipe = InstructionsRecipe(path=str(source), held_out_fraction=0.1, max_tokens=4096)
     make_instructions(recipe, source, stories, tmp_path)
-    prepared, rows = Prepared(tmp_path, stories), read_file(source)
+    prepared, rows = Prepared(tmp_path, stories), list(read_file(source))
     assert prepared.card["dropped"] == {}
     assert prepared.card["truncated"] == 0
     seen = 0
     for row in prepared.rows[TRAIN] + prepared.rows[HELD_OUT]:
         given = rows[row["row"] - 1]
-        asked = f"{given['instruction']}\n\n{given['input']}" if given["input"] else None
-        assert prepared.text(row, Role.PROMPT) == (asked or given["instruction"]).strip()
+        # Alpaca's template puts a header between the two.
+        asked = given["instruction"].strip() + given["input"].strip()
+        assert prepared.text(row, Role.PROMPT) == asked
         assert prepared.text(row, Role.RESPONSE) == given["output"].strip()
         assert prepared.text(row, Role.STOP) == "</s>"
         seen += 1
@@ -448,7 +457,7 @@ def test_gsm8k_is_prepared_like_any_other(tmp_path: Path, stories: Path) -> None
     source = SHARED / "data" / "gsm8k" / "train.jsonl"
     recipe = InstructionsRecipe(path=str(source), max_rows=100)
     make_instructions(recipe, source, stories, tmp_path)
-    prepared, rows = Prepared(tmp_path, stories), read_file(source)
+    prepared, rows = Prepared(tmp_path, stories), list(read_file(source))
     assert sum(prepared.card["rows"].values()) == 100
     for row in prepared.rows[TRAIN]:
         assert prepared.text(row, Role.PROMPT) == rows[row["row"] - 1]["question"].strip()

@@ -31,9 +31,10 @@ def preferences(*rows: dict[str, Any], **columns: str) -> list[Preference]:
         ({"instruction": "q", "output": "a"}, (USER, ANSWER)),
         ({"instruction": "q", "input": "", "output": "a"}, (USER, ANSWER)),
         ({"instruction": "q", "input": None, "output": "a"}, (USER, ANSWER)),
+        ({"instruction": "q", "input": " \n", "output": "a"}, (USER, ANSWER)),
         (
             {"instruction": "q", "input": " x ", "output": "a"},
-            (Message("user", "q\n\n x "), ANSWER),
+            (Message("user", "q", input=" x "), ANSWER),
         ),
         ({"prompt": "q", "response": "a", "system": "s"}, (SYSTEM, USER, ANSWER)),
         ({"prompt": "q", "response": "a", "system": " "}, (USER, ANSWER)),
@@ -42,6 +43,14 @@ def preferences(*rows: dict[str, Any], **columns: str) -> list[Preference]:
         ({"messages": TURNS * 2}, (USER, ANSWER) * 2),
         ({"prompt": TURNS[:1], "completion": "a"}, (USER, ANSWER)),
         ({"messages": [{**turn, "name": "x"} for turn in TURNS]}, (USER, ANSWER)),
+        (  # as Parquet writes what a message does not have
+            {"messages": [{**turn, "tool_calls": None, "weight": None} for turn in TURNS]},
+            (USER, ANSWER),
+        ),
+        (
+            {"messages": [*TURNS, {"role": "tool", "content": "t"}, TURNS[1]]},
+            (USER, ANSWER, Message("tool", "t"), ANSWER),
+        ),
     ],
 )
 def test_instructions_of_every_shape(row: dict[str, Any], expected: tuple[Message, ...]) -> None:
@@ -55,7 +64,7 @@ def test_instructions_of_every_shape(row: dict[str, Any], expected: tuple[Messag
         ({"instruction": "q", "chosen": "a", "rejected": "b"}, (USER,)),
         (
             {"instruction": "q", "input": "x", "output": "o", "chosen": "a", "rejected": "b"},
-            (Message("user", "q\n\nx"),),
+            (Message("user", "q", input="x"),),
         ),
         ({"prompt": "q", "system": "s", "chosen": "a", "rejected": "b"}, (SYSTEM, USER)),
         (
@@ -102,7 +111,7 @@ def test_what_only_later_rows_have_is_not_lost() -> None:
     ]
     assert instructions(*rows) == [
         (USER, ANSWER),
-        (Message("user", "q\n\nx"), ANSWER),
+        (Message("user", "q", input="x"), ANSWER),
         (SYSTEM, USER, ANSWER),
     ]
 
@@ -148,12 +157,43 @@ def test_a_wrong_field_of_an_instruction_is_named_with_file_and_row(
             "message 0: role 'human' is unknown; allowed: system",
         ),
         ([{"content": "q"}], "message 0: role None is unknown"),
+        (
+            [TURNS[0], {"role": "assistant", "content": "a", "tool_calls": [{"id": "1"}]}],
+            "message 1: has 'tool_calls'; only messages of text can be trained on",
+        ),
+        (
+            [TURNS[0], {"role": "assistant", "content": None, "function_call": {"name": "f"}}],
+            "message 1: has 'function_call'; only messages of text can be trained on",
+        ),
     ],
 )
 def test_a_wrong_list_of_messages_is_named_with_file_row_and_message(turns: Any, says: str) -> None:
     with pytest.raises(DataError) as caught:
         instructions({"messages": TURNS}, {"messages": turns})
     assert str(caught.value).startswith(f"rows.jsonl: row 2: {says}")
+
+
+@pytest.mark.parametrize("weight", [0, 0.25, 1, 3, 3e38])
+def test_a_message_can_have_a_weight_of_its_own(weight: float) -> None:
+    row = {"messages": [TURNS[0], {**TURNS[1], "weight": weight}]}
+    assert instructions(row) == [(USER, Message("assistant", "a", weight=float(weight)))]
+
+
+@pytest.mark.parametrize(
+    "weight", [True, False, "1", -0.5, float("nan"), float("inf"), 1e39, 10**400, [1]]
+)
+def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
+    row = {"messages": [TURNS[0], {**TURNS[1], "weight": weight}]}
+    with pytest.raises(
+        DataError, match=r"^rows\.jsonl: row 2: message 1: 'weight' is .* at least 0"
+    ):
+        instructions({"messages": TURNS}, row)
+
+
+def test_an_answer_that_repeats_a_prompt_with_input_is_known_by_its_text() -> None:
+    asked = {"role": "user", "content": "q\n\nx"}
+    row = {"instruction": "q", "input": "x", "chosen": [asked, TURNS[1]], "rejected": "b"}
+    assert preferences(row) == [Preference((Message("user", "q", input="x"),), "a", "b")]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """Law 4: the tokens of a role decode to that role's text, whatever the text and the tokenizer."""
 
-from contextlib import nullcontext, suppress
-from itertools import groupby
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from chats import LINES, Chat, every_tokenizer, few
+from hypothesis import assume, given
 from samples import (
-    SPECIAL_MARKERS,
+    LINE_BREAK,
+    SPACE,
     TEXT_ROLES,
     awkward_text,
     conversations,
@@ -18,144 +18,54 @@ from samples import (
     stories_tokenizer,
 )
 from tokenizers import Tokenizer as Backend
-from tokenizers import models, pre_tokenizers, processors
+from tokenizers import models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from wit.data.prepare import last_response_start
+from wit.data.encode import last_response_start
 from wit.data.rendering import ChatRenderer, Segment
 from wit.data.schema import Message, Messages
-from wit.data.tokenize import SegmentTokenizer, Tokens
+from wit.data.tokenize import SegmentTokenizer, decode_runs
 from wit.errors import DataError
 from wit.roles import Role
-
-LINES = (
-    "{% for m in messages %}{{ m['role'] }}\n{{ m['content'] }}"
-    "{{ '<end>' if m['role'] == 'assistant' else '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}assistant\n{% endif %}"
-)
-LINE_BREAK = "\u010a"  # as byte-level BPE spells it
-
-
-def trimming_tokenizer() -> PreTrainedTokenizerFast:
-    """Takes white space out of its offsets, as byte-level tokenizers do by default."""
-    tokenizer = embedded_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
-    return tokenizer
-
-
-def bos_adding_tokenizer() -> PreTrainedTokenizerFast:
-    """Puts a special token in front of every text, and cuts and pads what it gets."""
-    tokenizer = embedded_tokenizer()
-    backend = tokenizer.backend_tokenizer
-    backend.post_processor = processors.TemplateProcessing(
-        single="<|bos|> $A", special_tokens=[("<|bos|>", tokenizer.bos_token_id)]
-    )
-    backend.enable_truncation(8)
-    backend.enable_padding(length=64)
-    return tokenizer
-
-
-TOKENIZERS = {
-    "embedded": embedded_tokenizer,
-    "trimmed offsets": trimming_tokenizer,
-    "adds bos": bos_adding_tokenizer,
-    "merges": lambda: merging_tokenizer(
-        (LINE_BREAK, "a"), ("a", LINE_BREAK), ("r", LINE_BREAK), ("t", LINE_BREAK), template=LINES
-    ),
-    "alpaca": lambda: stories_tokenizer("alpaca"),
-    "tulu": lambda: stories_tokenizer("tulu"),
-}
-OURS = ("alpaca", "tulu")  # templates, with the real Llama's tokenizer
-every_tokenizer = pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=needs_shared if name in OURS else ()) for name in TOKENIZERS],
-)
-
-
-class Chat:
-    """A tokenizer with what is made of it."""
-
-    def __init__(self, name: str) -> None:
-        self.tokenizer: Any = TOKENIZERS[name]()
-        self.renderer = ChatRenderer(self.tokenizer)
-        self.segment_tokenizer = SegmentTokenizer(self.tokenizer)
-        self.adds_space = name in OURS
-
-    def tokens(self, messages: Messages) -> Tokens:
-        return self.segment_tokenizer.tokens(self.renderer.segments(messages))
-
-    def check(self, messages: Messages) -> None:
-        """Decodes every stretch of one role by itself, with nothing of what is tested."""
-        ids, roles = self.tokens(messages)
-        assert len(ids) == len(roles)
-        stretches = [
-            (role, "".join(segment.text for segment in group))
-            for role, group in groupby(self.renderer.segments(messages), lambda s: s.role)
-        ]
-        position = 0
-        found = [(Role(role), len(list(group))) for role, group in groupby(roles)]
-        assert [role for role, _ in found] == [role for role, _ in stretches]
-        for (role, length), (_, text) in zip(found, stretches, strict=True):
-            decoded = self.tokenizer.decode(
-                ids[position : position + length], clean_up_tokenization_spaces=False
-            )
-            # Its decoder takes one space from the front of whatever it is given.
-            allowed = {text, text.removeprefix(" "), " " + text} if self.adds_space else {text}
-            assert decoded in allowed, role
-            position += length
-        # Nor does a cut add or lose anything: the row reads like its text tokenised in one piece.
-        text = "".join(text for _, text in stretches)
-        whole = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert self.tokenizer.decode(ids) == self.tokenizer.decode(whole)
 
 
 @every_tokenizer
 def test_tokens_of_a_role_decode_to_its_text(name: str) -> None:
     chat = Chat(name)
-    given(messages=conversations())(chat.check)()
+    few(given(messages=conversations())(chat.check))()
 
 
-@pytest.mark.parametrize("name", ["embedded", "trimmed offsets", "adds bos", "merges"])
-def test_texts_that_spell_special_tokens_keep_their_roles(name: str) -> None:
-    chat = Chat(name)
-    given(messages=conversations(awkward_text | st.sampled_from(SPECIAL_MARKERS)))(chat.check)()
-
-
-@needs_shared
-@pytest.mark.parametrize("name", OURS)
-def test_texts_that_cannot_be_spelled_are_refused_not_trained_on(name: str) -> None:
-    # The first Llama's tokenizer puts a space after a special token that stands within a text, and
-    # has no token for the character that stands for a space in its vocabulary.
-    chat = Chat(name)
-    texts = awkward_text | st.sampled_from([*SPECIAL_MARKERS, "a</s>b", "a\u2581b"])
-
-    def check(messages: Messages) -> None:
-        is_awkward = any("\u2581" in m.content or "s>" in m.content for m in messages)
-        with suppress(DataError) if is_awkward else nullcontext():
-            chat.check(messages)
-
-    given(messages=conversations(texts))(check)()
-    for text in ("a\u2581b", "a</s>b"):
-        with pytest.raises(DataError, match="should read"):
-            chat.tokens((Message("user", text), Message("assistant", "a")))
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["embedded", "trimmed offsets", *(pytest.param(n, marks=needs_shared) for n in OURS)],
-)
+@every_tokenizer
 def test_a_prompt_has_the_ids_that_it_has_at_generation(name: str) -> None:
     chat = Chat(name)
 
+    @few
     @given(prompt=awkward_text, system=st.none() | awkward_text, response=awkward_text)
     def check(prompt: str, system: str | None, response: str) -> None:
         before = (Message("user", prompt),)
         before = before if system is None else (Message("system", system), *before)
-        turns = [message._asdict() for message in before]
-        text = chat.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        assume(not chat.forges(before))
         tokens = chat.tokens((*before, Message("assistant", f"{response}?")))  # never empty
-        alone = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert tokens.ids[: last_response_start(tokens)] == alone
+        assert tokens.ids[: last_response_start(tokens)] == chat.prompt_ids(before)
+
+    check()
+
+
+@every_tokenizer
+def test_so_has_a_prompt_with_earlier_answers_if_they_are_no_targets(name: str) -> None:
+    chat = Chat(name)
+
+    @few
+    @given(messages=conversations())
+    def check(messages: Messages) -> None:
+        *before, last = messages
+        assume(not chat.forges(messages))
+        segments = chat.renderer.segments(
+            (*before, last._replace(content=f"{last.content}?")), last_turn_only=True
+        )
+        tokens = chat.segment_tokenizer.tokens(segments)
+        prompt = tokens.ids[: tokens.roles.index(Role.RESPONSE)]
+        assert prompt == chat.prompt_ids(tuple(before))
 
     check()
 
@@ -183,30 +93,90 @@ def test_a_tokenizer_that_looks_ahead_sees_no_response_from_the_prompt() -> None
     assert tokens.ids[: len(alone)] == alone
 
 
-def test_merges_across_every_other_border_are_cut_too() -> None:
+def test_a_token_across_a_border_of_the_prompt_goes_to_the_text() -> None:
     chat = Chat("merges")
     messages = (Message("user", "aqa"), Message("assistant", "xa"))
-    joined = chat.tokenizer("user\naqa\nassistant\nxa<end>")["input_ids"]
-    across = chat.tokenizer.convert_tokens_to_ids(["a" + LINE_BREAK, LINE_BREAK + "a"])
-    assert set(across) & set(joined)
     tokens = chat.tokens(messages)
-    prompt = [i for i, role in zip(*tokens, strict=True) if role == Role.PROMPT]
-    assert [chat.tokenizer.decode(i) for i in prompt] == ["a", "q", "a"]
-    chat.check(messages)
+    assert [(run.role, run.text) for run in decode_runs(chat.tokenizer, tokens)] == [
+        (Role.TEMPLATE, "user"),
+        (Role.PROMPT, "\naqa"),  # its first token is a line break and an a
+        (Role.TEMPLATE, "\nassistant\n"),
+        (Role.RESPONSE, "xa"),
+        (Role.STOP, "<end>"),
+    ]
+    start = last_response_start(tokens)
+    assert tokens.ids[:start] == chat.tokenizer("user\naqa\nassistant\n")["input_ids"]
 
 
-def test_a_token_over_three_borders_is_cut_at_each() -> None:
+def test_a_token_over_three_borders_goes_to_the_users_text() -> None:
     tokenizer = merging_tokenizer(("x", "y"), ("xy", "z"), ("xyz", "x"), template="")
     segments = [
         Segment("x", Role.SYSTEM),
-        Segment("y", Role.PROMPT),
+        Segment("y", Role.PROMPT, weight=2),
         Segment("z", Role.TEMPLATE),
         Segment("x", Role.RESPONSE),
     ]
     assert len(tokenizer("xyzx")["input_ids"]) == 1
     tokens = SegmentTokenizer(tokenizer).tokens(segments)
-    assert tokens.roles == [segment.role for segment in segments]
-    assert [tokenizer.decode(i) for i in tokens.ids] == ["x", "y", "z", "x"]
+    assert tokens.roles == [Role.PROMPT, Role.RESPONSE]
+    assert tokens.factors == [2, 1]
+    assert [tokenizer.decode(i) for i in tokens.ids] == ["xyz", "x"]
+
+
+def test_a_token_over_the_markup_between_two_texts_goes_to_the_first() -> None:
+    tokenizer = merging_tokenizer(("x", "y"), ("xy", "z"), template="")
+    segments = [
+        Segment("x", Role.PROMPT),
+        Segment("y", Role.TEMPLATE),
+        Segment("z", Role.SYSTEM),
+        Segment("a", Role.RESPONSE),
+    ]
+    assert SegmentTokenizer(tokenizer).tokens(segments).roles == [Role.PROMPT, Role.RESPONSE]
+
+
+def test_a_token_across_the_end_of_a_response_is_cut() -> None:
+    tokenizer = merging_tokenizer(("x", "y"), template="")
+    segments = [Segment("q", Role.PROMPT), Segment("x", Role.RESPONSE), Segment("y", Role.TEMPLATE)]
+    assert SegmentTokenizer(tokenizer).tokens(segments).roles == [s.role for s in segments]
+
+
+def test_half_a_character_in_a_token_moves_with_all_of_the_character() -> None:
+    # The last byte of é is one token with x.
+    tokenizer = merging_tokenizer(("\u00a9", "x"), template="")
+    segments = [Segment("é", Role.PROMPT), Segment("x", Role.TEMPLATE), Segment("a", Role.RESPONSE)]
+    tokens = SegmentTokenizer(tokenizer).tokens(segments)
+    assert tokens.roles == [Role.PROMPT, Role.PROMPT, Role.RESPONSE]
+    flipped = [Segment("é", Role.TEMPLATE), Segment("x", Role.PROMPT), Segment("a", Role.RESPONSE)]
+    tokens = SegmentTokenizer(tokenizer).tokens(flipped)
+    assert tokens.roles == [Role.PROMPT, Role.PROMPT, Role.RESPONSE]
+
+
+def test_tokens_that_share_characters_move_together() -> None:
+    # In ééx, a token has the end of the first é and the start of the second; the next has the x.
+    tokenizer = merging_tokenizer(("\u00a9", "\u00c3"), ("\u00a9", "x"), template="")
+    segments = [Segment("éé", Role.TEMPLATE), Segment("x", Role.PROMPT)]
+    assert len(tokenizer("ééx")["input_ids"]) == 3
+    assert SegmentTokenizer(tokenizer).tokens(segments).roles == [Role.PROMPT] * 3
+    segments = [Segment("é", Role.PROMPT), Segment("éx", Role.TEMPLATE)]
+    assert SegmentTokenizer(tokenizer).tokens(segments).roles == [Role.PROMPT] * 3
+
+
+def test_boilerplate_and_a_users_own_words_share_no_token() -> None:
+    tokenizer = merging_tokenizer((":", SPACE), template="")
+    segments = [Segment("Do:", Role.BOILERPLATE), Segment(" it", Role.PROMPT)]
+    runs = decode_runs(tokenizer, SegmentTokenizer(tokenizer).tokens(segments))
+    assert [(run.role, run.text) for run in runs] == [
+        (Role.BOILERPLATE, "Do"),
+        (Role.PROMPT, ": it"),
+    ]
+
+
+def test_weights_of_segments_are_factors_of_tokens() -> None:
+    chat = Chat("embedded")
+    messages = (Message("user", "one two"), Message("assistant", "three", weight=0.5))
+    tokens = chat.tokens(messages)
+    for role, factor in zip(tokens.roles, tokens.factors, strict=True):
+        assert factor == (0.5 if role in (Role.RESPONSE, Role.STOP) else 1.0)
 
 
 def test_characters_of_many_bytes_stay_whole_at_a_border() -> None:
@@ -220,7 +190,7 @@ def test_characters_of_many_bytes_stay_whole_at_a_border() -> None:
 
 def test_special_tokens_stand_only_where_the_template_wrote_them() -> None:
     ids = Chat("adds bos").tokens((Message("user", "q"), Message("assistant", "a"))).ids
-    bos = embedded_tokenizer().bos_token_id
+    bos: Any = embedded_tokenizer().bos_token_id
     assert ids.count(bos) == 1
     assert ids[0] == bos
 
@@ -233,3 +203,17 @@ def test_a_text_with_words_that_the_tokenizer_does_not_know_is_refused() -> None
     assert SegmentTokenizer(tokenizer).tokens(known).ids == [1, 2]
     with pytest.raises(DataError, match="role response should read 'ugly' but its tokens read"):
         SegmentTokenizer(tokenizer).tokens([known[0], Segment("ugly", Role.RESPONSE)])
+
+
+@needs_shared
+def test_plain_text_has_the_ids_of_prompt_space_and_response_in_one_piece() -> None:
+    # As the authors of weighted instruction tuning tokenise their rows.
+    tokenizer = stories_tokenizer("plain")
+    chat, segment_tokenizer = ChatRenderer(tokenizer), SegmentTokenizer(tokenizer)
+    for prompt, answer in (("Tell me a story.", "Once upon a time."), ("Name it ", "Tim")):
+        messages = (Message("user", prompt), Message("assistant", answer))
+        tokens = segment_tokenizer.tokens(chat.segments(messages))
+        joined = tokenizer(f"{prompt.removesuffix(' ')} {answer}</s>")["input_ids"]
+        assert tokens.ids == joined
+        alone = tokenizer(prompt.removesuffix(" "))["input_ids"]
+        assert last_response_start(tokens) == len(alone)

@@ -5,6 +5,8 @@ from tiny_study import BASE, STUDY, fail, make_without_lineage, plan, runs, scor
 
 from wit import lineage
 from wit._lineage_store import open_store
+from wit._lineage_table import _cell_columns
+from wit.config import TokenWeights
 from wit.errors import InputError
 
 
@@ -123,3 +125,24 @@ def test_the_beginning_of_two_fingerprints_is_refused(uri):
         store.create("x", {"wit.fingerprint": fingerprint, "wit.ancestors": "", "wit.path": ""})
     with pytest.raises(InputError, match="beginning of 2 artifacts"):
         lineage.lineage("abcdef", uri)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"prompt": 0, "response": 1},
+        {"prompt": 1e-05, "response": 1e06},
+        {"prompt": 1e-05, "response": 1e-05, "template": 0.5},
+        {"prompt": 0.2, "response": 1, "sources": {"Math-2": {"prompt": 0, "response": 3}}},
+        {"prompt": 0.2, "response": 1e-05, "sources": {"2024-s7": {"prompt": 0, "response": 3}}},
+    ],
+)
+def test_columns_of_a_cell_are_read_from_its_name(more):
+    weights = TokenWeights.model_validate(more)
+    assert _cell_columns(f"{weights}-s3") == {
+        "cell": f"{weights}-s3",
+        "weights": str(weights),
+        "prompt_weight": more["prompt"],
+        "response_weight": more["response"],
+        "seed": 3,
+    }

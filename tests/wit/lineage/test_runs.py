@@ -1,5 +1,7 @@
 """One run per artifact, which says what it is, whatever befell the making of it."""
 
+import json
+
 import pytest
 from tiny_study import STUDY, fail, make, num_runs, plan, runs, scores_of, write
 
@@ -9,9 +11,11 @@ from wit._lineage_store import open_store
 from wit.artifacts import Artifact
 from wit.config import (
     InstructionsRecipe,
+    OverlapRecipe,
     SFTRecipe,
     TokenWeights,
 )
+from wit.data.overlap import OVERLAP, BenchmarkOverlap, Overlap
 
 
 def test_one_run_per_artifact_that_says_what_it_is(finished):
@@ -65,6 +69,46 @@ def test_data_sets_are_inputs_known_by_their_content(finished):
         assert inputs is not None
         digests = [given.dataset.digest for given in inputs.dataset_inputs]
         assert digests == [model.parents[data].fingerprint]
+        [figures] = [json.loads(given.dataset.profile) for given in inputs.dataset_inputs]
+        assert figures == {
+            "num_rows": 90,
+            "rows": {"train": 90, "held_out": 10},
+            "dropped": {"empty": 2},
+            "lengths": {"row": {"p50": 40}},
+        }
+
+
+def test_the_figures_of_a_card_are_metrics_of_its_run(finished):
+    artifacts, uri = finished
+    metrics = runs(uri)[artifacts.data[1].fingerprint].data.metrics
+    expected = {"rows.train": 90, "rows.held_out": 10, "dropped.empty": 2, "lengths.row.p50": 40}
+    assert metrics.items() >= expected.items()
+
+
+def test_a_data_set_that_is_elsewhere_has_no_figures(uri, tmp_path):
+    artifact = plan(tmp_path).sft[0]
+    make(artifact, uri)
+    [run] = runs(uri).values()
+    [given] = run.inputs.dataset_inputs
+    assert given.dataset.profile is None
+
+
+def test_the_share_of_test_items_in_the_training_rows_is_a_metric(uri, tmp_path):
+    def found(share):
+        counts = {"num_items": 4, "num_looked_for": 4, "num_too_short": 0, "num_common": 0}
+        return BenchmarkOverlap(**counts, num_overlapping=1, share=share, examples=())
+
+    artifact = Artifact(root=tmp_path, recipe=OverlapRecipe(), parents={})
+    with lineage.tracked(artifact, None, uri), artifact.writing() as directory:
+        benchmarks = {"gsm8k": found(0.25), "short": found(None)}
+        overlap = Overlap(num_words=13, num_rows={"instructions": 9}, benchmarks=benchmarks)
+        (directory / OVERLAP).write_text(overlap.model_dump_json())
+    [run] = runs(uri).values()
+    assert run.info.run_name == f"overlap {artifact.fingerprint[:6]}"
+    assert run.data.metrics.keys() == {"overlap_share.gsm8k", "seconds"}
+    assert run.data.metrics["overlap_share.gsm8k"] == 0.25
+    kept = {file.path for file in open_store(uri).client.list_artifacts(run.info.run_id)}
+    assert kept == {"record.json", OVERLAP}
 
 
 def test_a_killed_stage_resumes_in_the_same_run_and_logs_no_step_twice(uri, tmp_path):

@@ -121,6 +121,7 @@ def write(artifact: Artifact, directory: Path) -> None:
         (directory / "model" / "weights").write_text(artifact.fingerprint)
     else:
         card = {"rows": {"train": 90, "held_out": 10}, "dropped": {"empty": 2}}
+        card |= {"lengths": {"row": {"p50": 40}}, "boilerplate": ["Answer this:"]}
         (directory / "card.json").write_text(json.dumps(card))
 
 

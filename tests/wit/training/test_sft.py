@@ -11,23 +11,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset
-from transformers import LlamaForCausalLM, PrinterCallback, TrainerCallback
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
 from wit.artifacts import COMPLETE
 from wit.config import Runtime, SFTRecipe
-from wit.data.collate import RoleCollator
-from wit.data.prepare import TRAIN, read_split
 from wit.errors import TrainingError
 from wit.models import load_model
-from wit.roles import Role
-from wit.tokenizers import load_tokenizer
 from wit.training import callbacks
-from wit.training.arguments import largest_divisor, training_arguments
+from wit.training.arguments import largest_divisor
 from wit.training.callbacks import resumable_checkpoint
-from wit.training.sft import WeightedSFTTrainer, train_sft
+from wit.training.sft import train_sft
 from wit.weights import TokenWeights
 
 ROWS = 20  # not a multiple of a step's 8: the last accumulation window of an epoch is short
@@ -55,128 +47,6 @@ def run(folder: Path, parts: tuple[Path, Path, Path], recipe: SFTRecipe, **runti
 @pytest.fixture(scope="module")
 def parts(base: Path, instructions: Path, tokenizer_folder: Path) -> tuple[Path, Path, Path]:
     return base, instructions, tokenizer_folder
-
-
-def losses_of(trainer: SFTTrainer) -> list[float]:
-    seen: list[float] = []
-
-    class Collect(TrainerCallback):
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if "loss" in logs:
-                seen.append(float(logs["loss"]))
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Collect())
-    trainer.train()
-    return seen
-
-
-def weighted_trainer(
-    parts: tuple[Path, Path, Path], folder: Path, recipe: SFTRecipe
-) -> WeightedSFTTrainer:
-    base, instructions, tokenizer_folder = parts
-    tokenizer = load_tokenizer(tokenizer_folder)
-    rows = read_split(instructions, TRAIN).select(range(ROWS))
-    arguments = training_arguments(recipe, 0, Runtime(device="cpu"), folder, len(rows))
-    return WeightedSFTTrainer(
-        model=load_model(base),
-        args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}),
-        train_dataset=rows,
-        data_collator=RoleCollator(recipe.weights, tokenizer.pad_token_id),
-        processing_class=tokenizer,
-    )
-
-
-@pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 1.0)])
-def test_usual_weights_equal_trl_step_for_step(
-    weights: tuple[float, float], parts: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
-    chosen = recipe(*weights)
-    ours = losses_of(weighted_trainer(parts, tmp_path / "ours", chosen))
-
-    rows = read_split(parts[1], TRAIN).select(range(ROWS)).to_list()
-    trained = {Role.RESPONSE, Role.STOP} if weights[0] == 0 else set(Role) - {Role.SPECIAL}
-    labels = [
-        [
-            token if role in trained else -100
-            for token, role in zip(row["input_ids"], row["roles"], strict=True)
-        ]
-        for row in rows
-    ]
-    ids = [row["input_ids"] for row in rows]
-    arguments = training_arguments(chosen, 0, Runtime(device="cpu"), tmp_path / "trl", ROWS)
-    theirs = losses_of(
-        SFTTrainer(
-            model=load_model(parts[0]),
-            args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}),
-            train_dataset=Dataset.from_dict({"input_ids": ids, "labels": labels}),
-            processing_class=load_tokenizer(parts[2]),
-        )
-    )
-    assert len(ours) == len(theirs) == 6
-    assert ours == pytest.approx(theirs, rel=2e-5)
-
-
-def test_splitting_a_step_changes_nothing(parts: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    runs = {
-        size: run(tmp_path / str(size), parts, recipe(), micro_batch_size=size)
-        for size in (8, 4, 1)
-    }
-    whole, weights = runs[8]
-    for size in (4, 1):
-        figures, other = runs[size]
-        for step in range(1, max(whole) + 1):
-            for name in ("loss", "grad_norm"):
-                assert figures[step][name] == pytest.approx(whole[step][name], rel=1e-3), step
-        for name, weight in weights.items():
-            assert torch.allclose(weight, other[name], atol=2e-3), name
-
-
-def test_half_the_weights_are_half_the_loss(parts: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    full, _ = run(tmp_path / "full", parts, recipe(1, 1, num_epochs=1))
-    half, _ = run(tmp_path / "half", parts, recipe(0.5, 0.5, num_epochs=1))
-    assert half[1]["loss"] == pytest.approx(full[1]["loss"] / 2, rel=1e-6)
-    assert half[1]["grad_norm"] == pytest.approx(full[1]["grad_norm"] / 2, rel=1e-5)
-
-
-def test_equal_ratios_are_one_objective_without_clipping_only(
-    parts: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
-    def update(name: str, **knobs: object) -> torch.Tensor:
-        before = load_model(parts[0]).state_dict()
-        _, after = run(tmp_path / name, parts, recipe(num_epochs=4, **knobs))
-        return torch.cat([(after[key] - before[key]).flatten() for key in before])
-
-    def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-        return float((a - b).norm() / a.norm())
-
-    calm = {"learning_rate": 1e-3, "weight_decay": 0.0}
-    one, scaled = update("1", response=1, **calm), update("2", prompt=0.1, response=0.5, **calm)
-    other = update("3", prompt=1, response=1, **calm)
-    assert distance(one, scaled) < 0.02
-    assert distance(one, other) > 0.1
-
-
-def test_roles_that_are_lost_stop_the_training(
-    parts: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
-    trainer = weighted_trainer(parts, tmp_path, recipe())
-    trainer.train_dataset = trainer.train_dataset.remove_columns("roles")
-    with pytest.raises(KeyError, match="roles"):
-        trainer.train()
-
-
-def test_a_micro_batch_without_targets_is_a_finite_zero_in_the_graph(
-    parts: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
-    trainer = weighted_trainer(parts, tmp_path, recipe(0, 1))
-    batch = trainer.data_collator([{"input_ids": [5, 6, 7], "roles": [Role.PROMPT] * 3}])
-    loss = trainer.compute_loss(trainer.model, batch, num_items_in_batch=torch.tensor(10))
-    loss.backward()
-    assert loss.item() == 0
-    gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
-    assert gradients
-    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_likelihoods_are_measured_before_during_and_after(
@@ -298,18 +168,6 @@ def test_a_training_killed_between_an_epoch_and_its_measurement_measures_on_resu
         return [line["step"] for line in lines if "nll_prompt" in line]
 
     assert measured(tmp_path / "killed") == measured(tmp_path / "whole") == [0, epoch, 2 * epoch]
-
-
-def test_a_model_that_takes_no_count_is_normalised_by_it_all_the_same(
-    parts: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of some models Trainer knows that, and would hand no count to the loss."""
-    monkeypatch.setattr(LlamaForCausalLM, "accepts_loss_kwargs", False, raising=False)
-    first = [
-        run(tmp_path / str(size), parts, recipe(num_epochs=1), micro_batch_size=size)[0][1]["loss"]
-        for size in (8, 2, 1)
-    ]
-    assert first == pytest.approx([first[0]] * 3, rel=1e-4)
 
 
 def test_largest_divisor_never_exceeds_the_limit() -> None:

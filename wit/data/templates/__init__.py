@@ -1,16 +1,46 @@
 """Chat templates for bases that bring none."""
 
+from collections.abc import Container
 from pathlib import Path
 
-from wit.errors import ConfigError, first_line
+from wit.errors import BaseModelError, ConfigError, first_line
 
 OWN = "own"
 FOLDER = Path(__file__).parent
+# Tokens that a template writes by name; all others end a turn with the base's own end of text.
+OWN_TOKENS = {
+    "chatml": ("<|im_start|>", "<|im_end|>"),
+    "gemma": ("<start_of_turn>", "<end_of_turn>"),
+    "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+}
 
 
 def template_names() -> list[str]:
     """Names of the built-in templates."""
     return sorted(file.stem for file in FOLDER.glob("*.jinja"))
+
+
+def check_tokens(name: str, known: Container[str], base: Path) -> None:
+    """Whether a base has the tokens that a template writes.
+
+    Without them a marker would be plain text, which anybody can write, and which ends nothing.
+
+    Args:
+        name: Of a template, as for ``read_template``.
+        known: Texts of the tokens that were added to the base's vocabulary.
+        base: For the message.
+
+    Raises:
+        BaseModelError: It lacks one; says which templates need none.
+    """
+    missing = [token for token in OWN_TOKENS.get(name, ()) if token not in known]
+    if missing:
+        others = [other for other in template_names() if other not in OWN_TOKENS]
+        raise BaseModelError(
+            f"{base}: the tokenizer has no special token {missing[-1]!r}, which the template "
+            f"{name} needs; set base.template to one that ends a response with the base's own "
+            f"end of text: {', '.join(others)}"
+        )
 
 
 def read_template(name: str) -> str | None:

@@ -1,0 +1,181 @@
+"""The second pass over the rows: token ids with roles, one batch of rows at a time."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from wit.config import DataRecipe, InstructionsRecipe
+from wit.data.boilerplate import Boilerplate
+from wit.data.kinds import Item
+from wit.data.rendering import ChatRenderer
+from wit.data.schema import Message, Messages, Preference
+from wit.data.tokenize import SegmentTokenizer, Tokens
+from wit.errors import DataError
+from wit.roles import Role
+from wit.tokenizers import load_tokenizer
+
+INSTRUCTION_COLUMNS = pa.schema(
+    {
+        "input_ids": pa.list_(pa.int32()),
+        "roles": pa.list_(pa.int8()),
+        "row": pa.int64(),  # its number in its source, from 1
+        "source": pa.string(),  # its name in the mixture; "" for a single place
+        "factors": pa.list_(pa.float32()),  # on the weights of roles; null: 1 for every token
+    }
+)
+PREFERENCE_COLUMNS = pa.schema(
+    {
+        "prompt_ids": pa.list_(pa.int32()),
+        "chosen_ids": pa.list_(pa.int32()),
+        "rejected_ids": pa.list_(pa.int32()),
+        "row": pa.int64(),
+        "source": pa.string(),
+    }
+)
+
+
+class Place(NamedTuple):
+    """What the second pass must know of a source."""
+
+    where: str  # its name, for messages
+    boilerplate: Boilerplate
+
+
+class NumberedRow(NamedTuple):
+    """A row that is to be prepared."""
+
+    number: int  # in its source, from 1
+    is_held_out: bool
+    item: Item
+
+
+class Batch(NamedTuple):
+    """Rows of one source."""
+
+    source: str
+    rows: list[NumberedRow]
+
+
+class Encoded(NamedTuple):
+    """What became of a batch."""
+
+    source: str
+    rows: pa.RecordBatch
+    is_held_out: list[bool]  # of those rows
+    dropped: Counter[str]
+    num_truncated: int
+    unspelled: str | None  # the first row that no tokens spell, and where
+
+
+class _Dropped(Exception):
+    """A row that cannot be used, and why."""
+
+
+class _UnspelledError(_Dropped):
+    """Many tokenizers know no token for some characters; one such row should stop no study."""
+
+
+class RowEncoder:
+    """Makes token ids of rows; one for each process."""
+
+    def __init__(self, recipe: DataRecipe, tokenizer: Path, places: Mapping[str, Place]) -> None:
+        """Loads the tokenizer.
+
+        Args:
+            recipe: Of the stage; says whether rows are instructions or pairs.
+            tokenizer: A ``tokenizer`` artifact.
+            places: The sources, by name.
+
+        Raises:
+            BaseModelError: It cannot be used.
+        """
+        loaded = load_tokenizer(tokenizer)
+        self.places = places
+        self.max_tokens = recipe.max_tokens
+        # Of a pair the last answer alone is a target; what comes before is tokenised as it is when
+        # an answer is generated.
+        is_instruction = isinstance(recipe, InstructionsRecipe)
+        self._last_turn_only = not is_instruction or recipe.turns == "last"
+        self._renderers = {
+            name: ChatRenderer(loaded, place.boilerplate) for name, place in places.items()
+        }
+        self._segment_tokenizer = SegmentTokenizer(loaded)
+        self.columns = INSTRUCTION_COLUMNS if is_instruction else PREFERENCE_COLUMNS
+        self._encode = self._instruction if is_instruction else self._pair
+
+    def __call__(self, batch: Batch) -> Encoded:
+        """Token ids of those rows that can be used.
+
+        Raises:
+            DataError: The template does not fit a row; names it.
+        """
+        rows: list[dict[str, Any]] = []
+        is_held_out: list[bool] = []
+        dropped: Counter[str] = Counter()
+        num_truncated, unspelled = 0, None
+        for row in batch.rows:
+            try:
+                columns, is_truncated = self._encode(row.item, self._renderers[batch.source])
+            except _UnspelledError as error:
+                dropped["no tokens spell its text"] += 1
+                unspelled = unspelled or f"row {row.number}: {error}"
+            except _Dropped as reason:
+                dropped[str(reason)] += 1
+            except DataError as error:
+                where = self.places[batch.source].where
+                raise DataError(f"{where}: row {row.number}: {error}") from None
+            else:
+                rows.append({**columns, "row": row.number, "source": batch.source})
+                is_held_out.append(row.is_held_out)
+                num_truncated += is_truncated
+        table = pa.RecordBatch.from_pylist(rows, schema=self.columns)
+        return Encoded(batch.source, table, is_held_out, dropped, num_truncated, unspelled)
+
+    def _instruction(
+        self, messages: Messages, renderer: ChatRenderer
+    ) -> tuple[dict[str, Any], bool]:
+        """Columns of a conversation, and whether its end was cut off."""
+        tokens = self._tokens(messages, renderer)
+        if last_response_start(tokens) >= self.max_tokens:
+            raise _Dropped("prompt leaves no room for its response")
+        end = self.max_tokens
+        ids, roles, factors = tokens.ids[:end], tokens.roles[:end], tokens.factors[:end]
+        is_weighted = factors.count(1.0) < len(factors)
+        columns = {"input_ids": ids, "roles": roles, "factors": factors if is_weighted else None}
+        return columns, len(tokens.ids) > end
+
+    def _pair(self, pair: Preference, renderer: ChatRenderer) -> tuple[dict[str, Any], bool]:
+        """Columns of a pair, and whether the end of an answer was cut off."""
+        columns, is_truncated = {}, False
+        for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+            tokens = self._tokens((*pair.prompt, Message("assistant", answer)), renderer)
+            start = last_response_start(tokens)
+            columns["prompt_ids"] = tokens.ids[:start]
+            columns[f"{side}_ids"] = tokens.ids[start : self.max_tokens]
+            is_truncated = is_truncated or len(tokens.ids) > self.max_tokens
+        if not (columns["chosen_ids"] and columns["rejected_ids"]):
+            raise _Dropped("prompt leaves no room for its answers")
+        if columns["chosen_ids"] == columns["rejected_ids"]:
+            raise _Dropped("chosen equals rejected after truncation")
+        return columns, is_truncated
+
+    def _tokens(self, messages: Messages, renderer: ChatRenderer) -> Tokens:
+        """Ids and roles of a conversation.
+
+        Raises:
+            DataError: The template does not fit.
+        """
+        segments = renderer.segments(messages, last_turn_only=self._last_turn_only)
+        try:
+            return self._segment_tokenizer.tokens(segments)
+        except DataError as error:
+            raise _UnspelledError(error) from None
+
+
+def last_response_start(tokens: Tokens) -> int:
+    """Index of the first token of the last response."""
+    roles, response = bytes(tokens.roles), bytes([Role.RESPONSE])
+    return len(roles[: roles.rindex(response) + 1].rstrip(response))

@@ -1,0 +1,74 @@
+"""The files of a prepared set: one of Parquet for each split, written as rows come."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TRAIN, HELD_OUT = "train", "held_out"
+SPLITS = (TRAIN, HELD_OUT)
+TOKENS_AT_ONCE = 4_000_000  # of a split, in memory and in a group of rows
+
+
+class SplitFiles:
+    """Writes the splits, a group of rows at a time; leaves no file if anything fails."""
+
+    def __init__(self, out: Path, columns: pa.Schema) -> None:
+        """Opens both files.
+
+        Args:
+            out: Folder to write to.
+            columns: Of both splits.
+        """
+        self._columns = columns
+        self._files = {split: out / f"{split}.parquet" for split in SPLITS}
+        self._writers = {
+            split: pq.ParquetWriter(file, columns) for split, file in self._files.items()
+        }
+        self._waiting: dict[str, list[pa.RecordBatch]] = {split: [] for split in SPLITS}
+        self._num_waiting: dict[str, int] = dict.fromkeys(SPLITS, 0)  # tokens
+
+    def write(self, split: str, rows: pa.RecordBatch) -> None:
+        """Adds rows to a split."""
+        if not rows.num_rows:
+            return
+        self._waiting[split].append(rows)
+        ids = [rows[name] for name in rows.schema.names if name.endswith("ids")]
+        self._num_waiting[split] += sum(len(column.flatten()) for column in ids)
+        if self._num_waiting[split] >= TOKENS_AT_ONCE:
+            self._flush(split)
+
+    def _flush(self, split: str) -> None:
+        if self._waiting[split]:
+            table = pa.Table.from_batches(self._waiting[split], self._columns)
+            self._writers[split].write_table(table)
+            self._waiting[split].clear()
+            self._num_waiting[split] = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for split, writer in self._writers.items():
+            if kind is None:
+                self._flush(split)
+            writer.close()
+        if kind is not None:
+            for file in self._files.values():
+                file.unlink()
+
+
+def read_split(folder: Path, split: str) -> "Dataset":
+    """One split of a prepared data set."""
+    from datasets import Dataset  # takes a second, which ``wit plan`` need not wait for
+
+    return Dataset(read_table(folder, split))
+
+
+def read_table(folder: Path, split: str) -> pa.Table:
+    """The same as a table of Arrow."""
+    return pq.read_table(folder / f"{split}.parquet")

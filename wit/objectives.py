@@ -1,0 +1,117 @@
+"""Which points of a grid are one objective, and why; or why not, although they lie on one ray."""
+
+from typing import NamedTuple
+
+from wit.config import SFTKnobs, Study
+from wit.settings import Settings
+from wit.weights import TokenWeights, up_to_a_factor
+
+# Weights that are c times as large are an epsilon of AdamW that is c times as small. On the
+# embedded base (40 steps, epsilon 1e-8, all weights 1), an epsilon of 1e-7 changes the update of
+# the model by 0.4 %, of 1e-6 by 3 %, of 1e-5 by 12 %.
+MAX_EPSILON = 1e-6
+
+
+class Objective(Settings):
+    """Weights that lead to one model: what is measured to differ between them is noise."""
+
+    weights: tuple[str, ...]  # names of points of the grid
+    reason: str  # why they are one, or why not with others of their ray; "": alone on its ray
+
+
+class _Point(NamedTuple):
+    """A point of the grid as the loss sees it."""
+
+    name: str
+    table: tuple[float, ...]  # weight of every role in every source
+
+    @property
+    def scale(self) -> float:
+        return max(self.table) or 1.0
+
+    @property
+    def ray(self) -> tuple[float, ...]:
+        return up_to_a_factor(self.table)
+
+
+def objectives(study: Study) -> list[Objective]:
+    """The distinct objectives of a study, in the order of its weights.
+
+    Points whose weights differ by a common factor lie on one ray. Whether that factor matters is
+    up to the normaliser of the loss, to clipping and to AdamW's epsilon.
+    """
+    points = [_point(weights, study) for weights in study.weights]
+    by_ray: dict[tuple[float, ...], list[_Point]] = {}
+    for point in points:
+        by_ray.setdefault(point.ray, []).append(point)
+    found = [objective for ray in by_ray.values() for objective in _on_one_ray(ray, study.sft)]
+    order = [point.name for point in points]
+    return sorted(found, key=lambda objective: order.index(objective.weights[0]))
+
+
+def sentences(found: list[Objective]) -> list[str]:
+    """What is to be said of a study's objectives: every reason once, and whom it is about."""
+    by_reason: dict[str, list[str]] = {}
+    for objective in found:
+        by_reason.setdefault(objective.reason, []).append(" = ".join(objective.weights))
+    num_points = sum(len(objective.weights) for objective in found)
+    count = f"{num_points} points of the grid are {len(found)} objectives"
+    reasons = [f"{reason}: {', '.join(names)}" for reason, names in by_reason.items() if reason]
+    return [count, *reasons] if num_points > len(found) else reasons
+
+
+def _point(weights: TokenWeights, study: Study) -> _Point:
+    # Of the tables that rows are weighted with: where every source has its own, the general one
+    # is none of them.
+    tables = (weights.table(source) for source in study.instructions.by_source())
+    return _Point(str(weights), tuple(weight for table in tables for weight in table.values()))
+
+
+def _on_one_ray(points: list[_Point], knobs: SFTKnobs) -> list[Objective]:
+    """The objectives among points of one ray: one, but for those whose scale counts."""
+    by_scale: dict[float | None, list[_Point]] = {}
+    for point in points:
+        scale = round(point.scale, 9) if _scale_counts(point, knobs) else None
+        by_scale.setdefault(scale, []).append(point)
+    return [
+        Objective(
+            weights=tuple(point.name for point in same),
+            reason=_why_one(same, knobs) if len(same) > 1 else _why_not(knobs, len(by_scale)),
+        )
+        for same in by_scale.values()
+    ]
+
+
+def _scale_counts(point: _Point, knobs: SFTKnobs) -> bool:
+    if knobs.normaliser == "weight_sum":  # the loss itself does not change with the scale
+        return False
+    is_small = knobs.adam_epsilon / point.scale > MAX_EPSILON
+    return knobs.max_grad_norm > 0 or is_small
+
+
+def _why_one(points: list[_Point], knobs: SFTKnobs) -> str:
+    if len({point.table for point in points}) == 1:
+        return "one objective, since every role has the same weight in them"
+    if knobs.normaliser == "weight_sum":
+        return "one objective, since a loss divided by the sum of the weights has no scale"
+    # Along a ray zeros stay at the same roles, so the divisor counts the same tokens.
+    return (
+        "one objective, since AdamW without clipping sees ratios of weights and not their scale "
+        f"(but for adam_epsilon = {knobs.adam_epsilon:g})"
+    )
+
+
+def _why_not(knobs: SFTKnobs, num_on_ray: int) -> str:
+    if num_on_ray == 1:
+        return ""
+    if knobs.max_grad_norm > 0:
+        why = (
+            f"max_grad_norm = {knobs.max_grad_norm:g} clips at an absolute norm of the gradient, "
+            "so the scale of the weights counts; with 0 it would not"
+        )
+    else:
+        why = (
+            "with weights so small gradients are no longer large beside "
+            f"adam_epsilon = {knobs.adam_epsilon:g}, so their scale counts"
+        )
+    return f"of one ratio, but not one objective, since {why}"

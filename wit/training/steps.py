@@ -1,0 +1,152 @@
+"""Which rows an optimizer step has, and how they are split into micro-batches and ranks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import pyarrow.compute as pc
+from accelerate.data_loader import SeedableRandomSampler
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from transformers import TrainingArguments
+
+from wit.data.collate import RoleCollator
+
+
+class Steps(Sampler[list[int]]):
+    """For every optimizer step the rows that one rank takes of it.
+
+    A step has the rows that a plain shuffle gives it, whatever the number of ranks; the last step
+    of an epoch has what is left. The longest rows come first; each rank takes rows of all lengths.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        examples_per_step: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
+        """Keeps the lengths.
+
+        Args:
+            lengths: Tokens of each row.
+            examples_per_step: Rows per optimizer step, over all ranks.
+            seed: Of the shuffle; every epoch has its own.
+            rank: Of this process.
+            num_ranks: Processes that share every step.
+        """
+        self.lengths = lengths
+        self.examples_per_step = examples_per_step
+        self.rank = rank
+        self.num_ranks = num_ranks
+        self.shuffle = SeedableRandomSampler(range(len(lengths)), data_seed=seed)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before every epoch, also before one that is resumed."""
+        self.shuffle.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.examples_per_step)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        shuffled = list(self.shuffle)
+        for start in range(0, len(shuffled), self.examples_per_step):
+            step = shuffled[start : start + self.examples_per_step]
+            step.sort(key=lambda row: -self.lengths[row])
+            yield step[self.rank :: self.num_ranks]
+
+
+class SortedSteps(Sampler[int]):
+    """Rows of one step after the other, for a trainer that cuts micro-batches off itself."""
+
+    def __init__(self, steps: Steps) -> None:
+        """Keeps the steps."""
+        self.steps = steps
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before every epoch, also before one that is resumed."""
+        self.steps.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.steps.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable(self.steps)
+
+
+def seed_of_order(arguments: TrainingArguments) -> int:
+    """Of the shuffle."""
+    return arguments.seed if arguments.data_seed is None else arguments.data_seed
+
+
+class StepCollator:
+    """Splits the rows of a step into micro-batches; which one a row is in changes no gradient."""
+
+    def __init__(
+        self, collator: RoleCollator, *, micro_batch_size: int, packed_tokens: int
+    ) -> None:
+        """Keeps the limits.
+
+        Args:
+            collator: Makes a micro-batch of rows.
+            micro_batch_size: Rows in a padded micro-batch, at most.
+            packed_tokens: Tokens in a packed one, at most; a longer row has one to itself.
+        """
+        self.collator = collator
+        self.micro_batch_size = micro_batch_size
+        self.packed_tokens = packed_tokens
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Tensor]]:
+        """The micro-batches, the longest rows first: memory runs out in the first step or never."""
+        if self.collator.packing:
+            lengths = [len(row["input_ids"]) for row in rows]
+            bins = best_fit(lengths, self.packed_tokens)
+            return [self.collator([rows[i] for i in of_bin]) for of_bin in bins]
+        # Rows of similar length together, so that little padding is computed.
+        longest_first = sorted(rows, key=lambda row: -len(row["input_ids"]))
+        starts = range(0, len(rows), self.micro_batch_size)
+        return [self.collator(longest_first[s : s + self.micro_batch_size]) for s in starts]
+
+
+class StepLoader(DataLoader[Any]):
+    """Loads whole optimizer steps: each item is the list of a step's micro-batches.
+
+    The trainer's own loader would share out single batches, and fill up the last step of an epoch
+    with rows that it has had already.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before every epoch."""
+        steps: Any = self.batch_sampler
+        steps.set_epoch(epoch)
+
+
+def lengths_of(rows: Dataset, column: str) -> list[int]:
+    """Tokens in a column of each row, counted by Arrow: lists of Python would take minutes."""
+    tokens = rows.select_columns(column).with_format("arrow")[:][column]
+    return pc.list_value_length(tokens).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Indices in bins of at most ``capacity``, by best-fit decreasing.
+
+    Every length is put, the longest first, where it leaves the least room. What is longer than
+    a bin has one to itself.
+    """
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        fitting = [b for b, left in enumerate(room) if left >= lengths[index]]
+        if fitting:
+            best = min(fitting, key=room.__getitem__)
+        else:
+            best = len(bins)
+            bins.append([])
+            room.append(capacity)
+        bins[best].append(index)
+        room[best] -= lengths[index]
+    return bins
