@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wit.artifacts import RECORD, Artifact, Source
-from wit.config import SFTRecipe, Study, TokenWeights
+from wit.config import Study, TokenWeights
 from wit.data.overlap import OVERLAP, Overlap
 from wit.evaluation.results import SCORES_FILE, EvaluationResult
+from wit.recipes import SFTRecipe
 
 # The parent that an artifact continues; the others only feed it. Walking it leads from a score
 # over DPO and SFT to the data.

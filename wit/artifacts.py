@@ -26,11 +26,11 @@ from typing import Any, Literal
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
-from wit.config import Recipe
 from wit.errors import ArtifactError
 from wit.files import Stamp, sha256_of, stamps_of, write_durably
 from wit.hub import snapshot
 from wit.progress import PROGRESS
+from wit.recipes import Recipe
 
 RECORD = "record.json"
 CHECKPOINTS = "checkpoints"

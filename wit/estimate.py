@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wit.artifacts import Source
-from wit.config import DataRecipe, Runtime, Settings, TrainingKnobs
+from wit.config import Runtime, Settings
 from wit.errors import BaseModelError, first_line
 from wit.hub import count_weights
 from wit.plan import Plan, tokenizer_folder
+from wit.recipes import DataRecipe, TrainingKnobs
 from wit.workers import threads_per_worker
 
 SAMPLE_ROWS = 200  # prepared for the estimate when a data set is not prepared yet

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from wit.config import SFTKnobs, Study
+from wit.config import Study
+from wit.recipes import SFTKnobs
 from wit.settings import Settings
 from wit.weights import TokenWeights, up_to_a_factor
 

@@ -6,27 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wit.artifacts import Artifact, Source
-from wit.config import (
-    BUILTIN,
-    BenchmarkRecipe,
-    Cell,
-    DPORecipe,
-    EvaluationRecipe,
-    ItemsRecipe,
-    LocatedInput,
-    OverlapRecipe,
-    RowsRecipe,
-    Runtime,
-    SFTRecipe,
-    Study,
-    TokenizerRecipe,
-)
+from wit.config import BUILTIN, Cell, Runtime, Study
 from wit.data.schema import INSTRUCTION_SHAPES, PREFERENCE_SHAPES, column_names
 from wit.data.templates import read_template
 from wit.errors import BaseModelError, ConfigError, DataError, InputError
 from wit.evaluation.catalogue import resolve_benchmark
 from wit.files import check_writable, digest_of_files, sha256_of, stamps_of
 from wit.hub import snapshot
+from wit.recipes import (
+    BenchmarkRecipe,
+    DPORecipe,
+    EvaluationRecipe,
+    ItemsRecipe,
+    LocatedInput,
+    OverlapRecipe,
+    RowsRecipe,
+    SFTRecipe,
+    TokenizerRecipe,
+)
 
 MODEL_FILES = (
     "config.json",

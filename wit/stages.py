@@ -8,20 +8,20 @@ from typing import Any, Literal
 
 from wit import lineage
 from wit.artifacts import Artifact, Source
-from wit.config import (
+from wit.config import Runtime
+from wit.errors import ArtifactError, InputError, WitError, first_line
+from wit.files import is_unwritable
+from wit.plan import row_files
+from wit.recipes import (
     DPORecipe,
     EvaluationRecipe,
     InstructionsRecipe,
     ItemsRecipe,
     OverlapRecipe,
     PreferencesRecipe,
-    Runtime,
     SFTRecipe,
     TokenizerRecipe,
 )
-from wit.errors import ArtifactError, InputError, WitError, first_line
-from wit.files import is_unwritable
-from wit.plan import row_files
 
 Outcome = Literal["made", "reused"]
 Log = Callable[[dict[str, float], int], None]

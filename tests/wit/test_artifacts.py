@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 
 from wit.artifacts import Artifact, Source, read_record, verify
-from wit.config import Recipe
 from wit.errors import ArtifactError, InputError
 from wit.files import digest_of_files, is_unwritable, sha256_of, stamps_of
+from wit.recipes import Recipe
 
 TMPFS_BYTES = 64 * 1024
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from wit.config import (
+from wit.config import Runtime, Study
+from wit.recipes import (
     Benchmark,
     DataRecipe,
     DPOKnobs,
@@ -18,10 +19,8 @@ from wit.config import (
     OverlapRecipe,
     PreferencesRecipe,
     Recipe,
-    Runtime,
     SFTKnobs,
     SFTRecipe,
-    Study,
     TokenizerRecipe,
     TrainingKnobs,
 )

@@ -26,7 +26,8 @@ import io, json, sys
 from pathlib import Path
 from rich.console import Console
 from wit.artifacts import Source
-from wit.config import InstructionsRecipe, Runtime, Study
+from wit.config import Runtime, Study
+from wit.recipes import InstructionsRecipe
 from wit.data.sources import read_rows
 from wit.display import show_plan
 from wit.errors import WitError

@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 from samples import ROOT, embedded_tokenizer, save_tokenizer, write_jsonl
 
 from wit.artifacts import Source
-from wit.config import Benchmark, Runtime, Study
+from wit.config import Runtime, Study
 from wit.errors import ArtifactError, BaseModelError, ConfigError, DataError, InputError
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
+from wit.recipes import Benchmark
 from wit.weights import TokenWeights
 
 REVISION, OTHER_REVISION = "a" * 40, "b" * 40

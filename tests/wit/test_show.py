@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.text import Text
 from samples import embedded_tokenizer, needs_shared, save_tokenizer, stories_tokenizer, write_jsonl
 
-from wit.config import InstructionsRecipe, PreferencesRecipe, Runtime, TokenizerRecipe
+from wit.config import Runtime
 from wit.data.card import read_card
 from wit.data.prepare import TRAIN, make_instructions, make_preferences, make_tokenizer, read_split
 from wit.loading import load_study
 from wit.plan import make_plan
 from wit.preview import Prepared, prepared
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.roles import Role
 from wit.show import STYLE, rows_as_json, show_rows
 from wit.tokenizers import load_tokenizer

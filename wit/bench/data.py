@@ -15,9 +15,9 @@ from rich.console import Console
 
 from wit.builtin import BASE_DIR
 from wit.builtin.vocabulary import LIST_WORDS
-from wit.config import InstructionsRecipe, TokenizerRecipe
 from wit.data import prepare
 from wit.errors import WorkerDiedError
+from wit.recipes import InstructionsRecipe, TokenizerRecipe
 from wit.settings import Settings
 
 SEED = 0

@@ -18,9 +18,10 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from wit.builtin import BASE_DIR, DATA_DIR
-from wit.config import InstructionsRecipe, Runtime, SFTRecipe, TokenizerRecipe
+from wit.config import Runtime
 from wit.data.prepare import TRAIN, make_instructions, make_tokenizer, read_split
 from wit.models import load_model
+from wit.recipes import InstructionsRecipe, SFTRecipe, TokenizerRecipe
 from wit.settings import Settings
 from wit.tokenizers import Tokenizer, load_tokenizer
 from wit.training.arguments import training_arguments

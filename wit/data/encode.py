@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from wit.config import DataRecipe, InstructionsRecipe
 from wit.data.boilerplate import Boilerplate
 from wit.data.kinds import Item
 from wit.data.rendering import ChatRenderer
 from wit.data.schema import Message, Messages, Preference
 from wit.data.tokenize import SegmentTokenizer, Tokens
 from wit.errors import DataError
+from wit.recipes import DataRecipe, InstructionsRecipe
 from wit.roles import Role
 from wit.tokenizers import load_tokenizer
 

@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from wit.config import OverlapRecipe, Settings
+from wit.config import Settings
 from wit.data.card import read_card
 from wit.data.item_index import Item, ItemIndex, read_items, words_of
 from wit.data.rendering import ChatRenderer
 from wit.data.schema import Message
 from wit.data.splits import TRAIN
 from wit.errors import ArtifactError
+from wit.recipes import OverlapRecipe
 from wit.roles import Role
 from wit.tokenizers import Tokenizer, load_tokenizer
 

@@ -13,13 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from wit.config import (
-    DataRecipe,
-    InstructionsRecipe,
-    PreferencesRecipe,
-    RowsRecipe,
-    TokenizerRecipe,
-)
 from wit.data.card import CARD, Tally, make_card, read_card, write_card
 from wit.data.encode import (
     INSTRUCTION_COLUMNS,
@@ -40,6 +33,13 @@ from wit.data.splits import HELD_OUT, TRAIN, SplitFiles, read_split, read_table
 from wit.data.templates import check_tokens, read_template
 from wit.errors import BaseModelError, DataError
 from wit.files import stamps_of
+from wit.recipes import (
+    DataRecipe,
+    InstructionsRecipe,
+    PreferencesRecipe,
+    RowsRecipe,
+    TokenizerRecipe,
+)
 from wit.tokenizers import load_tokenizer
 
 __all__ = [

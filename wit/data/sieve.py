@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wit.config import DataRecipe
 from wit.data.boilerplate import Boilerplate, TextSample, find_boilerplate
 from wit.data.duplicates import NUM_VALUES, Signer, near_duplicates
 from wit.data.kinds import Item, Kind, digests, text_of, texts_of
 from wit.data.mixture import rows_by_share
+from wit.recipes import DataRecipe
 
 KEPT = "kept"
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wit.config import RowsRecipe
 from wit.errors import DataError
+from wit.recipes import RowsRecipe
 
 Row = dict[str, Any]
 UTF8 = "utf-8-sig"  # with or without the mark that Excel writes in front

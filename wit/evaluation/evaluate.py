@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from wit.artifacts import Artifact, Source
-from wit.config import EvaluationRecipe, Runtime
+from wit.config import Runtime
 from wit.errors import StageError
 from wit.evaluation.catalogue import ResolvedBenchmark, resolve_benchmark
 from wit.evaluation.results import (
@@ -17,6 +17,7 @@ from wit.evaluation.results import (
     Sample,
     share_score,
 )
+from wit.recipes import EvaluationRecipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

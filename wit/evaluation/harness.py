@@ -28,7 +28,6 @@ from lm_eval.tasks._yaml_loader import load_yaml  # the only way to its !functio
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wit.config import BenchmarkRecipe
 from wit.data.item_index import Item
 from wit.data.rendering import Segment
 from wit.data.tokenize import SegmentTokenizer
@@ -36,6 +35,7 @@ from wit.errors import DataError, StageError
 from wit.evaluation.catalogue import ResolvedBenchmark, local_data_files
 from wit.evaluation.greedy import GREEDY_KNOBS, plain_generation
 from wit.evaluation.results import Outcome, outcome_from_lm_eval
+from wit.recipes import BenchmarkRecipe
 from wit.roles import Role
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit.config import ItemsRecipe
 from wit.data.item_index import ITEM_COLUMNS, ITEMS
 from wit.evaluation.evaluate import Parents, benchmark_of
+from wit.recipes import ItemsRecipe
 
 
 def write_items(recipe: ItemsRecipe, parents: Parents, out: Path) -> None:

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from wit.config import BenchmarkRecipe, Settings
+from wit.config import Settings
 from wit.errors import ArtifactError, StageError
 from wit.evaluation.catalogue import ResolvedBenchmark
+from wit.recipes import BenchmarkRecipe
 from wit.roles import RoleNLL
 
 SCORES_FILE = "scores.json"

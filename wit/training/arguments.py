@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from wit.artifacts import CHECKPOINTS
-from wit.config import Runtime, SFTKnobs, TrainingKnobs
+from wit.config import Runtime
 from wit.errors import ConfigError
 from wit.models import choose_device
+from wit.recipes import SFTKnobs, TrainingKnobs
 
 
 def training_arguments(

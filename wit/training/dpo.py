@@ -11,10 +11,11 @@ from torch import Tensor
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from wit.config import DPORecipe, Runtime
+from wit.config import Runtime
 from wit.data.prepare import TRAIN, read_table
 from wit.errors import HandOverError
 from wit.models import choose_device, load_model
+from wit.recipes import DPORecipe
 from wit.tokenizers import load_tokenizer
 from wit.training.arguments import training_arguments
 from wit.training.callbacks import (

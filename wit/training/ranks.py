@@ -18,9 +18,10 @@ from accelerate import PartialState
 
 from wit import errors
 from wit.artifacts import FAILURE, JOB
-from wit.config import WORKER_GPUS, Runtime, SFTRecipe
+from wit.config import WORKER_GPUS, Runtime
 from wit.errors import ConfigError, StageError, WitError, WorkerDiedError
 from wit.models import choose_device
+from wit.recipes import SFTRecipe
 from wit.settings import Settings
 from wit.training.callbacks import Log, is_first_rank
 from wit.training.sft import train_sft

@@ -12,13 +12,14 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from transformers import PreTrainedModel, set_seed
 from trl.trainer.sft_config import SFTConfig
 
-from wit.config import Runtime, SFTRecipe
+from wit.config import Runtime
 from wit.data.collate import RoleCollator
 from wit.data.prepare import TRAIN, read_split
 from wit.errors import ConfigError, first_line
 from wit.likelihood import held_out_nll
 from wit.losses import dft
 from wit.models import check_finite, load_model
+from wit.recipes import SFTRecipe
 from wit.tokenizers import Tokenizer, load_tokenizer
 from wit.training.arguments import sft_arguments
 from wit.training.callbacks import (

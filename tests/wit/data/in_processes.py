@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from wit.config import InstructionsRecipe
 from wit.data import prepare
+from wit.recipes import InstructionsRecipe
 
 
 def prepare_few_rows(file: Path, tokenizer: Path, out: Path, num_workers: int) -> None:

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from samples import embedded_tokenizer, save_tokenizer, write_jsonl
 
-from wit.config import InstructionsRecipe, OverlapRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.data.item_index import ITEM_COLUMNS, ITEMS, Item, ItemIndex
 from wit.data.overlap import NUM_EXAMPLES, OVERLAP, Overlap, find_overlap, training_rows
 from wit.data.prepare import (
@@ -22,6 +21,7 @@ from wit.data.prepare import (
     write_card,
 )
 from wit.errors import ArtifactError
+from wit.recipes import InstructionsRecipe, OverlapRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.tokenizers import load_tokenizer
 
 PLANETS = "Which of the planets that go around our sun is the one with the largest moon of all?"

@@ -25,7 +25,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from wit.artifacts import Artifact
 from wit.builtin.tokenizer import CHAT_TEMPLATE
-from wit.config import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.data.prepare import (
     CARD,
     HELD_OUT,
@@ -38,6 +37,7 @@ from wit.data.prepare import (
 from wit.data.sources import read_file
 from wit.data.tokenize import Tokens, decode_runs
 from wit.errors import BaseModelError, DataError, InputError
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.roles import Role
 
 

@@ -15,7 +15,6 @@ from in_processes import prepare_few_rows
 from samples import embedded_tokenizer, save_tokenizer, write_jsonl
 
 from wit.builtin.tokenizer import CHAT_TEMPLATE
-from wit.config import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.data.prepare import (
     HELD_OUT,
     TRAIN,
@@ -26,6 +25,7 @@ from wit.data.prepare import (
     read_table,
 )
 from wit.errors import DataError
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.roles import Role
 
 Row = dict[str, Any]

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from samples import RASCHKA, SHARED, needs_shared
 
-from wit.config import InstructionsRecipe
 from wit.data.sources import Survey, read_file, read_rows, survey
 from wit.errors import DataError
+from wit.recipes import InstructionsRecipe
 
 ROWS = [
     {"prompt": 'Say "hi",\nthen\u2028stop', "response": "hi 👋"},

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from samples import FAMILY_TOKENS, family_tokenizer, merging_tokenizer, save_tokenizer
 
-from wit.config import TokenizerRecipe
 from wit.data.prepare import CARD, make_tokenizer
 from wit.data.templates import OWN_TOKENS, read_template, template_names
 from wit.errors import BaseModelError, ConfigError
+from wit.recipes import TokenizerRecipe
 
 STOPS = {"chatml": "<|im_end|>", "gemma": "<end_of_turn>", "llama3": "<|eot_id|>"}
 

@@ -11,8 +11,8 @@ import yaml
 from quiz_model import CONTEXT, END, ByHand, make_byte_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from wit.config import BenchmarkRecipe
 from wit.evaluation.catalogue import ResolvedBenchmark, resolve_benchmark
+from wit.recipes import BenchmarkRecipe
 
 Administered = tuple[ResolvedBenchmark, BenchmarkRecipe]
 Write = Callable[..., Administered]

@@ -9,17 +9,12 @@ import torch
 from quiz_model import CHOICES, QUESTIONS, ROWS, WORDS
 
 from wit.artifacts import Artifact, Source
-from wit.config import (
-    EvaluationRecipe,
-    InstructionsRecipe,
-    PreferencesRecipe,
-    Runtime,
-    TokenizerRecipe,
-)
+from wit.config import Runtime
 from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
 from wit.errors import BaseModelError, StageError
 from wit.evaluation.evaluate import evaluate
 from wit.evaluation.results import EvaluationResult
+from wit.recipes import EvaluationRecipe, InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 
 RUNTIME = Runtime(device="cpu", evaluation_batch_size=3)
 CHOICE_ROWS = [{"question": q, "choices": WORDS[:3], "label": 1} for q in QUESTIONS]

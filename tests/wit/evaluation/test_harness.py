@@ -22,8 +22,8 @@ from quiz_model import (
     run_one,
 )
 
-from wit.config import BenchmarkRecipe
 from wit.evaluation.catalogue import resolve_benchmark
+from wit.recipes import BenchmarkRecipe
 
 
 def seen_by(model):
@@ -176,7 +176,7 @@ RUN_ALONE = """
 import sys, torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from wit.config import BenchmarkRecipe
+from wit.recipes import BenchmarkRecipe
 from wit.evaluation.catalogue import resolve_benchmark
 from wit.evaluation.harness import run_benchmarks
 torch.set_num_threads(1)

@@ -6,11 +6,11 @@ import pytest
 from quiz_model import CHOICE_ROWS, CHOICES, ROWS
 
 from wit.artifacts import Source
-from wit.config import BenchmarkRecipe, ItemsRecipe
 from wit.data.item_index import Item, read_items
 from wit.errors import StageError
 from wit.evaluation.evaluate import Parents
 from wit.evaluation.items import write_items
+from wit.recipes import BenchmarkRecipe, ItemsRecipe
 
 
 def items_of(out: Path, *administered: tuple) -> list[Item]:

@@ -9,13 +9,9 @@ from wit import lineage
 from wit._lineage_description import flat, model_sha256, run_name
 from wit._lineage_store import open_store
 from wit.artifacts import Artifact
-from wit.config import (
-    InstructionsRecipe,
-    OverlapRecipe,
-    SFTRecipe,
-    TokenWeights,
-)
+from wit.config import TokenWeights
 from wit.data.overlap import OVERLAP, BenchmarkOverlap, Overlap
+from wit.recipes import InstructionsRecipe, OverlapRecipe, SFTRecipe
 
 
 def test_one_run_per_artifact_that_says_what_it_is(finished):

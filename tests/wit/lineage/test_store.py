@@ -11,9 +11,7 @@ import pytest
 
 from wit import lineage
 from wit._lineage_store import EXPERIMENT, open_store
-from wit.config import (
-    Runtime,
-)
+from wit.config import Runtime
 from wit.errors import InputError
 
 

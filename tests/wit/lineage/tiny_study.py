@@ -9,18 +9,18 @@ import pytest
 from wit import lineage
 from wit._lineage_store import open_store
 from wit.artifacts import Artifact, Source
-from wit.config import (
+from wit.config import Study
+from wit.errors import TrainingError
+from wit.evaluation.results import EvaluationResult, RoleNLL, Score, share_score
+from wit.recipes import (
     BenchmarkRecipe,
     DPORecipe,
     EvaluationRecipe,
     InstructionsRecipe,
     PreferencesRecipe,
     SFTRecipe,
-    Study,
     TokenizerRecipe,
 )
-from wit.errors import TrainingError
-from wit.evaluation.results import EvaluationResult, RoleNLL, Score, share_score
 
 STUDY = Study.model_validate(
     {

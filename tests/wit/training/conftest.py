@@ -6,8 +6,8 @@ import pytest
 from tiny import make_tiny_base
 
 from wit.builtin import BASE_DIR, DATA_DIR
-from wit.config import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 
 MAX_ROWS = 72
 

@@ -27,9 +27,10 @@ from transformers import (
 )
 
 from wit.builtin import DATA_DIR
-from wit.config import InstructionsRecipe, Runtime, SFTKnobs, SFTRecipe, TokenizerRecipe
+from wit.config import Runtime
 from wit.data.prepare import TRAIN, make_instructions, make_tokenizer
 from wit.models import load_model
+from wit.recipes import InstructionsRecipe, SFTKnobs, SFTRecipe, TokenizerRecipe
 from wit.roles import Role
 from wit.training.arguments import training_arguments
 from wit.training.sft import train_sft

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from wit.builtin import BASE_DIR
-from wit.config import DPORecipe, Runtime, SFTRecipe
+from wit.config import Runtime
 from wit.data.prepare import TRAIN, read_split
 from wit.errors import HandOverError
 from wit.likelihood import token_log_probs
 from wit.models import load_model
+from wit.recipes import DPORecipe, SFTRecipe
 from wit.training import dpo
 from wit.training.sft import train_sft
 from wit.weights import TokenWeights

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from wit.builtin import BASE_DIR, DATA_DIR
-from wit.config import InstructionsRecipe, Runtime, SFTRecipe, TokenizerRecipe
+from wit.config import Runtime
 from wit.data.prepare import TRAIN, make_instructions, make_tokenizer, read_table
 from wit.models import load_model
+from wit.recipes import InstructionsRecipe, SFTRecipe, TokenizerRecipe
 from wit.training.ranks import train_sft_on_ranks
 from wit.training.sft import train_sft
 from wit.weights import TokenWeights

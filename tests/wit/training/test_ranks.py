@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from wit.artifacts import COMPLETE
-from wit.config import WORKER_GPUS, Runtime, SFTRecipe
+from wit.config import WORKER_GPUS, Runtime
 from wit.errors import ConfigError, TrainingError, WitError, WorkerDiedError
+from wit.recipes import SFTRecipe
 from wit.training import ranks
 from wit.training.ranks import train_sft_on_ranks
 from wit.weights import TokenWeights

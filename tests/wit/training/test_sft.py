@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from wit.artifacts import COMPLETE
-from wit.config import Runtime, SFTRecipe
+from wit.config import Runtime
 from wit.errors import TrainingError
 from wit.models import load_model
+from wit.recipes import SFTRecipe
 from wit.training import callbacks
 from wit.training.arguments import largest_divisor
 from wit.training.callbacks import resumable_checkpoint

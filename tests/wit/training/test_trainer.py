@@ -12,11 +12,12 @@ from transformers import LlamaForCausalLM, PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from wit.config import Runtime, SFTRecipe
+from wit.config import Runtime
 from wit.data.prepare import HELD_OUT, TRAIN, read_split
 from wit.errors import ConfigError
 from wit.likelihood import held_out_nll
 from wit.models import load_model
+from wit.recipes import SFTRecipe
 from wit.roles import Role
 from wit.tokenizers import load_tokenizer
 from wit.training.arguments import training_arguments
