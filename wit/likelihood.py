@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from wit.data.prepare import HELD_OUT, read_split
+from wit.data.splits import HELD_OUT, lengths_of, read_split
 from wit.roles import Role, RoleNLL
 
 
@@ -95,6 +95,7 @@ def token_log_probs(
 
 def _batches(split: Dataset, column: str, batch_size: int) -> Iterator[list[Mapping[str, Any]]]:
     """Rows of similar length together, since padding is computed too."""
-    rows = sorted(split.to_list(), key=lambda row: len(row[column]))
-    for start in range(0, len(rows), batch_size):
-        yield rows[start : start + batch_size]
+    lengths = lengths_of(split, column)
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for start in range(0, len(order), batch_size):
+        yield split.select(order[start : start + batch_size]).to_list()

@@ -58,9 +58,20 @@ def load_model(
         such = ", ".join(missing[:3])
         raise BaseModelError(f"{folder}: {len(missing)} weights are missing, such as {such}")
     check_finite(model, folder)
+    _remove_dropout(model)
     if num_shards == 1:
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]  a decorator upstream
     return model.eval()
+
+
+def _remove_dropout(model: PreTrainedModel) -> None:
+    """Randomness of a forward would make results depend on how a step is split into forwards."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout", "activation_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 def check_finite(model: PreTrainedModel, where: Path | str) -> None:

@@ -119,8 +119,8 @@ class DataRecipe(RowsRecipe, Recipe):
         return self
 
     def by_source(self) -> dict[str, RowsRecipe]:
-        """Every source by its name; a single place has the empty name."""
-        return dict(self.sources) or {"": self}
+        """Every source by its name, in the order of names; a single place has the empty name."""
+        return dict(sorted(self.sources.items())) or {"": self}
 
     def identity(self) -> dict[str, Any]:
         """As of every recipe; rows count by their content, not by their path."""
@@ -165,7 +165,6 @@ class LoRAKnobs(Settings):
 
     rank: PositiveInt = 16
     alpha: PositiveFloat = 32.0  # an update counts alpha / rank times
-    dropout: Fraction = 0.0
     modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"  # never the LM head
 
 

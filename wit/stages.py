@@ -9,7 +9,7 @@ from typing import Any, Literal
 from wit import lineage
 from wit.artifacts import Artifact, Source
 from wit.config import Runtime
-from wit.errors import ArtifactError, InputError, WitError, first_line
+from wit.errors import ArtifactError, InputError, WitError, WorkerDiedError, first_line
 from wit.files import is_unwritable
 from wit.plan import row_files
 from wit.recipes import (
@@ -49,8 +49,10 @@ def make_artifact(
             with lineage.tracked(artifact, study, uri) as run, artifact.writing() as out:
                 _maker(artifact, runtime, run.log)(out)
         except WitError as error:
-            # A wrong device or an absent hub says nothing against hours of training before it.
-            if not (isinstance(error, InputError) and artifact.is_resumable()):
+            # A wrong device, an absent hub or a rank that was killed says nothing against hours
+            # of training before it.
+            is_innocent = isinstance(error, InputError | WorkerDiedError)
+            if not (is_innocent and artifact.is_resumable()):
                 shutil.rmtree(artifact.scratch, ignore_errors=True)
             raise
         except Exception as error:

@@ -169,6 +169,14 @@ def test_a_source_of_a_mixture_that_makes_no_sense_is_refused(
         InstructionsRecipe.model_validate({"sources": sources})
 
 
+def test_the_order_in_which_sources_are_written_changes_nothing() -> None:
+    a, b = {"path": "a.jsonl"}, {"path": "b.jsonl"}
+    one, other = (
+        InstructionsRecipe(sources=sources) for sources in ({"a": a, "b": b}, {"b": b, "a": a})
+    )
+    assert list(one.by_source()) == list(other.by_source()) == ["a", "b"]
+
+
 def test_a_single_place_is_one_source_without_a_name() -> None:
     alone = InstructionsRecipe(path="here", max_rows=3)
     assert list(alone.by_source()) == [""]

@@ -11,7 +11,7 @@ from wit.builtin import DATA_DIR
 from wit.config import Runtime
 from wit.data.card import read_card
 from wit.data.overlap import Overlap
-from wit.errors import ArtifactError, BaseModelError, TrainingError
+from wit.errors import ArtifactError, BaseModelError, ConfigError, TrainingError
 from wit.evaluation.catalogue import resolve_benchmark
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
@@ -123,6 +123,10 @@ def test_wrong_input_does_not_cost_what_was_trained(
     mark.touch()
     with pytest.raises(BaseModelError, match="no GPU"):
         make_artifact(sft, runtime.model_copy(update={"device": "cuda"}))
+    assert mark.exists()
+    sharded = {"num_processes": 2, "sharding": "fsdp"}
+    with pytest.raises(ConfigError, match="was not sharded"):
+        make_artifact(sft, runtime.model_copy(update=sharded))
     assert mark.exists()
     mark.unlink()
     with pytest.raises(BaseModelError, match="no GPU"):

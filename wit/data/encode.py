@@ -139,10 +139,10 @@ class RowEncoder:
     ) -> tuple[dict[str, Any], bool]:
         """Columns of a conversation, and whether its end was cut off."""
         tokens = self._tokens(messages, renderer)
-        if last_response_start(tokens) >= self.max_tokens:
-            raise _Dropped("prompt leaves no room for its response")
         end = self.max_tokens
         ids, roles, factors = tokens.ids[:end], tokens.roles[:end], tokens.factors[:end]
+        if Role.RESPONSE not in roles:
+            raise _Dropped("prompt leaves no room for its response")
         is_weighted = factors.count(1.0) < len(factors)
         columns = {"input_ids": ids, "roles": roles, "factors": factors if is_weighted else None}
         return columns, len(tokens.ids) > end

@@ -30,7 +30,7 @@ from wit.data.schema import Shape
 from wit.data.sieve import Choice, Sieve
 from wit.data.sources import Row, read_rows, survey
 from wit.data.splits import HELD_OUT, TRAIN, SplitFiles, read_split, read_table
-from wit.data.templates import check_tokens, read_template
+from wit.data.templates import check_tokens, read_template, template_names
 from wit.errors import BaseModelError, DataError
 from wit.files import stamps_of
 from wit.recipes import (
@@ -59,6 +59,7 @@ __all__ = [
 ]
 
 Files = Path | Mapping[str, Path] | None  # of sources by name; one path is that of a single place
+FIXED_DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"  # of Llama's default
 MAX_BATCH_ROWS, MAX_BATCH_CHARACTERS = 256, 1_000_000
 LEAST_ROWS_PER_PROCESS = 8000  # tokenised in less time than a process takes to start
 
@@ -78,8 +79,11 @@ def make_tokenizer(recipe: TokenizerRecipe, base: Path, out: Path) -> None:
     if not tokenizer.chat_template:
         raise BaseModelError(
             f"{base}: the tokenizer has no chat template of its own; "
-            "set base.template to alpaca, tulu or a .jinja file"
+            f"set base.template to {', '.join(template_names())} or a .jinja file"
         )
+    if "strftime_now" in tokenizer.chat_template:
+        # Else what is made today would differ from what is made tomorrow.
+        tokenizer.chat_template = FIXED_DATE + tokenizer.chat_template
     renderer = ChatRenderer(tokenizer)
     # Generation ends where responses ended in training, whatever the base called its end of text.
     tokenizer.eos_token = renderer.stop

@@ -167,12 +167,12 @@ class ChatRenderer:
         try:
             return self._compiled.render(
                 messages=turns,
-                tools=[],
+                tools=None,  # as at generation: templates write of tools where there is a list
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self._tokens,
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError, LookupError) as error:
             raise DataError(f"the chat template refuses these messages: {error}") from None
 
 

@@ -8,7 +8,7 @@ from wit.errors import DataError
 
 MESSAGE_ROLES = ("system", "user", "assistant", "tool")
 CALLS = ("tool_calls", "function_call")  # of an assistant's message, instead of its text
-LARGEST_WEIGHT = 3.4e38  # of a message; weights are stored in float32
+LARGEST_WEIGHT = 1e6  # of a message, as of a role: products stay far from float32's limits
 
 
 class Message(NamedTuple):
@@ -233,7 +233,7 @@ def _weight(weight: Any, place: str) -> float:
     # A truth value is a number to Python, but who writes one means something else.
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not (is_number and 0 <= weight <= LARGEST_WEIGHT):
-        raise DataError(f"{place}: 'weight' is {weight!r:.40}, not a finite number of at least 0")
+        raise DataError(f"{place}: 'weight' is {weight!r:.40}, not a number from 0 to 1e6")
     return float(weight)
 
 

@@ -21,10 +21,11 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from wit.artifacts import CHECKPOINTS, COMPLETE
 from wit.config import Runtime
-from wit.errors import TrainingError
+from wit.errors import ConfigError, TrainingError
 from wit.progress import Progress, write_progress
 
 HISTORY = "history.jsonl"
+MAX_SKIPPED = 20  # steps in a row: the scale has been halved so often
 MAX_SAVING_SHARE = 0.05  # of the time may go into checkpoints, however often they are asked for
 
 Log = Callable[[dict[str, float], int], None]
@@ -37,6 +38,7 @@ class History(TrainerCallback):
         """Keeps where to write."""
         self.file = scratch / HISTORY
         self.log = log
+        self.num_skipped = 0  # steps in a row
 
     def forget_after(self, step: int) -> None:
         """Drops what a killed attempt wrote after the checkpoint that is resumed from."""
@@ -80,6 +82,12 @@ class History(TrainerCallback):
             TrainingError: The loss or the gradient is not finite.
         """
         figures = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        # In float16 the loss is scaled up until gradients overflow: the step is left out then.
+        is_skipped = args.fp16 and not math.isfinite(figures.get("grad_norm", 0.0))
+        self.num_skipped = self.num_skipped + 1 if is_skipped else 0
+        if is_skipped and self.num_skipped <= MAX_SKIPPED:
+            figures["skipped_steps"] = float(self.num_skipped)
+            del figures["grad_norm"]
         for name in ("loss", "grad_norm"):
             if not math.isfinite(figures.get(name, 0.0)):
                 raise TrainingError(
@@ -175,11 +183,19 @@ def train_resumably(
         resumable_checkpoint(scratch)  # deletes what is half-written
     wait_for_all_ranks()
     checkpoint, step = resumable_checkpoint(scratch)
+    is_sharded = trainer.is_distributed_loading_by_transformers
+    if checkpoint and is_sharded:
+        raise ConfigError(
+            f"{checkpoint}: was written by a training that was not sharded, so a sharded one "
+            "cannot go on from it. Set runtime sharding to none, or delete it to begin anew"
+        )
     history.forget_after(step)
+    wait_for_all_ranks()
     trainer.remove_callback(PrinterCallback)
-    checkpoints = TimedCheckpoints(runtime.checkpoint_seconds)
-    for callback in (history, ShownProgress(scratch), checkpoints, *more):
+    for callback in (history, ShownProgress(scratch), *more):
         trainer.add_callback(callback)
+    if not is_sharded:  # the library cannot resume a model that was sharded when it was loaded
+        trainer.add_callback(TimedCheckpoints(runtime.checkpoint_seconds))
     trainer.train(resume_from_checkpoint=checkpoint)
 
 

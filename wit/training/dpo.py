@@ -13,6 +13,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from wit.config import Runtime
 from wit.data.prepare import TRAIN, read_table
+from wit.data.splits import lengths_of
 from wit.errors import HandOverError
 from wit.models import choose_device, load_model
 from wit.recipes import DPORecipe
@@ -24,7 +25,7 @@ from wit.training.callbacks import (
     train_resumably,
 )
 from wit.training.sft import MODEL, save_model
-from wit.training.steps import SortedSteps, Steps, lengths_of, seed_of_order
+from wit.training.steps import SortedSteps, Steps, seed_of_order
 
 STEP_0_LOSS = math.log(2)  # of the sigmoid loss, when policy and reference are one model
 # Policy and reference see a row in batches of other shapes and precisions, so log-probabilities

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from accelerate import PartialState
 from wit import errors
 from wit.artifacts import FAILURE, JOB
 from wit.config import WORKER_GPUS, Runtime
-from wit.errors import ConfigError, StageError, WitError, WorkerDiedError
+from wit.errors import ConfigError, StageError, WitError, WorkerDiedError, first_line
 from wit.models import choose_device
 from wit.recipes import SFTRecipe
 from wit.settings import Settings
-from wit.training.callbacks import Log, is_first_rank
+from wit.training.callbacks import Log
 from wit.training.sft import train_sft
 
 FIGURES = "wit-figures "  # begins the lines by which the first rank hands on what it measures
@@ -139,10 +140,14 @@ def run_rank(job_file: Path) -> None:
 
     try:
         train_sft(job.recipe, job.base, job.instructions, job.tokenizer, job.out, job.runtime, log)
-    except WitError as error:
-        if is_first_rank():
-            failure = {"kind": type(error).__name__, "message": str(error)}
-            (job.out / FAILURE).write_text(json.dumps(failure), encoding="utf-8")
+    except Exception as error:
+        is_ours = isinstance(error, WitError)
+        failure = {
+            "kind": type(error).__name__ if is_ours else StageError.__name__,
+            "message": str(error) if is_ours else f"a rank failed: {first_line(error)}",
+        }
+        with suppress(FileExistsError), (job.out / FAILURE).open("x", encoding="utf-8") as file:
+            file.write(json.dumps(failure))
         raise
 
 

@@ -26,6 +26,7 @@ from wit.training.callbacks import (
     AfterEpoch,
     History,
     Log,
+    first_rank_says,
     is_first_rank,
     num_ranks,
     train_resumably,
@@ -62,6 +63,7 @@ def train_sft(
         model: Any = trainer.model
         was_training = model.training
         model.eval()
+        # In the training's precision; the evaluation measures the saved model in float32.
         by_role = held_out_nll(model, instructions, batch_size=runtime.evaluation_batch_size)
         figures = {f"nll_{role}": figure.nll for role, figure in by_role.items()}
         counts = {f"tokens_{role}": float(figure.num_tokens) for role, figure in by_role.items()}
@@ -69,7 +71,7 @@ def train_sft(
         model.train(was_training)
 
     def is_measured(step: int) -> bool:
-        return history.has("nll_", step)
+        return first_rank_says(history.has("nll_", step))
 
     train_resumably(trainer, history, out, runtime, AfterEpoch(measure, is_measured))
     model = _whole_model(trainer, recipe, base)
@@ -92,6 +94,10 @@ def make_trainer(
     """
     arguments = sft_arguments(recipe, recipe.seed, runtime, out, len(rows))
     attention = None if runtime.attention == "auto" else runtime.attention
+    if attention == "flash_attention_2" and recipe.precision == "float32":
+        raise ConfigError(
+            "runtime attention flash_attention_2 needs sft.precision bfloat16 or float16"
+        )
     num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
     model = _trainable(recipe, load_model(base, attention=attention, num_shards=num_shards))
     trainer = WeightedSFTTrainer(
@@ -132,7 +138,6 @@ def _trainable(recipe: SFTRecipe, model: PreTrainedModel) -> Any:
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]  also fractions
-        lora_dropout=lora.dropout,
         target_modules=modules,
         task_type="CAUSAL_LM",
     )
@@ -156,7 +161,7 @@ def _whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> 
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: weights that are sharded are gathered in place
 def check_packing(model: Any, precision: str) -> None:
     """Refuses a model whose rows would see each other when they are packed.
 

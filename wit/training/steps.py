@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-import pyarrow.compute as pc
 from accelerate.data_loader import SeedableRandomSampler
-from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainingArguments
@@ -123,12 +121,6 @@ class StepLoader(DataLoader[Any]):
         """Called before every epoch."""
         steps: Any = self.batch_sampler
         steps.set_epoch(epoch)
-
-
-def lengths_of(rows: Dataset, column: str) -> list[int]:
-    """Tokens in a column of each row, counted by Arrow: lists of Python would take minutes."""
-    tokens = rows.select_columns(column).with_format("arrow")[:][column]
-    return pc.list_value_length(tokens).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -16,6 +16,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from wit.config import Runtime
 from wit.data.collate import COLUMNS, RoleCollator
+from wit.data.splits import lengths_of
 from wit.errors import ConfigError
 from wit.losses import (
     IGNORE_INDEX,
@@ -27,7 +28,7 @@ from wit.losses import (
 )
 from wit.roles import Role
 from wit.training.figures import MEASURE_EVERY, RoleFigures
-from wit.training.steps import StepCollator, StepLoader, Steps, lengths_of, seed_of_order
+from wit.training.steps import StepCollator, StepLoader, Steps, seed_of_order
 
 Step = list[dict[str, Tensor]]  # the micro-batches of an optimizer step
 
@@ -246,6 +247,13 @@ def refuse_adapter_on_head(model: Any) -> None:
         raise ConfigError(
             "lora.modules: the LM head cannot have an adapter, since the loss multiplies by its "
             "weight directly; leave it out"
+        )
+    embeddings = model.get_input_embeddings()
+    is_adapted = isinstance(embeddings, BaseTunerLayer | AuxiliaryTrainingWrapper)
+    if is_adapted and model.config.get_text_config().tie_word_embeddings:
+        raise ConfigError(
+            "lora.modules: the embeddings of this model are the weights of its LM head too, which "
+            "cannot have an adapter; leave them out"
         )
     if isinstance(model.active_peft_config, PromptLearningConfig):
         raise ConfigError("adapters that are prompts shift the tokens away from their roles")

@@ -51,10 +51,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-@pytest.mark.usefixtures("one_thread")
 NUM_STEPS = 8  # of those recorded: rounding, which depends on the machine, grows with the steps
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_the_first_steps_have_the_recorded_losses():
     tokenizer = make_tokenizer()
     model = make_model(RECIPE, tokenizer)

@@ -132,11 +132,11 @@ def test_which_rows_a_share_takes_depends_on_their_content(tmp_path: Path, token
 
 def test_a_row_of_two_sources_is_that_of_the_first(tmp_path: Path, tokenizer: Path) -> None:
     shared = rows(5, seed=1)
-    sources = {"z": shared, "a": [*rows(5, seed=2), *shared, *shared[:2]]}
+    sources = {"z": [*rows(5, seed=2), *shared, *shared[:2]], "a": shared}
     out = mixture(tmp_path, tokenizer, sources)
-    assert numbers(out) == {"z": {1, 2, 3, 4, 5}, "a": {1, 2, 3, 4, 5}}
+    assert numbers(out) == {"a": {1, 2, 3, 4, 5}, "z": {1, 2, 3, 4, 5}}, "in the order of names"
     card = read_card(out)
-    assert card["sources"]["a"]["dropped"] == {"duplicate": 7}
+    assert card["sources"]["z"]["dropped"] == {"duplicate": 7}
     assert card["dropped"] == {"duplicate": 7}
 
 

@@ -4,12 +4,21 @@ import json
 from pathlib import Path
 
 import pytest
-from samples import FAMILY_TOKENS, family_tokenizer, merging_tokenizer, save_tokenizer
+from samples import (
+    FAMILY_TOKENS,
+    embedded_tokenizer,
+    family_tokenizer,
+    merging_tokenizer,
+    save_tokenizer,
+)
 
 from wit.data.prepare import CARD, make_tokenizer
+from wit.data.rendering import ChatRenderer
+from wit.data.schema import Message
 from wit.data.templates import OWN_TOKENS, read_template, template_names
 from wit.errors import BaseModelError, ConfigError
 from wit.recipes import TokenizerRecipe
+from wit.tokenizers import load_tokenizer
 
 STOPS = {"chatml": "<|im_end|>", "gemma": "<end_of_turn>", "llama3": "<|eot_id|>"}
 
@@ -52,3 +61,26 @@ def test_a_base_without_a_token_of_the_template_is_refused_with_those_that_fit(
 def test_an_unknown_template_is_refused_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"'chatlm': no such template; allowed: own, alpaca, ch"):
         read_template("chatlm")
+
+
+def test_a_template_that_writes_the_date_writes_one_that_never_changes(tmp_path: Path) -> None:
+    """Else rows that are prepared today would differ from those of tomorrow, under one name."""
+    tokenizer = embedded_tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%H:%M:%S.%f') }} " + str(tokenizer.chat_template)
+    make_tokenizer(TokenizerRecipe(), save_tokenizer(tokenizer, tmp_path / "base"), tmp_path)
+    made = load_tokenizer(tmp_path)
+    messages = (Message("user", "a"), Message("assistant", "b"))
+    text = "".join(segment.text for segment in ChatRenderer(made).segments(messages))
+    assert text.startswith("26 Jul 2024 ")
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    assert made.apply_chat_template(turns, tokenize=False).startswith(text)
+
+
+def test_rows_are_rendered_as_prompts_are_at_generation() -> None:
+    """Some templates write of tools where they are given a list of none."""
+    tokenizer = embedded_tokenizer()
+    tokenizer.chat_template = "{% if tools is not none %}Environment: ipython {% endif %}" + str(
+        tokenizer.chat_template
+    )
+    segments = ChatRenderer(tokenizer).segments((Message("user", "a"), Message("assistant", "b")))
+    assert "ipython" not in "".join(segment.text for segment in segments)

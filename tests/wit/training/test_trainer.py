@@ -1,7 +1,9 @@
 """The trainer itself: against TRL's, its weights, and all that it refuses."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +16,14 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from wit.config import Runtime
 from wit.data.prepare import HELD_OUT, TRAIN, read_split
-from wit.errors import ConfigError
+from wit.errors import ConfigError, TrainingError
 from wit.likelihood import held_out_nll
 from wit.models import load_model
 from wit.recipes import SFTRecipe
 from wit.roles import Role
 from wit.tokenizers import load_tokenizer
 from wit.training.arguments import training_arguments
+from wit.training.callbacks import MAX_SKIPPED, History
 from wit.training.sft import check_packing, make_trainer
 from wit.training.trainer import WeightedSFTTrainer
 from wit.weights import RoleWeights, TokenWeights
@@ -334,6 +337,50 @@ def test_lora_trains_adapters_alone_and_refuses_modules_that_are_not_there(
     for modules in (["nope"], ["lm_head"]):
         with pytest.raises(ConfigError, match="lora"):
             weighted(parts, tmp_path, recipe(lora={"modules": modules}))
+
+
+def test_an_adapter_on_embeddings_that_are_the_head_is_refused(
+    parts: Parts, tmp_path: Path
+) -> None:
+    model = load_model(parts[0])
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    config = LoraConfig(target_modules=["embed_tokens"], task_type="CAUSAL_LM")
+    with pytest.warns(UserWarning, match="tied"):
+        adapted = get_peft_model(model, config)
+    trainer = weighted(parts, tmp_path, recipe())
+    with pytest.raises(ConfigError, match="embeddings"):
+        again(trainer, trainer.args, model=adapted)
+
+
+def test_a_base_with_dropout_trains_without_it(parts: Parts, tmp_path: Path) -> None:
+    """Else results would depend on how a step is split into forwards."""
+    model = load_model(parts[0])
+    model.config.attention_dropout = 0.5
+    model.save_pretrained(tmp_path / "base")
+    with_dropout = (tmp_path / "base", *parts[1:])
+    chosen = recipe(num_epochs=1)
+    assert losses(trained(weighted(with_dropout, tmp_path, chosen))) == losses(
+        trained(weighted(parts, tmp_path, chosen))
+    )
+
+
+def test_float16_may_skip_steps_but_not_for_ever(tmp_path: Path) -> None:
+    history = History(tmp_path, lambda *_: None)
+    state = SimpleNamespace(global_step=1)
+
+    def log(grad_norm: float, *, fp16: bool = True) -> None:
+        logs = {"loss": 1.0, "grad_norm": grad_norm}
+        history.on_log(SimpleNamespace(fp16=fp16), state, SimpleNamespace(), logs)
+
+    for _ in range(3):
+        for _ in range(MAX_SKIPPED):
+            log(math.inf)
+        log(1.0)
+    with pytest.raises(TrainingError, match="grad_norm"):
+        log(math.inf, fp16=False)
+    with pytest.raises(TrainingError, match="grad_norm"):
+        [log(math.inf) for _ in range(MAX_SKIPPED + 1)]
 
 
 def test_packing_is_refused_for_a_model_whose_rows_would_see_each_other(parts: Parts) -> None:
