@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch.distributed as dist
 from accelerate import PartialState
 
 from wit import errors
@@ -141,6 +142,9 @@ def run_rank(job_file: Path) -> None:
     try:
         train_sft(job.recipe, job.base, job.instructions, job.tokenizer, job.out, job.runtime, log)
     except Exception as error:
+        # What a rank says whose peer was killed; the launcher knows no more than that one died.
+        if isinstance(error, dist.DistError) or "onnection" in str(error):
+            raise
         is_ours = isinstance(error, WitError)
         failure = {
             "kind": type(error).__name__ if is_ours else StageError.__name__,

@@ -98,6 +98,8 @@ def make_trainer(
         raise ConfigError(
             "runtime attention flash_attention_2 needs sft.precision bfloat16 or float16"
         )
+    if runtime.packing and runtime.sharding == "fsdp":  # their losses left the trajectory
+        raise ConfigError("runtime packing and sharding fsdp do not go together yet; drop one")
     num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
     model = _trainable(recipe, load_model(base, attention=attention, num_shards=num_shards))
     trainer = WeightedSFTTrainer(
