@@ -1,9 +1,12 @@
 """Models, loaded so that every silent default is said aloud."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.distributed.configuration_utils import DistributedConfig
 
@@ -62,6 +65,23 @@ def load_model(
     if num_shards == 1:
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]  a decorator upstream
     return model.eval()
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode, without gradients; afterwards all is as before, also of a sharded model.
+
+    A forward without its backward leaves the outermost weights gathered. An optimizer that is
+    made then holds copies: those weights would never be trained.
+    """
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():  # not inference mode: weights that are sharded are gathered in place
+        yield
+    model.train(was_training)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _remove_dropout(model: PreTrainedModel) -> None:

@@ -18,7 +18,7 @@ from wit.data.prepare import TRAIN, read_split
 from wit.errors import ConfigError, first_line
 from wit.likelihood import held_out_nll
 from wit.losses import dft
-from wit.models import check_finite, load_model
+from wit.models import check_finite, evaluating, load_model
 from wit.recipes import SFTRecipe
 from wit.tokenizers import Tokenizer, load_tokenizer
 from wit.training.arguments import sft_arguments
@@ -60,15 +60,14 @@ def train_sft(
     history = History(out, log)
 
     def measure(step: int) -> None:
-        model: Any = trainer.model
-        was_training = model.training
-        model.eval()
         # In the training's precision; the evaluation measures the saved model in float32.
-        by_role = held_out_nll(model, instructions, batch_size=runtime.evaluation_batch_size)
+        with evaluating(trainer.model):
+            by_role = held_out_nll(
+                trainer.model, instructions, batch_size=runtime.evaluation_batch_size
+            )
         figures = {f"nll_{role}": figure.nll for role, figure in by_role.items()}
         counts = {f"tokens_{role}": float(figure.num_tokens) for role, figure in by_role.items()}
         history.write({**figures, **counts}, step)
-        model.train(was_training)
 
     def is_measured(step: int) -> bool:
         return first_rank_says(history.has("nll_", step))
@@ -98,8 +97,6 @@ def make_trainer(
         raise ConfigError(
             "runtime attention flash_attention_2 needs sft.precision bfloat16 or float16"
         )
-    if runtime.packing and runtime.sharding == "fsdp":  # their losses left the trajectory
-        raise ConfigError("runtime packing and sharding fsdp do not go together yet; drop one")
     num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
     model = _trainable(recipe, load_model(base, attention=attention, num_shards=num_shards))
     trainer = WeightedSFTTrainer(
@@ -163,7 +160,6 @@ def _whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> 
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
 
-@torch.no_grad()  # not inference mode: weights that are sharded are gathered in place
 def check_packing(model: Any, precision: str) -> None:
     """Refuses a model whose rows would see each other when they are packed.
 
@@ -175,16 +171,15 @@ def check_packing(model: Any, precision: str) -> None:
     name = type(plain).__name__
     if "position_ids" not in inspect.signature(plain.forward).parameters:
         raise ConfigError(f"packing: {name} takes no position_ids{remedy}")
-    device, was_training = model.device, model.training
+    device = model.device
     rows = [torch.arange(3, 3 + length, device=device)[None] for length in (7, 5)]
     positions = [torch.arange(row.shape[1], device=device)[None] for row in rows]
     dtype = torch.float16 if precision == "float16" else torch.bfloat16
-    model.eval()
-    with torch.autocast(device.type, dtype=dtype, enabled=precision != "float32"):
+    autocast = torch.autocast(device.type, dtype=dtype, enabled=precision != "float32")
+    with evaluating(model), autocast:
         apart = torch.cat([model(input_ids=row).logits for row in rows], dim=1)
         ids, places = torch.cat(rows, dim=1), torch.cat(positions, dim=1)
         packed = model(input_ids=ids, position_ids=places, use_cache=False).logits
-    model.train(was_training)
     off = (packed.float().log_softmax(-1) - apart.float().log_softmax(-1)).abs().max().item()
     if off > PACKING_TOLERANCE[precision]:
         raise ConfigError(

@@ -42,6 +42,13 @@ CLASSES: dict[str, dict[str, object]] = {
     "two ranks": {"num_processes": 2, "micro_batch_size": 2},
     "two ranks, sharded": {"num_processes": 2, "sharding": "fsdp", "micro_batch_size": 2},
     "two ranks, packed": {"num_processes": 2, "packing": True, "packed_tokens": 96},
+    "two ranks, sharded, packed, recomputed": {
+        "num_processes": 2,
+        "sharding": "fsdp",
+        "packing": True,
+        "packed_tokens": 96,
+        "gradient_checkpointing": True,
+    },
 }
 Trajectory = dict[str, list[float]]
 
