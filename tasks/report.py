@@ -13,6 +13,7 @@ from wit import lineage
 from wit.artifacts import versions
 from wit.config import Runtime
 from wit.errors import InputError, StudyFailedError
+from wit.machine import check_machine
 from wit.outcome import REPORT, StageOutcome, StudyOutcome, save_study, study_folder
 from wit.plan import Plan
 
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 @task(task_run_name="begin", cache_policy=NO_CACHE)
 def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
-    """The MLflow run on top of the study, and its links to all that exists already."""
+    """The MLflow run on top of the study, and its links to all that exists already.
+
+    Raises:
+        InputError: This machine cannot do what is asked for.
+    """
+    check_machine(plan.study, runtime)
     uri = lineage.tracking_uri(runtime)
     save_study(plan.study, study_folder(runtime, plan.study.name))
     lineage.prepare(uri)

@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
 )
 
+from wit.errors import ConfigError
 from wit.recipes import (
     BaseRecipe,
     Benchmark,
@@ -35,6 +36,7 @@ from wit.weights import TokenWeights, expand_weights
 
 WORKER_GPUS = "WIT_GPUS"  # environment variable: all that ranks of a worker's trainings may use
 BUILTIN = "builtin"  # as a path: what this package ships
+FLASH = "flash_attention_2"  # as an attention: what asks for a GPU and a package
 
 
 class Cell(Settings):
@@ -98,6 +100,13 @@ class Study(Settings):
                     f"'sources' names {name!r}, which is no source of the instructions; allowed: "
                     f"{', '.join(allowed) or 'none, for they have a single place'}"
                 )
+        for of_cell in weights:
+            if allowed and not any(of_cell.of_source(name).learns for name in allowed):
+                raise ValueError(
+                    f"{of_cell}: every source has a table of its own there, and all weights in "
+                    "them are 0, so nothing would be learned; leave one of them out of 'sources', "
+                    f"or give it a weight above 0: {', '.join(allowed)}"
+                )
         return weights
 
     @field_validator("weights", "seeds", "benchmarks")
@@ -141,3 +150,32 @@ class Runtime(Settings):
     num_processes: PositiveInt = 1  # ranks of one SFT, one GPU each
     sharding: Literal["none", "fsdp"] = "none"  # of weights and optimizer over the ranks
     checkpoint_seconds: PositiveFloat = 300.0  # between the trainer's checkpoints
+
+
+def check_together(study: Study, runtime: Runtime) -> None:
+    """Refuses what a study and a runtime ask for together, if no machine can do it.
+
+    Raises:
+        ConfigError: Names the knobs, where the study sets its own, and the remedy.
+    """
+    precisions = {"sft": study.sft.precision, "dpo": study.dpo.precision}
+    if runtime.attention == FLASH and precisions["sft"] == "float32":
+        remedy = "set sft.precision to one of these, or --set-runtime attention=auto"
+        raise _wrong_precision(study, "sft", f"{FLASH} needs bfloat16 or float16; {remedy}")
+    if runtime.device != "cpu":
+        return
+    if runtime.attention == FLASH:
+        remedy = "--set-runtime attention=auto, or device=cuda where there is one"
+        why = f"needs a GPU, and this runs on the CPU; {remedy}"
+        raise ConfigError(f"runtime attention = {FLASH}: {why}")
+    for training, precision in precisions.items():
+        if precision == "float16":
+            remedy = "set float32 or bfloat16, or --set-runtime device=cuda where there is one"
+            why = f"needs a GPU, and this runs on the CPU; {remedy}"
+            raise _wrong_precision(study, training, why)
+
+
+def _wrong_precision(study: Study, training: str, why: str) -> ConfigError:
+    place = study.places.of((training, "precision"))
+    key = f"{training}.precision = {getattr(study, training).precision}"
+    return ConfigError(f"{f'{place}: ' if place else ''}{key}: {why}")

@@ -13,15 +13,15 @@ import torch
 from datasets import Dataset
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
 
 from wit.data.splits import HELD_OUT, lengths_of, read_split
 from wit.roles import Role, RoleNLL
 
 
 @torch.no_grad()  # not inference mode: weights that are sharded are gathered in place
-def held_out_nll(model: PreTrainedModel, folder: Path, *, batch_size: int) -> dict[str, RoleNLL]:
+def held_out_nll(model: Module, folder: Path, *, batch_size: int) -> dict[str, RoleNLL]:
     """Prompt-NLL, response-NLL and so on, of the held-out rows of prepared instructions.
 
     Args:
@@ -51,9 +51,7 @@ def held_out_nll(model: PreTrainedModel, folder: Path, *, batch_size: int) -> di
 
 
 @torch.no_grad()  # not inference mode: weights that are sharded are gathered in place
-def preference_accuracy(
-    model: PreTrainedModel, folder: Path, *, batch_size: int
-) -> tuple[float, int]:
+def preference_accuracy(model: Module, folder: Path, *, batch_size: int) -> tuple[float, int]:
     """Share of held-out pairs whose chosen answer the model finds likelier than the rejected one.
 
     Args:
@@ -79,14 +77,13 @@ def preference_accuracy(
     return (num_right / num_pairs if num_pairs else 0.0), num_pairs
 
 
-def token_log_probs(
-    model: PreTrainedModel, rows: Sequence[Int[Tensor, " _"]]
-) -> list[Float[Tensor, " _"]]:
+def token_log_probs(model: Module, rows: Sequence[Int[Tensor, " _"]]) -> list[Float[Tensor, " _"]]:
     """Log-probability of every token but the first, given those before it, on the CPU."""
     # Any id will do as padding: it stands on the right, where nothing that counts attends to it.
-    input_ids = pad_sequence(list(rows), batch_first=True).to(model.device)
+    device = next(model.parameters()).device
+    input_ids = pad_sequence(list(rows), batch_first=True).to(device)
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-    logits = model(input_ids=input_ids, attention_mask=mask.to(model.device)).logits
+    logits = model(input_ids=input_ids, attention_mask=mask.to(device)).logits
     # float32: bfloat16 would round a nll near 12 to a multiple of 1/16.
     log_probs = logits[:, :-1].float().log_softmax(-1)
     of_targets = log_probs.gather(-1, input_ids[:, 1:, None]).squeeze(-1).cpu()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wit.artifacts import Artifact, Source
-from wit.config import BUILTIN, Cell, Runtime, Study
+from wit.config import BUILTIN, Cell, Runtime, Study, check_together
 from wit.data.schema import INSTRUCTION_SHAPES, PREFERENCE_SHAPES, column_names
 from wit.data.templates import read_template
 from wit.errors import BaseModelError, ConfigError, DataError, InputError
@@ -96,8 +96,10 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
     """The artifacts of a study; reads what is needed to know their identity, writes nothing.
 
     Raises:
-        InputError: What the study names is missing or unknown; says where the study names it.
+        InputError: What the study names is missing or unknown, or does not go with the runtime;
+            says where the study names it.
     """
+    check_together(study, runtime)
     root = runtime.artifact_root.resolve()
     check_writable(root)
     base, tokenizer_files = _base_sources(study)

@@ -99,7 +99,7 @@ class DataRecipe(RowsRecipe, Recipe):
     max_tokens: PositiveInt = 1024  # per row, prompt and response together
     held_out_fraction: Fraction = 0.05  # of the rows, chosen by content
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = (
-        None  # Jaccard similarity of word 5-grams from which rows count as one; unset: exact only
+        None  # Jaccard similarity of word 5-grams, frames aside, to count as one; unset: exact only
     )
     overlap: Literal["report", "remove"] = "report"  # rows that hold text of a benchmark's items
 

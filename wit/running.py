@@ -26,6 +26,7 @@ from wit.evaluation.catalogue import local_data_files, resolve_benchmark
 from wit.guard import MARK
 from wit.lineage import open_store, tracking_uri
 from wit.loading import load_runtime, load_study
+from wit.machine import check_machine
 from wit.outcome import StudyOutcome, save_study, study_folder
 from wit.plan import Plan, make_plan
 from wit.progress import read_progress
@@ -51,11 +52,7 @@ def run_here(
     study = load_study(study_file, overrides or [])
     plan = make_plan(study, runtime)
     _set_environment(study)
-    # What the flow would find out too, but only after Prefect's server has been started.
-    if runtime.device == "cuda":  # else there is nothing that could be missing
-        from wit.models import choose_device
-
-        choose_device(runtime.device)
+    check_machine(study, runtime)  # as the flow does, but before Prefect's server is started
     save_study(study, study_folder(runtime, study.name))
     open_store(tracking_uri(runtime))
     _check_prefect()

@@ -5,7 +5,6 @@ from itertools import chain, groupby, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from wit.config import TokenWeights
 from wit.data.card import read_card
-from wit.data.splits import TRAIN
+from wit.data.splits import TRAIN, read_table
 from wit.preview import Prepared
 from wit.roles import Role
 from wit.show_card import show_card
@@ -144,8 +143,7 @@ def _first_rows(folder: Path, num_rows: int) -> list[dict[str, Any]]:
     names = read_card(folder).get("sources") or [""]
     of_source: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     quota = -(-num_rows // len(of_source))
-    file = pq.ParquetFile(folder / f"{TRAIN}.parquet")
-    for batch in file.iter_batches(batch_size=1000):
+    for batch in read_table(folder, TRAIN).to_batches(max_chunksize=1000):
         for row in batch.to_pylist():
             found = of_source[row["source"]]
             if len(found) < quota:

@@ -95,9 +95,13 @@ class TokenWeights(RoleWeights):
             raise ValueError("prompt and response weights are both 0: nothing would be learned")
         return self
 
+    def of_source(self, name: str) -> RoleWeights:
+        """What counts in the rows of a source: its own table, or the general one."""
+        return self.sources.get(name, self)
+
     def table(self, source: str) -> dict[Role, float]:
         """Weight of every role in the rows of a source."""
-        return self.sources.get(source, self).by_role()
+        return self.of_source(source).by_role()
 
     @property
     def ray(self) -> tuple[float, ...]:

@@ -11,8 +11,6 @@ import queue
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +21,7 @@ from pathlib import Path
 from wit.artifacts import Artifact
 from wit.config import WORKER_GPUS, Runtime
 from wit.errors import WorkerDiedError
+from wit.lifeline import end_with_parent
 from wit.lineage import StudyRun
 from wit.outcome import study_folder
 from wit.progress import Progress, read_progress
@@ -126,7 +125,6 @@ class Workers:
             mp_context=get_context("spawn"),
             initializer=_begin_worker,
             initargs=(
-                os.getpid(),
                 self._log_file(number),
                 threads_per_worker(self.runtime),
                 gpus_of_worker(number, visible_gpus(), self.runtime.num_processes)
@@ -179,7 +177,8 @@ def gpus_of_worker(number: int, gpus: list[str], num_processes: int = 1) -> list
     return gpus[start : start + num_processes]
 
 
-def _begin_worker(parent: int, log_file: Path, num_threads: int, gpus: list[str]) -> None:
+def _begin_worker(log_file: Path, num_threads: int, gpus: list[str]) -> None:
+    end_with_parent()  # no orphan holds a GPU
     os.environ.update(QUIET)
     if gpus:
         # A trainer that saw several would use them all; ranks are given theirs.
@@ -192,11 +191,3 @@ def _begin_worker(parent: int, log_file: Path, num_threads: int, gpus: list[str]
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent, however that ended: no orphan holds a GPU."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    os._exit(1)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from wit.data.prepare import HELD_OUT, INSTRUCTION_COLUMNS, PREFERENCE_COLUMNS
+from wit.data.prepare import INSTRUCTION_COLUMNS, PREFERENCE_COLUMNS
+from wit.data.splits import HELD_OUT, SplitFiles
 from wit.likelihood import held_out_nll, preference_accuracy, token_log_probs
 from wit.roles import Role
 
@@ -58,7 +58,8 @@ def random_rows(num_rows: int) -> list[dict[str, Any]]:
 
 def save(folder: Path, rows: list[dict[str, Any]], columns: pa.Schema) -> Path:
     folder.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=columns), folder / f"{HELD_OUT}.parquet")
+    with SplitFiles(folder, columns) as files:
+        files.write(HELD_OUT, pa.RecordBatch.from_pylist(rows, schema=columns))
     return folder
 
 

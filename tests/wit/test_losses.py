@@ -7,13 +7,13 @@ from typing import get_args
 
 import hypothesis.strategies as st
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 
 from wit.data.collate import RoleCollator
-from wit.data.prepare import INSTRUCTION_COLUMNS, read_split
+from wit.data.prepare import INSTRUCTION_COLUMNS
+from wit.data.splits import TRAIN, SplitFiles, read_split
 from wit.losses import Normaliser, dft, divisors_of_targets, step_totals, weighted_loss
 from wit.roles import Role
 from wit.weights import TokenWeights
@@ -156,9 +156,9 @@ def test_the_coefficient_of_a_token_does_not_depend_on_its_neighbours(others: li
 def test_half_arrives_as_half_from_the_file_to_the_loss(tmp_path: Path) -> None:
     roles = [Role.SPECIAL, Role.PROMPT, Role.RESPONSE]
     row = {"input_ids": [1, 2, 3], "roles": roles, "row": 1, "source": "", "factors": None}
-    table = pa.Table.from_pylist([row], schema=INSTRUCTION_COLUMNS)
-    pq.write_table(table, tmp_path / "train.parquet")
-    rows = read_split(tmp_path, "train").to_list()
+    with SplitFiles(tmp_path, INSTRUCTION_COLUMNS) as files:
+        files.write(TRAIN, pa.RecordBatch.from_pylist([row], schema=INSTRUCTION_COLUMNS))
+    rows = read_split(tmp_path, TRAIN).to_list()
     batch = RoleCollator(TokenWeights(prompt=0.5, response=0.2), pad_token_id=0)(rows)
     assert batch["token_weights"].tolist() == [[0.0, 0.5, pytest.approx(0.2, abs=1e-8)]]
     log_probs = torch.tensor([[-4.0, 0.0]])

@@ -140,6 +140,35 @@ def test_weights_of_sources_need_a_mixture(file: Path) -> None:
         load_study(file)
 
 
+NOTHING, USUAL = "{prompt: 0, response: 0}", "{prompt: 0, response: 1}"
+
+
+def test_a_cell_whose_sources_are_all_masked_is_refused_by_name(file: Path) -> None:
+    cell = f"{{prompt: 0, response: 1, sources: {{two: {NOTHING}, path: {NOTHING}}}}}"
+    with pytest.raises(ConfigError) as caught:
+        load_study(file, [f"weights=[{USUAL}, {cell}]"])
+    says = (
+        ": p0-r1-path(p0-r0)-two(p0-r0): every source has a table of its own there, and all "
+        "weights in them are 0, so nothing would be learned; leave one of them out of 'sources', "
+        "or give it a weight above 0: path, two"
+    )
+    assert str(caught.value).startswith("--set weights=")
+    assert str(caught.value).endswith(says)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        f"{{prompt: 0, response: 1, sources: {{two: {NOTHING}}}}}",
+        f"{{prompt: 0, response: 1, sources: {{two: {NOTHING}, path: {USUAL}}}}}",
+        f"{{prompt: 0, response: 0, sources: {{two: {USUAL}}}}}",
+    ],
+)
+def test_a_cell_that_learns_from_one_source_is_accepted(file: Path, cell: str) -> None:
+    [weights] = load_study(file, [f"weights=[{cell}]"]).weights
+    assert any(weights.of_source(name).learns for name in ("path", "two"))
+
+
 def test_what_a_source_lacks_is_named_with_its_place(file: Path, runtime: Runtime) -> None:
     override = "instructions.sources.two.columns={prompt: ask, answer: say, promt: x}"
     with pytest.raises(ConfigError, match=r"sources\.two\.columns\.promt: unknown name"):

@@ -4,67 +4,20 @@ import io
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.text import Text
-from samples import embedded_tokenizer, needs_shared, save_tokenizer, stories_tokenizer, write_jsonl
+from samples import embedded_tokenizer, needs_shared, stories_tokenizer, write_jsonl
+from shown_rows import ROWS, WEIGHTS, lines_of, prepare
 
 from wit.config import Runtime
-from wit.data.card import read_card
-from wit.data.prepare import TRAIN, make_instructions, make_preferences, make_tokenizer, read_split
+from wit.data.prepare import TRAIN, read_split
 from wit.loading import load_study
 from wit.plan import make_plan
 from wit.preview import Prepared, prepared
-from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.roles import Role
 from wit.show import STYLE, rows_as_json, show_rows
 from wit.tokenizers import load_tokenizer
-from wit.weights import TokenWeights
-
-ROWS = [
-    {"prompt": "Say 👩\u200d👧!", "response": "👩\u200d👧 [bold]yes[/bold]", "system": "Be brief."},
-    {"prompt": "And now?", "response": "ends with \ufffd"},
-    {"prompt": "And now?", "response": "ends with \ufffd"},
-]
-PAIRS = [
-    {"prompt": "And now?", "chosen": "one", "rejected": "two"},
-    {"prompt": "Then?", "chosen": "same", "rejected": "same"},
-]
-WEIGHTS = (
-    TokenWeights(prompt=0, response=1),
-    TokenWeights(prompt=0.25, response=1, system=0.125),
-)
-
-
-def prepare(
-    folder: Path,
-    tokenizer: Any,
-    template: str,
-    sources: dict[str, list[Any]] | None = None,
-    **knobs: Any,
-) -> Prepared:
-    """Sets of these rows, or of a mixture with such rows."""
-    base = save_tokenizer(tokenizer, folder / "base")
-    folders = Prepared(*(folder / name for name in ("tokenizer", "instructions", "preferences")))
-    for out in folders:
-        out.mkdir()
-    make_tokenizer(TokenizerRecipe(template=template), base, folders.tokenizer)
-    named = sources or {"": ROWS}
-    files = {name: write_jsonl(folder / f"{name}rows.jsonl", rows) for name, rows in named.items()}
-    places: Any = {name: {"path": str(file)} for name, file in files.items()}
-    where = {"sources": places} if sources else places[""]
-    recipe = InstructionsRecipe(held_out_fraction=0, **where, **knobs)
-    make_instructions(recipe, files, folders.tokenizer, folders.instructions)
-    pairs = write_jsonl(folder / "pairs.jsonl", PAIRS)
-    make_preferences(
-        PreferencesRecipe(path=str(pairs), held_out_fraction=0),
-        pairs,
-        folders.tokenizer,
-        folders.preferences,
-    )
-    return folders
 
 
 @pytest.fixture
@@ -141,17 +94,6 @@ def test_rows_are_shown_as_they_are_with_what_was_dropped_and_all_weights(
     assert "👩\u200d👧!" in plain.getvalue()
 
 
-def lines_of(
-    folders: Prepared, weights: Any = WEIGHTS, num_rows: int = 9, **more: Any
-) -> list[str]:
-    """What a hundred columns without colours show."""
-    page = io.StringIO()
-    show_rows(Console(file=page, width=100, **more), folders, weights, num_rows)
-    lines = [Text.from_ansi(line) for line in page.getvalue().splitlines()]
-    assert max(line.cell_len for line in lines) <= 100
-    return [line.plain.rstrip() for line in lines]
-
-
 def block(lines: list[str], head: str) -> list[str]:
     """From the line that begins so to the next empty one, without the first."""
     start = next(number for number, line in enumerate(lines) if line.startswith(head))
@@ -207,83 +149,6 @@ def test_a_long_text_stays_beside_its_name(tmp_path: Path) -> None:
     end = next(n for n, line in enumerate(lines[start:]) if line.startswith("template"))
     assert " ".join(beside[:end]) == text
     assert [len(line) for line in beside if set(line) == {"x"}] == [89, 89, 89, 33]
-
-
-MIXTURE = {
-    "chat": [
-        {
-            "messages": [
-                {"role": "user", "content": f"Say {number}."},
-                {"role": "assistant", "content": "No.", "weight": 0.25},
-            ]
-        }
-        for number in range(5)
-    ],
-    "math": [
-        {"prompt": f"Work it out with care: {number} + {number}", "response": f"{2 * number}"}
-        for number in range(25)
-    ],
-}
-
-
-@pytest.fixture(scope="module")
-def mixture(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(tmp_path_factory.mktemp("mixture"), embedded_tokenizer(), "alpaca", MIXTURE)
-
-
-OWN_TABLE: Any = TokenWeights.model_validate(
-    {"prompt": 0, "response": 1, "sources": {"math": {"prompt": 0.5, "response": 2}}}
-)
-
-
-def test_rows_of_a_mixture_come_from_every_source(mixture: Prepared) -> None:
-    heads = [line for line in lines_of(mixture, num_rows=3) if line.startswith("row ")]
-    assert [head.partition(",")[0] for head in heads] == [
-        "row 1 of chat", "row 1 of math", "row 2 of chat"
-    ]  # fmt: skip
-    origins = rows_as_json(mixture, (OWN_TABLE,), 2)["origins"]
-    assert origins == [{"row": 1, "source": "chat"}, {"row": 1, "source": "math"}]
-    assert len(rows_as_json(mixture, (OWN_TABLE,), 99)["rows"]) == 30
-
-
-def test_factors_of_messages_are_shown(mixture: Prepared) -> None:
-    assert "response x0.25 | No." in lines_of(mixture, num_rows=1)
-    [tokens] = rows_as_json(mixture, WEIGHTS, 1)["rows"]
-    factors = {token["role"]: token["factor"] for token in tokens}
-    assert (factors["response"], factors["stop"], factors["prompt"]) == (0.25, 0.25, 1)
-    page = io.StringIO()
-    console = Console(file=page, width=100, color_system="standard", force_terminal=True)
-    show_rows(console, mixture, WEIGHTS, 1)
-    assert "[x0.25]" in page.getvalue()
-
-
-def test_weights_of_sources_stand_below_those_of_the_cell(mixture: Prepared) -> None:
-    lines = lines_of(mixture, (OWN_TABLE, TokenWeights(prompt=1, response=1)))
-    table = [line.split() for line in lines]
-    [head] = [words for words in table if words[:2] == ["special", "template"]]
-    assert head[2:] == ["boilerplate", "prompt", "response", "stop"]
-    [name] = [n for n, words in enumerate(table) if words[:1] == ["p0-r1-math(p0.5-r2)"]]
-    assert table[name][1:] == ["0", "0", "0", "0", "1", "1"]
-    assert table[name + 1] == ["in", "rows", "of", "math", "0", "0.5", "0.5", "0.5", "2", "2"]
-    found = rows_as_json(mixture, (OWN_TABLE,), 0)
-    assert found["weights_by_source"]["math"]["response"] == {str(OWN_TABLE): 2}
-    assert found["weights"]["response"] == {str(OWN_TABLE): 1}
-
-
-def test_the_card_is_shown_with_boilerplate_lengths_and_sources(mixture: Prepared) -> None:
-    lines = lines_of(mixture)
-    card = read_card(mixture.instructions)
-    assert "    'Work it out with care: '" in lines
-    share = f"{card['boilerplate_share']:.1%}"
-    assert f"  boilerplate: {share} of the prompt tokens: 1 text that nearly all rows hold" in lines
-    median = str(card["lengths"]["row"]["p50"])
-    words = [line.split() for line in lines]
-    assert [line[4] for line in words if line[:1] == ["row"] and len(line) == 8] == [median]
-    sources = [line for line in words if line[:2] in (["chat", "5"], ["math", "25"])]
-    assert [line[:6] for line in sources] == [
-        ["chat", "5", "0", "5", "0", "0"],
-        ["math", "25", "0", "25", "0", "0"],
-    ]
 
 
 def test_a_set_that_is_not_made_yet_is_prepared_aside_and_thrown_away(

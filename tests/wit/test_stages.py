@@ -2,21 +2,25 @@
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from found_processes import kill_a_rank
 from tiny import make_tiny_base
 
 from wit.builtin import DATA_DIR
 from wit.config import Runtime
 from wit.data.card import read_card
 from wit.data.overlap import Overlap
-from wit.errors import ArtifactError, BaseModelError, ConfigError, TrainingError
+from wit.errors import ArtifactError, BaseModelError, ConfigError, TrainingError, WorkerDiedError
 from wit.evaluation.catalogue import resolve_benchmark
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
 from wit.preview import prepared
 from wit.stages import make_artifact
+from wit.training.callbacks import HISTORY
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,38 @@ def test_wrong_input_does_not_cost_what_was_trained(
     with pytest.raises(BaseModelError, match="no GPU"):
         make_artifact(sft, runtime.model_copy(update={"device": "cuda"}))
     assert not sft.scratch.exists(), "there was nothing to resume from"
+
+
+def test_a_rank_that_is_killed_does_not_cost_what_was_trained(
+    study_file: Path, runtime: Runtime
+) -> None:
+    plan = plan_of(study_file, runtime, "sft.num_epochs=8")
+    for artifact in (plan.tokenizer, plan.instructions):
+        make_artifact(artifact, runtime)
+    sft = plan.cells[0].sft
+    on_ranks = runtime.model_copy(update={"num_processes": 2, "checkpoint_seconds": 0.05})
+
+    def kill_once_there_is_a_checkpoint() -> None:
+        deadline = time.monotonic() + 120
+        while not sft.is_resumable() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        kill_a_rank(sft.scratch)
+
+    killer = threading.Thread(target=kill_once_there_is_a_checkpoint)
+    killer.start()
+    with pytest.raises(WorkerDiedError):
+        make_artifact(sft, on_ranks)
+    killer.join()
+    assert not sft.exists()
+    assert sft.is_resumable()
+    history = sft.scratch / HISTORY
+    first, *others = history.read_text().splitlines(keepends=True)
+    history.write_text("".join([first.replace("{", '{"attempt": 1, ', 1), *others]))
+    assert make_artifact(sft, on_ranks) == "made"
+    lines = list(map(json.loads, (sft.path / HISTORY).read_text().splitlines()))
+    assert "attempt" in lines[0], "it began anew instead of resuming"
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == list(range(1, 8 * 2 + 1)), "history has a gap or a repetition"
 
 
 def add_item_to_rows(study_file: Path) -> list[str]:

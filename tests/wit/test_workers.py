@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from found_processes import end_marked, marked_environment, what_stays
 from tiny import make_tiny_base
 
 from wit.config import Runtime
@@ -68,6 +69,32 @@ def test_a_killed_worker_is_replaced_and_its_stage_resumed(plan: Plan, runtime: 
         assert workers.make(sft, on_progress=lambda progress: seen.append(progress.step)) == "made"
     history = (sft.path / "history.jsonl").read_text().splitlines()
     assert len(history) > 60
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from wit.config import Runtime
+from wit.workers import workers_for
+if __name__ == "__main__":
+    runtime = Runtime(artifact_root=Path(sys.argv[1]), device="cpu")
+    with workers_for("x", runtime) as workers:
+        workers._start(0).submit(time.sleep, 600).result()
+"""
+
+
+def test_a_worker_ends_with_its_parent_without_the_guard(tmp_path: Path) -> None:
+    environment = marked_environment()
+    with subprocess.Popen([sys.executable, "-c", OWNER, tmp_path], env=environment) as owner:
+        try:
+            deadline = time.monotonic() + 120
+            while not list(tmp_path.rglob("worker-0.log")):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            owner.kill()
+            assert what_stays(environment, 3) == []
+        finally:
+            end_marked(environment)
 
 
 def test_an_error_of_a_stage_arrives_as_what_it_is(plan: Plan, runtime: Runtime) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from wit.config import Settings
@@ -20,7 +19,7 @@ from wit.data.card import read_card
 from wit.data.item_index import Item, ItemIndex, read_items, words_of
 from wit.data.rendering import ChatRenderer
 from wit.data.schema import Message
-from wit.data.splits import TRAIN
+from wit.data.splits import TRAIN, read_table
 from wit.errors import ArtifactError
 from wit.recipes import OverlapRecipe
 from wit.roles import Role
@@ -159,10 +158,10 @@ def _of_benchmark(
 
 def training_rows(folder: Path, tokenizer: Tokenizer) -> Iterator[TrainingRow]:
     """The training rows of a prepared set as words, a thousand in memory at a time."""
-    file = pq.ParquetFile(folder / f"{TRAIN}.parquet")
-    has_pairs = "prompt_ids" in file.schema_arrow.names
+    table = read_table(folder, TRAIN)
+    has_pairs = "prompt_ids" in table.column_names
     header = _header_of_answer(tokenizer) if has_pairs else []
-    for batch in file.iter_batches(batch_size=BATCH_ROWS):
+    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
         rows = batch.to_pylist()
         pieces = [_answers(row) if has_pairs else _text_runs(row) for row in rows]
         # In one call: thrice as fast as one by one.

@@ -103,7 +103,7 @@ def make_instructions(
     num_workers: int = 1,
     overlaps: Callable[[str], bool] | None = None,
 ) -> None:
-    """Writes ``train.parquet``, ``held_out.parquet`` (``INSTRUCTION_COLUMNS``) and the card.
+    """Writes ``train.arrow``, ``held_out.arrow`` (``INSTRUCTION_COLUMNS``) and the card.
 
     Args:
         recipe: Of the stage.
@@ -132,7 +132,7 @@ def make_preferences(
     num_workers: int = 1,
     overlaps: Callable[[str], bool] | None = None,
 ) -> None:
-    """Writes ``train.parquet``, ``held_out.parquet`` (``PREFERENCE_COLUMNS``) and the card.
+    """Writes ``train.arrow``, ``held_out.arrow`` (``PREFERENCE_COLUMNS``) and the card.
 
     Args and Raises: as ``make_instructions``.
     """

@@ -1,9 +1,8 @@
 """The same work on many things in several processes, with the results in order."""
 
 import os
+import pickle
 import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,13 +11,13 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from wit.errors import WorkerDiedError
+from wit.lifeline import end_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
 WAITING_PER_PROCESS = 3  # things read ahead; what bounds the memory they take
-POLL_SECONDS = 1.0
 
-_make: Callable[[], Callable[[Any], Any]] | None = None
+_make = b""  # pickled
 _work: Callable[[Any], Any] | None = None
 
 
@@ -40,7 +39,11 @@ def in_order(
         return
     # Spawned, not forked: a fork of a process with threads can deadlock.
     pool = ProcessPoolExecutor(
-        num_processes, get_context("spawn"), initializer=_begin, initargs=(os.getpid(), make)
+        num_processes,
+        get_context("spawn"),
+        initializer=_begin,
+        # As bytes: to read it is to import much, and before that a process must be ready to end.
+        initargs=(pickle.dumps(make),),
     )
     waiting: deque[Future[R]] = deque()
     try:
@@ -59,25 +62,18 @@ def in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(parent: int, make: Callable[[], Callable[[Any], Any]]) -> None:
+def _begin(make: bytes) -> None:
     global _make
+    end_with_parent()
     _make = make
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each process is one thread of the work
     # Ctrl-C reaches the whole process group; the parent decides what becomes of its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent, however that ended."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    os._exit(1)
 
 
 def _do(thing: Any) -> Any:
     global _work
     if _work is None:  # not in ``_begin``, whose errors nobody would see
-        assert _make is not None
-        _work = _make()
+        make: Callable[[], Callable[[Any], Any]] = pickle.loads(_make)
+        _work = make()
     return _work(thing)

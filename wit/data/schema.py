@@ -203,16 +203,6 @@ class Shape:
         return last.content
 
 
-def shape_of(rows: list[Row], shapes: Any, mapping: Mapping[str, str], where: str) -> Shape:
-    """The shape of a source, found from the columns of all its rows.
-
-    Raises:
-        DataError: No shape fits.
-    """
-    columns = {column: None for row in rows for column in row}
-    return Shape(columns, shapes, mapping, where)
-
-
 def _message(turn: Any, place: str) -> Message:
     if not isinstance(turn, Mapping):
         raise DataError(f"{place}: has no 'content' that is text")

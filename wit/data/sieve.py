@@ -1,7 +1,7 @@
 """The first pass over the rows: which are kept, and in which split each lies.
 
-No text is remembered but a sample: of a row 21 bytes, some 100 in the moment of choosing, and 256
-more where near-duplicates are looked for.
+No text is remembered but a sample: of a row 21 bytes, some 100 in the moment of choosing, and some
+400 more where near-duplicates are looked for; that also takes 4 bytes a word in a temporary file.
 """
 
 from array import array
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wit.data.boilerplate import Boilerplate, TextSample, find_boilerplate
-from wit.data.duplicates import NUM_VALUES, Signer, near_duplicates
+from wit.data.duplicates import WordRuns, near_duplicates
 from wit.data.kinds import Item, Kind, digests, text_of, texts_of
 from wit.data.mixture import rows_by_share
 from wit.recipes import DataRecipe
@@ -59,14 +59,13 @@ class Sieve:
         self.recipe = recipe
         self.where = where
         self._overlaps = overlaps
-        self._signer = Signer() if recipe.near_duplicates else None
+        self._word_runs = WordRuns() if recipe.near_duplicates else None
         self._sources: dict[str, _Source] = {}
         self._reason_names = [KEPT]
         # Of every row:
         self._reasons = array("B")  # index of a name
         self._row_digests = bytearray()
         self._prompt_digests = array("I")  # their first four bytes
-        self._signatures = bytearray()
 
     def begin(self, name: str, num_rows: int) -> None:
         """From here on, rows are those of another source.
@@ -86,8 +85,8 @@ class Sieve:
         if self._overlaps and not fault and any(map(self._overlaps, texts_of(self.kind, item))):
             fault = "overlaps a benchmark"
         self._reasons.append(self._code(fault or KEPT))
-        if self._signer:
-            self._signatures += self._signer.sign(text_of(self.kind, item))
+        if self._word_runs:
+            self._word_runs.add(text_of(self.kind, item))
         if not fault and (framed := self.kind.framed(item)):
             next(reversed(self._sources.values())).sample.add(digest.row, framed)
 
@@ -122,11 +121,13 @@ class Sieve:
         }
 
     def _drop_near_duplicates(self, reasons: np.ndarray) -> None:
-        if self.recipe.near_duplicates is None:
+        if not (self._word_runs and self.recipe.near_duplicates):
             return
-        signatures = np.frombuffer(self._signatures, dtype=np.uint16).reshape(-1, NUM_VALUES)
         rows = np.flatnonzero(reasons == 0)
-        is_again = near_duplicates(signatures[rows], self.recipe.near_duplicates)
+        ends = [source.stop for source in self._rows_of_sources().values()]
+        of_sources = np.split(rows, np.searchsorted(rows, ends[:-1]))
+        signatures = self._word_runs.signatures(of_sources)
+        is_again = near_duplicates(signatures, self.recipe.near_duplicates)
         reasons[rows[is_again]] = self._code("near duplicate")
 
     def _drop_over_limits(self, reasons: np.ndarray, by_content: np.ndarray) -> None:

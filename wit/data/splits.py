@@ -1,22 +1,25 @@
-"""The files of a prepared set: one of Parquet for each split, written as rows come."""
+"""The files of a prepared set: one of Arrow for each split, written as rows come.
+
+They are the files of ``datasets`` (``Dataset.from_file``): mapped into memory, not read into it, so
+that a training on more rows than fit there reads what a step needs.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 TRAIN, HELD_OUT = "train", "held_out"
 SPLITS = (TRAIN, HELD_OUT)
-TOKENS_AT_ONCE = 4_000_000  # of a split, in memory and in a group of rows
+TOKENS_AT_ONCE = 4_000_000  # of a split, in memory and in a batch of the file
 
 
 class SplitFiles:
-    """Writes the splits, a group of rows at a time; leaves no file if anything fails."""
+    """Writes the splits, a batch of rows at a time; leaves no file if anything fails."""
 
     def __init__(self, out: Path, columns: pa.Schema) -> None:
         """Opens both files.
@@ -26,9 +29,9 @@ class SplitFiles:
             columns: Of both splits.
         """
         self._columns = columns
-        self._files = {split: out / f"{split}.parquet" for split in SPLITS}
+        self._files = {split: split_file(out, split) for split in SPLITS}
         self._writers = {
-            split: pq.ParquetWriter(file, columns) for split, file in self._files.items()
+            split: pa.ipc.new_stream(file, columns) for split, file in self._files.items()
         }
         self._waiting: dict[str, list[pa.RecordBatch]] = {split: [] for split in SPLITS}
         self._num_waiting: dict[str, int] = dict.fromkeys(SPLITS, 0)  # tokens
@@ -46,7 +49,7 @@ class SplitFiles:
     def _flush(self, split: str) -> None:
         if self._waiting[split]:
             table = pa.Table.from_batches(self._waiting[split], self._columns)
-            self._writers[split].write_table(table)
+            self._writers[split].write_table(table.combine_chunks())
             self._waiting[split].clear()
             self._num_waiting[split] = 0
 
@@ -63,16 +66,22 @@ class SplitFiles:
                 file.unlink()
 
 
+def split_file(folder: Path, split: str) -> Path:
+    """Where a split of a prepared set is."""
+    return folder / f"{split}.arrow"
+
+
 def read_split(folder: Path, split: str) -> "Dataset":
-    """One split of a prepared data set."""
+    """One split of a prepared data set, left on the disk."""
     from datasets import Dataset  # takes a second, which ``wit plan`` need not wait for
 
-    return Dataset(read_table(folder, split))
+    return Dataset.from_file(str(split_file(folder, split)))
 
 
 def read_table(folder: Path, split: str) -> pa.Table:
-    """The same as a table of Arrow."""
-    return pq.read_table(folder / f"{split}.parquet")
+    """The same as a table of Arrow, which is left on the disk too."""
+    with pa.memory_map(str(split_file(folder, split))) as file, pa.ipc.open_stream(file) as stream:
+        return stream.read_all()
 
 
 def lengths_of(rows: "Dataset", column: str) -> list[int]:

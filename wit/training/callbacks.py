@@ -23,6 +23,7 @@ from wit.artifacts import CHECKPOINTS, COMPLETE
 from wit.config import Runtime
 from wit.errors import ConfigError, TrainingError
 from wit.progress import Progress, write_progress
+from wit.training.shards import SHARDS
 
 HISTORY = "history.jsonl"
 MAX_SKIPPED = 20  # steps in a row: the scale has been halved so often
@@ -184,18 +185,18 @@ def train_resumably(
     wait_for_all_ranks()
     checkpoint, step = resumable_checkpoint(scratch)
     is_sharded = trainer.is_distributed_loading_by_transformers
-    if checkpoint and is_sharded:
+    if checkpoint and is_sharded != (Path(checkpoint) / SHARDS).exists():
+        was, now = ("not sharded", "sharded") if is_sharded else ("sharded", "not sharded")
         raise ConfigError(
-            f"{checkpoint}: was written by a training that was not sharded, so a sharded one "
-            "cannot go on from it. Set runtime sharding to none, or delete it to begin anew"
+            f"{checkpoint}: was written by a training that was {was}, so one that is {now} cannot "
+            "go on from it. Set runtime sharding as it was, or delete the checkpoint to begin anew"
         )
     history.forget_after(step)
     wait_for_all_ranks()
     trainer.remove_callback(PrinterCallback)
-    for callback in (history, ShownProgress(scratch), *more):
+    checkpoints = TimedCheckpoints(runtime.checkpoint_seconds)
+    for callback in (history, ShownProgress(scratch), *more, checkpoints):
         trainer.add_callback(callback)
-    if not is_sharded:  # the library cannot resume a model that was sharded when it was loaded
-        trainer.add_callback(TimedCheckpoints(runtime.checkpoint_seconds))
     trainer.train(resume_from_checkpoint=checkpoint)
 
 

@@ -25,7 +25,12 @@ class RoleFigures:
     def __init__(self, device: torch.device) -> None:
         """Starts at zero; float64, since log-probabilities of millions of tokens add up."""
         self.sums = torch.zeros(len(Role), len(KINDS), dtype=torch.float64, device=device)
-        self.taken_at = time.perf_counter()
+        self.num_tokens = 0  # of this step, over all ranks, without padding
+        self.started = 0.0  # this step; what comes between steps does not count
+
+    def start_step(self) -> None:
+        """Called before the rows of a step are loaded."""
+        self.started = time.perf_counter()
 
     @torch.no_grad()
     def add(self, roles: Int[Tensor, "batch targets"], outputs: Any) -> None:
@@ -36,12 +41,11 @@ class RoleFigures:
         per_target = torch.stack([value[scored].double() for value in values], dim=-1)
         self.sums.index_add_(0, roles[scored], per_target)
 
-    def take(self, accelerator: Accelerator, num_tokens: int) -> dict[str, float]:
-        """The figures of all ranks since the last call, and starts anew.
+    def take(self, accelerator: Accelerator) -> dict[str, float]:
+        """The figures of all ranks in a step, and starts anew.
 
         Args:
             accelerator: Of the trainer; every rank has to call this.
-            num_tokens: That went through the model meanwhile, over all ranks, without padding.
 
         Returns:
             For each role that was scored ``train_nll_*`` in nats per token and ``train_tokens_*``;
@@ -61,10 +65,8 @@ class RoleFigures:
         count, *_, entropy = sums.sum(0).tolist()
         if count:
             figures["train_entropy"] = entropy / count
-        now = time.perf_counter()
-        figures["tokens_per_second"] = num_tokens / (now - self.taken_at)
+        figures["tokens_per_second"] = self.num_tokens / (time.perf_counter() - self.started)
         figures["peak_memory_bytes"] = float(peak_memory(self.sums.device))
-        self.taken_at = now
         self.sums.zero_()
         return figures
 

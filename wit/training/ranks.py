@@ -1,20 +1,17 @@
 """One SFT on several processes, one GPU each: the same code as on one, started here.
 
-``python -m wit.training.ranks JOB.json`` is what every rank runs; ``accelerate launch`` starts it
-as well. Ranks share every optimizer step, so their number changes no result.
+``python -m wit.training.ranks JOB.json`` is what every rank runs. Ranks share every optimizer step,
+so their number changes no result.
 """
 
 import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch.distributed as dist
 from accelerate import PartialState
 
@@ -22,6 +19,7 @@ from wit import errors
 from wit.artifacts import FAILURE, JOB
 from wit.config import WORKER_GPUS, Runtime
 from wit.errors import ConfigError, StageError, WitError, WorkerDiedError, first_line
+from wit.lifeline import LIFELINE
 from wit.models import choose_device
 from wit.recipes import SFTRecipe
 from wit.settings import Settings
@@ -29,11 +27,10 @@ from wit.training.callbacks import Log
 from wit.training.sft import train_sft
 
 FIGURES = "wit-figures "  # begins the lines by which the first rank hands on what it measures
-POLL_SECONDS = 1.0
 
 
 class Job(Settings):
-    """What ``train_sft`` is told, and the process without which it is of no use."""
+    """What ``train_sft`` is told."""
 
     recipe: SFTRecipe
     base: Path
@@ -41,7 +38,6 @@ class Job(Settings):
     tokenizer: Path
     out: Path
     runtime: Runtime
-    parent: int
 
 
 def train_sft_on_ranks(
@@ -68,15 +64,16 @@ def train_sft_on_ranks(
         tokenizer=tokenizer_folder,
         out=out,
         runtime=runtime,
-        parent=os.getpid(),
     )
     (out / JOB).write_text(job.model_dump_json(), encoding="utf-8")
     (out / FAILURE).unlink(missing_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--standalone"]
-    ranks = ["--nproc_per_node", str(runtime.num_processes), "-m", "wit.training.ranks"]
+    launcher = ["torch.distributed.run", "--standalone"]
+    num_ranks = ["--nproc_per_node", str(runtime.num_processes)]
+    rank = ["-m", LIFELINE, "wit.training.ranks", str(out / JOB)]
     with subprocess.Popen(
-        [sys.executable, *launcher, *ranks, str(out / JOB)],
+        [sys.executable, "-m", LIFELINE, *launcher, *num_ranks, *rank],
         env=environment,
+        stdin=subprocess.PIPE,  # with whose other end they end: no orphan holds a GPU
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
@@ -132,7 +129,6 @@ def run_rank(job_file: Path) -> None:
         WitError: The training failed; it is written down for the process that started the ranks.
     """
     job = Job.model_validate_json(job_file.read_text(encoding="utf-8"))
-    threading.Thread(target=_end_with, args=(job.parent,), daemon=True).start()
     PartialState(cpu=choose_device(job.runtime.device).type == "cpu")  # joins the other ranks
 
     def log(figures: dict[str, float], step: int) -> None:
@@ -142,8 +138,9 @@ def run_rank(job_file: Path) -> None:
     try:
         train_sft(job.recipe, job.base, job.instructions, job.tokenizer, job.out, job.runtime, log)
     except Exception as error:
-        # What a rank says whose peer was killed; the launcher knows no more than that one died.
-        if isinstance(error, dist.DistError) or "onnection" in str(error):
+        # A rank whose peer was killed: the launcher shall know no more than that one died. Gloo
+        # raises plain RuntimeErrors.
+        if isinstance(error, dist.DistError) or "gloo/transport" in str(error):
             raise
         is_ours = isinstance(error, WitError)
         failure = {
@@ -153,13 +150,6 @@ def run_rank(job_file: Path) -> None:
         with suppress(FileExistsError), (job.out / FAILURE).open("x", encoding="utf-8") as file:
             file.write(json.dumps(failure))
         raise
-
-
-def _end_with(parent: int) -> None:
-    """Ends this rank soon after the process that wants its result: no orphan holds a GPU."""
-    while psutil.pid_exists(parent):
-        time.sleep(POLL_SECONDS)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedModel, set_seed
 from trl.trainer.sft_config import SFTConfig
 
@@ -31,6 +30,7 @@ from wit.training.callbacks import (
     num_ranks,
     train_resumably,
 )
+from wit.training.shards import gathered_weights
 from wit.training.trainer import WeightedSFTTrainer
 
 MODEL = "model"
@@ -60,11 +60,10 @@ def train_sft(
     history = History(out, log)
 
     def measure(step: int) -> None:
+        model: Any = trainer.model
         # In the training's precision; the evaluation measures the saved model in float32.
-        with evaluating(trainer.model):
-            by_role = held_out_nll(
-                trainer.model, instructions, batch_size=runtime.evaluation_batch_size
-            )
+        with evaluating(model):
+            by_role = held_out_nll(model, instructions, batch_size=runtime.evaluation_batch_size)
         figures = {f"nll_{role}": figure.nll for role, figure in by_role.items()}
         counts = {f"tokens_{role}": float(figure.num_tokens) for role, figure in by_role.items()}
         history.write({**figures, **counts}, step)
@@ -93,10 +92,6 @@ def make_trainer(
     """
     arguments = sft_arguments(recipe, recipe.seed, runtime, out, len(rows))
     attention = None if runtime.attention == "auto" else runtime.attention
-    if attention == "flash_attention_2" and recipe.precision == "float32":
-        raise ConfigError(
-            "runtime attention flash_attention_2 needs sft.precision bfloat16 or float16"
-        )
     num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
     model = _trainable(recipe, load_model(base, attention=attention, num_shards=num_shards))
     trainer = WeightedSFTTrainer(
@@ -151,8 +146,7 @@ def _whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> 
     """The trained model with adapters merged; of a sharded one a copy, gathered on every rank."""
     model: Any = trainer.model
     if trainer.is_distributed_loading_by_transformers:
-        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_model_state_dict(model, options=whole)
+        state = gathered_weights(model)
         if not is_first_rank():
             return None
         model = _trainable(recipe, load_model(base))

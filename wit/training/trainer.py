@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from wit.losses import (
 )
 from wit.roles import Role
 from wit.training.figures import MEASURE_EVERY, RoleFigures
+from wit.training.shards import load_shards, save_shards
 from wit.training.steps import StepCollator, StepLoader, Steps, seed_of_order
 
 Step = list[dict[str, Tensor]]  # the micro-batches of an optimizer step
@@ -81,7 +83,6 @@ class WeightedSFTTrainer(SFTTrainer):
             packed_tokens=runtime.packed_tokens,
         )
         self.figures = RoleFigures(self.args.device)
-        self.num_tokens = 0  # since the figures were last taken
 
     def get_train_dataloader(self) -> StepLoader:
         """Steps of this rank; the library would share out batches, and repeat rows to fill them."""
@@ -102,6 +103,7 @@ class WeightedSFTTrainer(SFTTrainer):
 
         All ranks get the same number of micro-batches, for they have to run forwards together.
         """
+        self.figures.start_step()
         steps = list(islice(epoch_iterator, num_batches))
         for step in steps:
             num_here, num_everywhere = len(step), self._over_ranks([len(step)], device).max()
@@ -112,7 +114,7 @@ class WeightedSFTTrainer(SFTTrainer):
         num_tokens = sum((b["roles"] != Role.SPECIAL).sum().item() for s in steps for b in s)
         totals = torch.stack(parts).sum(0).tolist() if parts else [0.0, 0.0]
         *totals, num_tokens = self._over_ranks([*totals, num_tokens], device).sum(0)
-        self.num_tokens += int(num_tokens)
+        self.figures.num_tokens = int(num_tokens)
         return steps, torch.stack(totals)
 
     def training_step(
@@ -164,9 +166,32 @@ class WeightedSFTTrainer(SFTTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds what the weighted loss does not say: likelihoods by role, speed, memory."""
         if "loss" in logs:
-            logs.update(self.figures.take(self.accelerator, self.num_tokens))
-            self.num_tokens = 0
+            logs.update(self.figures.take(self.accelerator))
         super().log(logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Of a checkpoint; the weights of a sharded model are saved with its optimizer."""
+        if not self.is_distributed_loading_by_transformers:
+            super().save_model(output_dir, _internal_call)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_distributed_loading_by_transformers:
+            save_shards(Path(output_dir), *self._sharded())
+        else:
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self.is_distributed_loading_by_transformers:  # else with its optimizer
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint and self.is_distributed_loading_by_transformers:
+            load_shards(Path(checkpoint), *self._sharded())
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _sharded(self) -> Any:
+        return self.model, self.optimizer, self.lr_scheduler
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted."""

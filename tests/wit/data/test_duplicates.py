@@ -1,46 +1,15 @@
-"""Near-duplicates: those above the threshold, the first of them stays."""
+"""Near-duplicates: those above the threshold, the first of them stays; few rows are compared."""
 
+import gc
 import random
 import re
 
 import numpy as np
 import pytest
+from random_texts import changed, drops, jaccard, signatures, texts
 
-from wit.data.duplicates import NUM_VALUES, Signatures, Signer, near_duplicates
-
-VOCABULARY = [f"word{n}" for n in range(3000)]
-
-
-def signatures(texts: list[str]) -> Signatures:
-    signer = Signer()
-    signed = b"".join(map(signer.sign, texts))
-    return np.frombuffer(signed, dtype=np.uint16).reshape(-1, NUM_VALUES)
-
-
-def drops(texts: list[str], threshold: float) -> list[int]:
-    return np.flatnonzero(near_duplicates(signatures(texts), threshold)).tolist()
-
-
-def texts(number: int, *, num_words: int = 60, seed: int = 0) -> list[str]:
-    rng = random.Random(seed)
-    return [" ".join(rng.choices(VOCABULARY, k=num_words)) for _ in range(number)]
-
-
-def changed(text: str, num_words: int, *, seed: int) -> str:
-    """With its last words replaced, so that the similarity is known."""
-    words = text.split()
-    return " ".join(
-        words[: len(words) - num_words] + texts(1, num_words=num_words, seed=seed)[0].split()
-    )
-
-
-def jaccard(one: str, other: str) -> float:
-    """By hand: shared word 5-grams of all."""
-    runs = [
-        {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
-        for words in (one.split(), other.split())
-    ]
-    return len(runs[0] & runs[1]) / len(runs[0] | runs[1])
+from wit.data import duplicates
+from wit.data.duplicates import Signatures, near_duplicates
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
@@ -48,7 +17,7 @@ def test_pairs_well_above_the_threshold_go_and_those_well_below_stay(threshold: 
     first = texts(300)
     later = [changed(text, n % 30, seed=n) for n, text in enumerate(first, start=1)]
     similar = [jaccard(a, b) for a, b in zip(first, later, strict=True)]
-    found = set(drops(first + later, threshold))
+    found = set(drops(first + later, threshold=threshold))
     assert not any(row < len(first) for row in found)
     for number, similarity in enumerate(similar):
         if similarity > threshold + 0.1 or similarity == 1:
@@ -75,22 +44,101 @@ def test_the_first_stays_and_a_dropped_row_drops_no_other() -> None:
     assert jaccard(first, second) > 0.65
     assert jaccard(second, third) > 0.65
     assert jaccard(first, third) < 0.5
-    assert drops([first, second, first, third], 0.57) == [1, 2]
-    assert drops([second, first, third], 0.57) == [1, 2]
+    assert drops([first, second, first, third], threshold=0.57) == [1, 2]
+    assert drops([second, first, third], threshold=0.57) == [1, 2]
 
 
 def test_case_and_punctuation_do_not_count() -> None:
     [text] = texts(1)
     loud = re.sub(r"(\w+)", r"\1,", text).upper()
-    assert drops([text, loud], 1.0) == [1]
+    assert drops([text, loud], threshold=1.0) == [1]
+
+
+def test_signatures_are_the_same_in_every_run() -> None:
+    """Of Python or of a library: if these change, so does what is dropped of prepared data."""
+    [signature] = signatures(["The quick brown fox jumps over the lazy dog."])
+    assert signature[:4].tolist() == [53807, 51196, 47292, 138]
 
 
 def test_short_texts_are_alike_only_if_they_are_the_same() -> None:
-    assert drops(["yes", "no", "Yes!", "a b c", "a b d", "?", "!", "", "?"], 0.5) == [2, 8]
+    rows = ["yes", "no", "Yes!", "a b c", "a b d", "?", "!", "", "?"]
+    assert drops(rows, threshold=0.5) == [2, 8]
+    assert drops([f"say {n}" for n in range(3000)], threshold=0.5) == []
 
 
-def test_many_rows_of_one_kind_are_found_in_seconds() -> None:
-    [frame] = texts(1, num_words=30)
-    rows = [f"{frame} {text}" for text in texts(1500, num_words=25)]
-    assert drops(rows, 0.8) == []
-    assert len(drops([f"{frame} {n}" for n in range(1500)], 0.8)) == 1499
+@pytest.mark.parametrize("rows", [[], ["one row"]])
+def test_of_one_row_or_none_nothing_is_dropped(rows: list[str]) -> None:
+    assert drops(rows, threshold=0.8) == []
+
+
+# --- the work for a row is bounded, whatever rows have in common -------------------------------
+
+
+def framed(number: int, num_frames: int, *, num_words: int = 35) -> list[str]:
+    """Different texts, each in one of some frames of 70 words; in none if there are none."""
+    frames = texts(num_frames, num_words=70, seed=1) or [""]
+    rows = texts(number, num_words=num_words, seed=2)
+    return [f"{random.Random(n).choice(frames)} {row}" for n, row in enumerate(rows)]
+
+
+def comparisons(rows: list[str], threshold: float, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """With how many others each row was compared that was compared at all."""
+    counted = []
+    similarities = duplicates.similarities
+
+    def count(signature: np.ndarray, others: Signatures) -> np.ndarray:
+        counted.append(len(others))
+        return similarities(signature, others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duplicates, "similarities", count)
+        assert not near_duplicates(signatures(rows), threshold).any()
+    return counted
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.8, 0.95])
+@pytest.mark.parametrize("num_frames", [0, 1, 2, 6, 40])
+def test_a_row_is_compared_with_a_bounded_number_of_others(
+    num_frames: int, threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where frames are rarer than what counts as one: then they do make candidates."""
+    num_rows = 2000
+    counted = comparisons(framed(num_rows, num_frames), threshold, monkeypatch)
+    assert max(counted, default=0) <= 256, "eight in each of 32 bands"
+    if num_frames <= 2:
+        assert sum(counted) <= num_rows / 100
+    elif num_frames == 6 and threshold < 0.9:
+        assert sum(counted) > num_rows, "or the bound was never needed"
+
+
+def test_twice_the_rows_are_twice_the_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = (sum(comparisons(framed(number, 6), 0.8, monkeypatch)) for number in (1000, 2000))
+    assert few > 1000
+    assert many < 2.5 * few
+
+
+@pytest.mark.parametrize("num_frames", [6, 40])
+def test_the_bound_loses_few_of_the_near_duplicates(num_frames: int) -> None:
+    """The worst it has to do with: each is far from its first, among hundreds with its frame."""
+    rows = framed(1500, num_frames)
+    rng = random.Random(0)
+    copies = [changed(row, rng.randint(0, 4), seed=n) for n, row in enumerate(rows[:300])]
+    found = drops(rows + copies, threshold=0.8)
+    assert not any(row < len(rows) for row in found)
+    assert len(found) >= 0.99 * len(copies)
+
+
+def test_copies_with_a_serial_number_are_found_however_many() -> None:
+    [text] = texts(1, num_words=30)
+    copies = [f"{text} {n}" for n in range(300)]
+    assert drops(texts(1500, seed=1) + copies, threshold=0.8) == list(range(1501, 1800))
+
+
+def test_rows_that_do_not_fit_in_memory_have_the_same_signatures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = framed(200, 1)
+    in_memory = signatures(rows)
+    monkeypatch.setattr(duplicates, "BYTES_IN_MEMORY", 1000)
+    assert (signatures(rows) == in_memory).all()
+    gc.collect()  # a file that were left open would be an error here

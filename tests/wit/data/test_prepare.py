@@ -35,6 +35,7 @@ from wit.data.prepare import (
     read_split,
 )
 from wit.data.sources import read_file
+from wit.data.splits import SPLITS, split_file
 from wit.data.tokenize import Tokens, decode_runs
 from wit.errors import BaseModelError, DataError, InputError
 from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
@@ -348,8 +349,8 @@ def test_preparing_twice_writes_the_same_bytes(tmp_path: Path, tokenizer: Path) 
         prepare(tmp_path / name, tokenizer, asks(*range(20)), held_out_fraction=0.3).folder
         for name in ("one", "two")
     )
-    for file in (f"{TRAIN}.parquet", f"{HELD_OUT}.parquet"):
-        assert (one / file).read_bytes() == (two / file).read_bytes()
+    for split in SPLITS:
+        assert split_file(one, split).read_bytes() == split_file(two, split).read_bytes()
 
 
 def test_a_sample_keeps_the_numbers_of_its_rows_and_says_that_it_is_one(

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from wit.data.schema import INSTRUCTION_SHAPES, PREFERENCE_SHAPES, Message, Preference, shape_of
+from wit.data.kinds import INSTRUCTIONS, PREFERENCES, Kind
+from wit.data.schema import Message, Preference, Shape
+from wit.data.sources import survey
 from wit.errors import DataError
 
 USER, ANSWER = Message("user", "q"), Message("assistant", "a")
@@ -12,14 +14,18 @@ SYSTEM = Message("system", "s")
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
 
+def read(kind: Kind, rows: tuple[dict[str, Any], ...], mapping: dict[str, str]) -> list[Any]:
+    """As the data stages do: a survey of all rows, and then one row after the other."""
+    shape = Shape(survey(rows).columns, kind.shapes, mapping, "rows.jsonl")
+    return [kind.read(shape, row, number) for number, row in enumerate(rows, start=1)]
+
+
 def instructions(*rows: dict[str, Any], **columns: str) -> list[tuple[Message, ...]]:
-    shape = shape_of(list(rows), INSTRUCTION_SHAPES, columns, "rows.jsonl")
-    return [shape.instruction(row, number) for number, row in enumerate(rows, start=1)]
+    return read(INSTRUCTIONS, rows, columns)
 
 
 def preferences(*rows: dict[str, Any], **columns: str) -> list[Preference]:
-    shape = shape_of(list(rows), PREFERENCE_SHAPES, columns, "rows.jsonl")
-    return [shape.preference(row, number) for number, row in enumerate(rows, start=1)]
+    return read(PREFERENCES, rows, columns)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tiny import make_tiny_base
+from trainers import Parts
 
 from wit.builtin import BASE_DIR, DATA_DIR
 from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
@@ -38,3 +39,9 @@ def preferences(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path
     recipe = PreferencesRecipe(path="builtin", max_rows=MAX_ROWS, held_out_fraction=0.2)
     make_preferences(recipe, DATA_DIR / "preferences.jsonl", tokenizer_folder, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def parts(base: Path, instructions: Path, tokenizer_folder: Path) -> Parts:
+    """What a training takes."""
+    return base, instructions, tokenizer_folder

@@ -8,12 +8,12 @@ import json
 import os
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from wit.builtin import BASE_DIR, DATA_DIR
 from wit.config import Runtime
-from wit.data.prepare import TRAIN, make_instructions, make_tokenizer, read_table
+from wit.data.prepare import make_instructions, make_tokenizer
+from wit.data.splits import HELD_OUT, TRAIN, SplitFiles, read_table
 from wit.models import load_model
 from wit.recipes import InstructionsRecipe, SFTRecipe, TokenizerRecipe
 from wit.training.ranks import train_sft_on_ranks
@@ -83,10 +83,14 @@ def prepared(folder: Path) -> tuple[Path, Path]:
     make_tokenizer(TokenizerRecipe(), BASE_DIR, tokenizer)
     recipe = InstructionsRecipe(path="builtin", max_rows=40, held_out_fraction=0.1)
     make_instructions(recipe, DATA_DIR / "instructions.jsonl", tokenizer, instructions)
-    rows = read_table(instructions, TRAIN).slice(0, NUM_ROWS)
-    assert len(rows) == NUM_ROWS
-    pq.write_table(rows, instructions / "train.parquet")
-    return tokenizer, instructions
+    rows, held_out = (read_table(instructions, split) for split in (TRAIN, HELD_OUT))
+    assert len(rows) >= NUM_ROWS
+    few = instructions.with_name("few")
+    few.mkdir()
+    with SplitFiles(few, rows.schema) as files:
+        files.write(TRAIN, rows.slice(0, NUM_ROWS).combine_chunks().to_batches()[0])
+        files.write(HELD_OUT, held_out.combine_chunks().to_batches()[0])
+    return tokenizer, few
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,15 @@
 """What a training on several processes does when one of them fails."""
 
 import json
-import os
-import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
+from found_processes import end_marked, kill_a_rank, marked_environment, ranks_in, what_stays
 
 from wit.artifacts import COMPLETE
 from wit.config import WORKER_GPUS, Runtime
@@ -73,12 +73,10 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_next_attempt_resumes(
     while not any(tmp_path.glob(f"checkpoints/checkpoint-*/{COMPLETE}")):
         assert attempt.is_alive(), "the training was over before it could be killed"
         time.sleep(0.01)
-    of_job = [process for process in psutil.process_iter() if is_rank(process, tmp_path)]
-    assert len(of_job) == 3, "the launcher and two ranks"
-    os.kill(max(process.pid for process in of_job), signal.SIGKILL)
+    kill_a_rank(tmp_path)
     attempt.join()
-    assert [type(error) for error in raised] == [WorkerDiedError]
-    assert not any(is_rank(process, tmp_path) for process in psutil.process_iter())
+    assert [type(error) for error in raised] == [WorkerDiedError], raised
+    assert ranks_in(tmp_path) == []
     assert not (tmp_path / "model").exists()
 
     figures.clear()
@@ -90,11 +88,39 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_next_attempt_resumes(
     assert steps == list(range(1, max(steps) + 1)), "history has a gap or a repetition"
 
 
-def is_rank(process: psutil.Process, folder: Path) -> bool:
-    try:
-        return str(folder / "job.json") in process.cmdline()
-    except psutil.Error:
-        return False
+# The process that wants a model; it is gone before the ranks miss what they would train.
+OWNER = """
+import sys
+from pathlib import Path
+from wit.config import Runtime
+from wit.recipes import SFTRecipe
+from wit.training.ranks import train_sft_on_ranks
+recipe, runtime, out = sys.argv[1:]
+train_sft_on_ranks(
+    SFTRecipe.model_validate_json(recipe),
+    *[Path(out) / name for name in ("base", "instructions", "tokenizer")],
+    Path(out),
+    Runtime.model_validate_json(runtime),
+    print,
+)
+"""
+
+
+def test_ranks_end_with_the_process_that_wants_their_model_even_while_they_import(
+    tmp_path: Path,
+) -> None:
+    told = [recipe().model_dump_json(), Runtime(**RUNTIME).model_dump_json(), str(tmp_path)]
+    environment = marked_environment()
+    with subprocess.Popen([sys.executable, "-c", OWNER, *told], env=environment) as owner:
+        try:
+            deadline = time.monotonic() + 120
+            while len(ranks_in(tmp_path)) < 3:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            owner.kill()
+            assert what_stays(environment, 3) == []
+        finally:
+            end_marked(environment)
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

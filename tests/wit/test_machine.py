@@ -1,0 +1,170 @@
+"""What no machine can do, or not this one, is refused before anything is made."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from tasks.report import begin
+from wit import machine
+from wit.config import Runtime, Study
+from wit.errors import BaseModelError, ConfigError, InputError
+from wit.loading import load_study
+from wit.machine import check_machine
+from wit.plan import make_plan
+
+FLASH = {"attention": "flash_attention_2"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "name: x\nbase: {path: builtin}\ninstructions: {path: builtin}\n"
+        "preferences: {path: builtin}\nweights: [instruction-tuning]\n"
+        "sft:\n  precision: float32\n"
+        "benchmarks: [{name: wit_cloze, role: select}]\n"
+    )
+    return file
+
+
+def study_of(file: Path, **precisions: str) -> Study:
+    return load_study(file, [f"{name}.precision={p}" for name, p in precisions.items()])
+
+
+def give_gpus(monkeypatch: pytest.MonkeyPatch, gpus: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
+
+
+def give_packages(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    hidden = {"flash_attn", "kernels"}
+
+    def find(name: str) -> object:
+        return name in names or None if name in hidden else find_spec(name)
+
+    monkeypatch.setattr(machine, "find_spec", find)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cpu"])
+def test_flash_attention_in_float32_is_refused_with_the_place_of_the_precision(
+    file: Path, device: str
+) -> None:
+    runtime = Runtime.model_validate({**FLASH, "device": device})
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study_of(file), runtime)
+    says = "sft.precision = float32: flash_attention_2 needs bfloat16 or float16; set sft.precision"
+    assert str(caught.value).startswith(f"{file}:7: {says}")
+    with pytest.raises(ConfigError, match=r"^--set sft.precision=float32: sft.precision = float32"):
+        make_plan(study_of(file, sft="float32"), runtime)
+
+
+def test_where_an_unset_precision_would_stand_is_said_without_a_line(file: Path) -> None:
+    file.write_text(file.read_text().replace("sft:\n  precision: float32\n", ""))
+    with pytest.raises(ConfigError, match=r"^sft.precision = float32: flash_attention_2 needs"):
+        make_plan(study_of(file), Runtime.model_validate(FLASH))
+
+
+@pytest.mark.parametrize(
+    ("precisions", "knobs", "says"),
+    [
+        ({"sft": "float16"}, {}, "sft.precision = float16: needs a GPU"),
+        ({"dpo": "float16"}, {}, "dpo.precision = float16: needs a GPU"),
+        ({"sft": "bfloat16"}, FLASH, "runtime attention = flash_attention_2: needs a GPU"),
+    ],
+)
+def test_what_needs_a_gpu_is_refused_on_a_cpu(
+    file: Path,
+    precisions: dict[str, str],
+    knobs: dict[str, str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = study_of(file, **precisions)
+    with pytest.raises(ConfigError, match=says):
+        make_plan(study, Runtime.model_validate({**knobs, "device": "cpu"}))
+    give_packages(monkeypatch, "flash_attn")
+    runtime = Runtime.model_validate(knobs)
+    make_plan(study, runtime)  # for another machine
+    give_gpus(monkeypatch, "")
+    with pytest.raises(ConfigError, match=says):
+        check_machine(study, runtime)
+    give_gpus(monkeypatch, "0")
+    check_machine(study, runtime)
+
+
+def test_what_every_machine_can_do_is_accepted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_gpus(monkeypatch, "")
+    give_packages(monkeypatch)
+    for knobs in ({}, {"device": "cpu"}, {"num_processes": 2, "sharding": "fsdp"}):
+        check_machine(study_of(file, sft="bfloat16"), Runtime.model_validate(knobs))
+
+
+def test_flash_attention_needs_its_package(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_gpus(monkeypatch, "0")
+    study, runtime = study_of(file, sft="bfloat16"), Runtime.model_validate(FLASH)
+    give_packages(monkeypatch)
+    with pytest.raises(ConfigError, match=r"flash_attn is not installed.*attention=auto"):
+        check_machine(study, runtime)
+    for package in ("flash_attn", "kernels"):  # transformers takes either
+        give_packages(monkeypatch, package)
+        check_machine(study, runtime)
+
+
+def test_every_process_of_a_training_needs_a_gpu_of_its_own(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_gpus(monkeypatch, "3,5")
+    study = study_of(file)
+    check_machine(study, Runtime(num_processes=2, num_workers=4))
+    check_machine(study, Runtime(num_processes=3, device="cpu"))
+    for device in ("auto", "cuda"):
+        runtime = Runtime.model_validate({"num_processes": 3, "device": device})
+        with pytest.raises(ConfigError, match=r"num_processes = 3.*there are 2.*num_processes=2"):
+            check_machine(study, runtime)
+
+
+@pytest.mark.parametrize(
+    ("precision", "knobs", "error", "says"),
+    [
+        ("float32", {"device": "cuda"}, BaseModelError, "use 'auto' or 'cpu'"),
+        ("float16", {}, ConfigError, "sft.precision = float16: needs a GPU"),
+    ],
+)
+def test_a_flow_refuses_before_its_first_stage(
+    file: Path,
+    tmp_path: Path,
+    precision: str,
+    knobs: dict[str, str],
+    error: type[InputError],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    give_gpus(monkeypatch, "")
+    runtime = Runtime.model_validate({**knobs, "artifact_root": tmp_path / "root"})
+    plan = make_plan(study_of(file, sft=precision), runtime)
+    with pytest.raises(error, match=says):
+        begin.fn(plan, runtime)
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_the_command_line_exits_with_2_and_leaves_nothing(
+    file: Path, tmp_path: Path, command: str
+) -> None:
+    runtime = ["attention=flash_attention_2", f"artifact_root={tmp_path / 'root'}"]
+    options = [word for setting in runtime for word in ("--set-runtime", setting)]
+    done = subprocess.run(
+        [sys.executable, "-m", "wit.cli", command, file, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"error: {file}:7: sft.precision = float32: flash_attention_2 needs")
+    assert not (tmp_path / "root").exists()

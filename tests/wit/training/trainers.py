@@ -1,0 +1,52 @@
+"""Trainings of a few steps, and what they show."""
+
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl.trainer.sft_trainer import SFTTrainer
+
+from wit.config import Runtime
+from wit.data.prepare import TRAIN, read_split
+from wit.recipes import SFTRecipe
+from wit.tokenizers import load_tokenizer
+from wit.training.sft import make_trainer
+from wit.training.trainer import WeightedSFTTrainer
+from wit.weights import TokenWeights
+
+ROWS = 20  # not a multiple of a step's 8: the last step of an epoch is short
+Parts = tuple[Path, Path, Path]
+
+
+def recipe(prompt: float = 0.2, response: float = 1.0, **knobs: object) -> SFTRecipe:
+    defaults = {"learning_rate": 1e-2, "num_epochs": 2, "examples_per_step": 8, "seed": 0}
+    weights = TokenWeights(prompt=prompt, response=response)
+    return SFTRecipe(**{"weights": weights, **defaults, **knobs})
+
+
+def weighted(
+    parts: Parts, folder: Path, recipe: SFTRecipe, rows: Dataset | None = None, **runtime: object
+) -> WeightedSFTTrainer:
+    base, instructions, tokenizer = parts
+    rows = rows or read_split(instructions, TRAIN).select(range(ROWS))
+    where = Runtime(device="cpu", **runtime)
+    return make_trainer(recipe, base, rows, load_tokenizer(tokenizer), folder, where)
+
+
+def trained(trainer: SFTTrainer) -> list[dict[str, float]]:
+    """What it logged at each step."""
+    seen: list[dict[str, float]] = []
+
+    class Collect(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if "loss" in logs:
+                seen.append({name: float(value) for name, value in logs.items()})
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Collect())
+    trainer.train()
+    return seen
+
+
+def losses(figures: list[dict[str, float]]) -> list[float]:
+    return [logged["loss"] for logged in figures]

@@ -1,0 +1,37 @@
+"""Whether this machine can do what a study and a runtime ask for; known before anything is made."""
+
+from importlib.util import find_spec
+
+from wit.config import FLASH, Runtime, Study, check_together
+from wit.errors import ConfigError
+from wit.workers import visible_gpus
+
+
+def check_machine(study: Study, runtime: Runtime) -> None:
+    """Refuses what would fail hours later, in the first training.
+
+    What no machine can do was refused when the study was planned.
+
+    Raises:
+        InputError: A GPU or a package is missing; says which knob asks for it, and the remedy.
+    """
+    wants_flash = runtime.attention == FLASH
+    wants_half = "float16" in (study.sft.precision, study.dpo.precision)
+    wants_gpu = runtime.device == "cuda" or runtime.num_processes > 1 or wants_flash or wants_half
+    if runtime.device == "cpu" or not wants_gpu:
+        return  # nothing can be missing
+    from wit.models import choose_device
+
+    device = choose_device(runtime.device).type
+    check_together(study, runtime.model_copy(update={"device": device}))
+    if wants_flash and not any(map(find_spec, ("flash_attn", "kernels"))):
+        raise ConfigError(
+            f"runtime attention = {FLASH}: the package flash_attn is not installed. Install it, or "
+            "--set-runtime attention=auto"
+        )
+    num_gpus = len(visible_gpus())
+    if device == "cuda" and runtime.num_processes > num_gpus:
+        raise ConfigError(
+            f"runtime num_processes = {runtime.num_processes}: each SFT process needs a GPU of its "
+            f"own, and there are {num_gpus}; --set-runtime num_processes={max(1, num_gpus)}"
+        )
