@@ -1,11 +1,12 @@
 """The files of a prepared set: one of Arrow for each split, written as rows come.
 
-They are the files of ``datasets`` (``Dataset.from_file``): mapped into memory, not read into it, so
-that a training on more rows than fit there reads what a step needs.
+They are those of ``datasets`` (``Dataset.from_file`` opens them): mapped into memory, not read into
+it, so that a training on more rows than fit there reads what a step needs.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -75,7 +76,9 @@ def read_split(folder: Path, split: str) -> "Dataset":
     """One split of a prepared data set, left on the disk."""
     from datasets import Dataset  # takes a second, which ``wit plan`` need not wait for
 
-    return Dataset.from_file(str(split_file(folder, split)))
+    # Without a name of its own ``datasets`` would read all rows to give it one; and of a file that
+    # it opens itself, it would keep what it computes beside the file, in a complete artifact.
+    return Dataset(read_table(folder, split), fingerprint=uuid4().hex)
 
 
 def read_table(folder: Path, split: str) -> pa.Table:

@@ -46,3 +46,10 @@ def test_rows_are_what_was_written(folder: Path) -> None:
     assert rows["row"][:] == list(range(1, NUM_ROWS + 1))
     assert rows[NUM_ROWS - 1]["input_ids"] == [7] * NUM_TOKENS
     assert set(lengths_of(rows, "input_ids")) == {NUM_TOKENS}
+
+
+def test_what_a_user_of_the_rows_computes_stays_out_of_their_folder(folder: Path) -> None:
+    before = set(folder.iterdir())
+    rows = read_split(folder, TRAIN).map(lambda row: {"row": row["row"] + 1})
+    assert rows.select([5, 3]).flatten_indices()["row"][:] == [7, 5]
+    assert set(folder.iterdir()) == before
