@@ -69,19 +69,29 @@ def load_model(
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode, without gradients; afterwards all is as before, also of a sharded model.
+    """Evaluation mode, float32, no gradients; afterwards all is as before.
 
-    A forward without its backward leaves the outermost weights gathered. An optimizer that is
-    made then holds copies: those weights would never be trained.
+    A training of lower precision has wrapped the model's forward; here it is the plain one again,
+    unless the attention knows no float32.
+
+    A forward without its backward leaves the outermost weights of a sharded model gathered. An
+    optimizer that is made then holds copies: those weights would never be trained.
     """
-    was_training = model.training
+    was_training, forward = model.training, model.forward
+    is_wrapped = hasattr(model, "_original_forward")  # as accelerate names it
+    if is_wrapped and not model.config._attn_implementation.startswith("flash"):
+        model.forward = model._original_forward
     model.eval()
-    with torch.no_grad():  # not inference mode: weights that are sharded are gathered in place
-        yield
-    model.train(was_training)
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
+    try:
+        with torch.no_grad():  # not inference mode: weights that are sharded are gathered in place
+            yield
+    finally:
+        if is_wrapped:
+            model.forward = forward
+        model.train(was_training)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
 
 def _remove_dropout(model: PreTrainedModel) -> None:

@@ -61,7 +61,6 @@ def train_sft(
 
     def measure(step: int) -> None:
         model: Any = trainer.model
-        # In the training's precision; the evaluation measures the saved model in float32.
         with evaluating(model):
             by_role = held_out_nll(model, instructions, batch_size=runtime.evaluation_batch_size)
         figures = {f"nll_{role}": figure.nll for role, figure in by_role.items()}

@@ -15,6 +15,7 @@ import torch
 from wit.artifacts import COMPLETE
 from wit.config import Runtime
 from wit.errors import TrainingError
+from wit.likelihood import held_out_nll
 from wit.models import load_model
 from wit.recipes import SFTRecipe
 from wit.training import callbacks
@@ -48,6 +49,17 @@ def run(folder: Path, parts: tuple[Path, Path, Path], recipe: SFTRecipe, **runti
 @pytest.fixture(scope="module")
 def parts(base: Path, instructions: Path, tokenizer_folder: Path) -> tuple[Path, Path, Path]:
     return base, instructions, tokenizer_folder
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_measured_likelihoods_are_those_of_the_model_in_float32(
+    precision: str, parts: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    base, instructions, _ = parts
+    figures, _ = run(tmp_path, parts, recipe(num_epochs=1, precision=precision))
+    for step, folder in {min(figures): base, max(figures): tmp_path / "model"}.items():
+        for role, expected in held_out_nll(load_model(folder), instructions, batch_size=5).items():
+            assert figures[step][f"nll_{role}"] == pytest.approx(expected.nll, rel=1e-6)
 
 
 def test_likelihoods_are_measured_before_during_and_after(
