@@ -28,7 +28,7 @@ def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
     Raises:
         InputError: This machine cannot do what is asked for.
     """
-    check_machine(plan.study, runtime)
+    check_machine(plan, runtime)
     uri = lineage.tracking_uri(runtime)
     save_study(plan.study, study_folder(runtime, plan.study.name))
     lineage.prepare(uri)

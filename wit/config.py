@@ -151,6 +151,16 @@ class Runtime(Settings):
     sharding: Literal["none", "fsdp"] = "none"  # of weights and optimizer over the ranks
     checkpoint_seconds: PositiveFloat = 300.0  # between the trainer's checkpoints
 
+    @field_validator("sharding")
+    @classmethod
+    def _has_ranks(cls, sharding: str, info: ValidationInfo) -> str:
+        if sharding != "none" and info.data.get("num_processes") == 1:
+            raise ValueError(
+                "there is one process, so nothing to spread weights over; set num_processes above "
+                "1, or sharding to none"
+            )
+        return sharding
+
 
 def check_together(study: Study, runtime: Runtime) -> None:
     """Refuses what a study and a runtime ask for together, if no machine can do it.

@@ -2,19 +2,24 @@
 
 from importlib.util import find_spec
 
-from wit.config import FLASH, Runtime, Study, check_together
+from wit.config import FLASH, Runtime, check_together
 from wit.errors import ConfigError
+from wit.plan import Plan
 from wit.workers import visible_gpus
 
 
-def check_machine(study: Study, runtime: Runtime) -> None:
+def check_machine(plan: Plan, runtime: Runtime) -> None:
     """Refuses what would fail hours later, in the first training.
 
-    What no machine can do was refused when the study was planned.
+    What no machine can do was refused when the study was planned. Where all trainings are there,
+    anything goes: a laptop can report what a cluster trained.
 
     Raises:
         InputError: A GPU or a package is missing; says which knob asks for it, and the remedy.
     """
+    if not plan.has_to_train:
+        return
+    study = plan.study
     wants_flash = runtime.attention == FLASH
     wants_half = "float16" in (study.sft.precision, study.dpo.precision)
     wants_gpu = runtime.device == "cuda" or runtime.num_processes > 1 or wants_flash or wants_half
@@ -24,7 +29,8 @@ def check_machine(study: Study, runtime: Runtime) -> None:
 
     device = choose_device(runtime.device).type
     check_together(study, runtime.model_copy(update={"device": device}))
-    if wants_flash and not any(map(find_spec, ("flash_attn", "kernels"))):
+    # transformers would take a kernel of the hub as well, which is not there where there is no hub.
+    if wants_flash and find_spec("flash_attn") is None:
         raise ConfigError(
             f"runtime attention = {FLASH}: the package flash_attn is not installed. Install it, or "
             "--set-runtime attention=auto"

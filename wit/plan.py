@@ -83,6 +83,12 @@ class Plan:
         tokenizer, *rows = self.data
         return (tokenizer, self.items, *rows, self.overlap, self.base_evaluation)
 
+    @property
+    def has_to_train(self) -> bool:
+        """Whether a training is still to be made; else no machine is too small for it."""
+        trainings = (training for cell in self.cells for training in (cell.sft, cell.dpo))
+        return not all(training.exists() for training in trainings)
+
     def artifacts(self) -> Iterator[tuple[Artifact, Cell | None]]:
         """Every artifact with its cell, parents first."""
         for artifact in self.shared:
@@ -99,7 +105,6 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
         InputError: What the study names is missing or unknown, or does not go with the runtime;
             says where the study names it.
     """
-    check_together(study, runtime)
     root = runtime.artifact_root.resolve()
     check_writable(root)
     base, tokenizer_files = _base_sources(study)
@@ -141,7 +146,7 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
         )
         return CellPlan(cell, sft, evaluation_of(sft), dpo, evaluation_of(dpo))
 
-    return Plan(
+    plan = Plan(
         study=study,
         base=base,
         **shared,
@@ -150,6 +155,9 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
         base_evaluation=evaluation_of(base),
         cells=tuple(cell_plan(cell) for cell in study.cells),
     )
+    if plan.has_to_train:
+        check_together(study, runtime)
+    return plan
 
 
 @contextmanager

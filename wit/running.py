@@ -52,7 +52,7 @@ def run_here(
     study = load_study(study_file, overrides or [])
     plan = make_plan(study, runtime)
     _set_environment(study)
-    check_machine(study, runtime)  # as the flow does, but before Prefect's server is started
+    check_machine(plan, runtime)  # as the flow does, but before Prefect's server is started
     save_study(study, study_folder(runtime, study.name))
     open_store(tracking_uri(runtime))
     _check_prefect()

@@ -12,11 +12,12 @@ from tasks.report import begin
 from wit import machine
 from wit.config import Runtime, Study
 from wit.errors import BaseModelError, ConfigError, InputError
-from wit.loading import load_study
+from wit.loading import load_runtime, load_study
 from wit.machine import check_machine
 from wit.plan import make_plan
 
 FLASH = {"attention": "flash_attention_2"}
+DEVICES = ("auto", "cuda", "cpu")
 
 
 @pytest.fixture
@@ -35,6 +36,10 @@ def study_of(file: Path, **precisions: str) -> Study:
     return load_study(file, [f"{name}.precision={p}" for name, p in precisions.items()])
 
 
+def check(study: Study, runtime: Runtime) -> None:
+    check_machine(make_plan(study, runtime), runtime)
+
+
 def give_gpus(monkeypatch: pytest.MonkeyPatch, gpus: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
@@ -49,7 +54,7 @@ def give_packages(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(machine, "find_spec", find)
 
 
-@pytest.mark.parametrize("device", ["auto", "cuda", "cpu"])
+@pytest.mark.parametrize("device", DEVICES)
 def test_flash_attention_in_float32_is_refused_with_the_place_of_the_precision(
     file: Path, device: str
 ) -> None:
@@ -91,16 +96,37 @@ def test_what_needs_a_gpu_is_refused_on_a_cpu(
     make_plan(study, runtime)  # for another machine
     give_gpus(monkeypatch, "")
     with pytest.raises(ConfigError, match=says):
-        check_machine(study, runtime)
+        check(study, runtime)
     give_gpus(monkeypatch, "0")
-    check_machine(study, runtime)
+    check(study, runtime)
 
 
 def test_what_every_machine_can_do_is_accepted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     give_gpus(monkeypatch, "")
     give_packages(monkeypatch)
     for knobs in ({}, {"device": "cpu"}, {"num_processes": 2, "sharding": "fsdp"}):
-        check_machine(study_of(file, sft="bfloat16"), Runtime.model_validate(knobs))
+        check(study_of(file, sft="bfloat16"), Runtime.model_validate(knobs))  # raises nothing
+
+
+def test_nothing_is_refused_once_all_trainings_are_there(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A laptop plans, evaluates and reports what a cluster trained."""
+    give_gpus(monkeypatch, "")
+    give_packages(monkeypatch)
+    study = study_of(file, sft="float16", dpo="float16")
+    cluster = {**FLASH, "num_processes": 4, "artifact_root": tmp_path}
+    runtimes = [Runtime.model_validate({**cluster, "device": device}) for device in DEVICES]
+    cell = make_plan(study, Runtime(artifact_root=tmp_path)).cells[0]
+    for training in (cell.sft, cell.dpo):
+        for runtime in runtimes:
+            with pytest.raises(InputError):
+                check(study, runtime)
+        training.path.mkdir(parents=True)
+    for runtime in runtimes:
+        plan = make_plan(study, runtime)
+        check_machine(plan, runtime)
+        assert not plan.has_to_train
 
 
 def test_flash_attention_needs_its_package(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,10 +134,12 @@ def test_flash_attention_needs_its_package(file: Path, monkeypatch: pytest.Monke
     study, runtime = study_of(file, sft="bfloat16"), Runtime.model_validate(FLASH)
     give_packages(monkeypatch)
     with pytest.raises(ConfigError, match=r"flash_attn is not installed.*attention=auto"):
-        check_machine(study, runtime)
-    for package in ("flash_attn", "kernels"):  # transformers takes either
-        give_packages(monkeypatch, package)
-        check_machine(study, runtime)
+        check(study, runtime)
+    give_packages(monkeypatch, "kernels")  # would fetch one from the hub
+    with pytest.raises(ConfigError, match="flash_attn is not installed"):
+        check(study, runtime)
+    give_packages(monkeypatch, "flash_attn")
+    check(study, runtime)
 
 
 def test_every_process_of_a_training_needs_a_gpu_of_its_own(
@@ -119,12 +147,12 @@ def test_every_process_of_a_training_needs_a_gpu_of_its_own(
 ) -> None:
     give_gpus(monkeypatch, "3,5")
     study = study_of(file)
-    check_machine(study, Runtime(num_processes=2, num_workers=4))
-    check_machine(study, Runtime(num_processes=3, device="cpu"))
+    check(study, Runtime(num_processes=2, num_workers=4))
+    check(study, Runtime(num_processes=3, device="cpu"))
     for device in ("auto", "cuda"):
         runtime = Runtime.model_validate({"num_processes": 3, "device": device})
         with pytest.raises(ConfigError, match=r"num_processes = 3.*there are 2.*num_processes=2"):
-            check_machine(study, runtime)
+            check(study, runtime)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +177,17 @@ def test_a_flow_refuses_before_its_first_stage(
     with pytest.raises(error, match=says):
         begin.fn(plan, runtime)
     assert not (tmp_path / "root").exists()
+
+
+def test_one_process_cannot_be_sharded(tmp_path: Path) -> None:
+    """It would train unsharded, and nobody would know."""
+    file = tmp_path / "runtime.yaml"
+    file.write_text("num_processes: 2\nsharding: fsdp\n")
+    assert load_runtime(file).sharding == "fsdp"
+    with pytest.raises(ConfigError, match=rf"^{file}:2: sharding = 'fsdp': there is one process"):
+        load_runtime(file, ["num_processes=1"])
+    with pytest.raises(ConfigError, match=r"set num_processes above 1, or sharding to none"):
+        load_runtime(None, ["sharding=fsdp"])
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

@@ -32,7 +32,7 @@ def shown(folders: Prepared, num_rows: int) -> str:
     return page.getvalue()
 
 
-def check_tokens_put_together_are_the_row(folders: Prepared) -> None:
+def assert_tokens_put_together_are_the_row(folders: Prepared) -> None:
     decode = load_tokenizer(folders.tokenizer).decode
     found = rows_as_json(folders, WEIGHTS, 9)
     rows = read_split(folders.instructions, TRAIN).to_list()
@@ -44,18 +44,18 @@ def check_tokens_put_together_are_the_row(folders: Prepared) -> None:
 
 
 def test_tokens_put_together_are_the_row(folders: Prepared) -> None:
-    check_tokens_put_together_are_the_row(folders)
+    assert_tokens_put_together_are_the_row(folders)
 
 
 @pytest.mark.parametrize("max_tokens", range(36, 44))
 def test_a_character_that_was_cut_in_half_is_shown_as_such(tmp_path: Path, max_tokens: int) -> None:
     folders = prepare(tmp_path, embedded_tokenizer(), "own", max_tokens=max_tokens)
-    check_tokens_put_together_are_the_row(folders)
+    assert_tokens_put_together_are_the_row(folders)
 
 
 @needs_shared
 def test_tokens_of_a_real_llama_put_together_are_the_row(tmp_path: Path) -> None:
-    check_tokens_put_together_are_the_row(prepare(tmp_path, stories_tokenizer("tulu"), "tulu"))
+    assert_tokens_put_together_are_the_row(prepare(tmp_path, stories_tokenizer("tulu"), "tulu"))
 
 
 def test_more_rows_than_there_are_show_all(folders: Prepared) -> None:

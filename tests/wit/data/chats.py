@@ -105,16 +105,16 @@ class Chat:
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
-    def check(self, messages: Messages) -> None:
+    def assert_roles_decode(self, messages: Messages) -> None:
         """Decodes every stretch of one role by itself, with nothing of what is tested."""
         tokens, segments = self.tokens(messages), self.renderer.segments(messages)
         assert len(tokens.ids) == len(tokens.roles) == len(tokens.factors)
         if self.merges:
-            self._check_moved(tokens, segments)
+            self._assert_moved(tokens, segments)
         else:
-            self._check_equal(tokens, segments)
+            self._assert_equal(tokens, segments)
 
-    def _check_equal(self, tokens: Tokens, segments: list[Segment]) -> None:
+    def _assert_equal(self, tokens: Tokens, segments: list[Segment]) -> None:
         stretches = [
             (role, "".join(segment.text for segment in group))
             for role, group in groupby(segments, lambda s: s.role)
@@ -131,7 +131,7 @@ class Chat:
             else:
                 assert decoded == text, role
 
-    def _check_moved(self, tokens: Tokens, segments: list[Segment]) -> None:
+    def _assert_moved(self, tokens: Tokens, segments: list[Segment]) -> None:
         """Responses are exact; text may have got the rest of a token that began or ended in it."""
         assert self.decode(tokens.ids) == "".join(segment.text for segment in segments)
         runs = [(Role(role), self.decode(list(ids))) for role, ids in self._runs(tokens)]

@@ -36,7 +36,7 @@ def test_texts_that_spell_special_tokens_keep_their_roles(name: str) -> None:
     @few
     @given(messages=conversations(awkward_text | st.sampled_from(SPECIAL_MARKERS)))
     def check(messages: Messages) -> None:
-        chat.check(messages)
+        chat.assert_roles_decode(messages)
         ids, roles, _ = chat.tokens(messages)
         where = {Role(role) for n, role in zip(ids, roles, strict=True) if n in special}
         assert where <= {Role.SPECIAL, Role.TEMPLATE, Role.STOP}
@@ -167,7 +167,7 @@ def test_a_special_token_that_a_vocabulary_has_as_a_word_is_refused() -> None:
 @every_tokenizer
 def test_nul_is_a_character_like_others(name: str) -> None:
     chat = Chat(name)
-    chat.check((Message("user", "a\0b"), Message("assistant", "\0")))
+    chat.assert_roles_decode((Message("user", "a\0b"), Message("assistant", "\0")))
 
 
 @pytest.mark.parametrize("unit", ["word and more. ", "a<|end|>b "])

@@ -39,7 +39,7 @@ def test_every_part_of_a_conversation_has_its_role() -> None:
     ]
 
 
-def check_nothing_is_lost(chat: ChatRenderer, messages: Messages) -> None:
+def assert_nothing_is_lost(chat: ChatRenderer, messages: Messages) -> None:
     text = "".join(segment.text for segment in chat.segments(messages))
     whole = rendered(chat.tokenizer, messages)
     assert whole.startswith(text)
@@ -49,8 +49,8 @@ def check_nothing_is_lost(chat: ChatRenderer, messages: Messages) -> None:
 
 @given(messages=conversations())
 def test_segments_put_together_are_the_rendered_text(messages: Messages) -> None:
-    check_nothing_is_lost(EMBEDDED, messages)
-    check_nothing_is_lost(PLAIN, messages)
+    assert_nothing_is_lost(EMBEDDED, messages)
+    assert_nothing_is_lost(PLAIN, messages)
 
 
 EMBEDDED, PLAIN = ChatRenderer(embedded_tokenizer()), renderer()
@@ -59,7 +59,7 @@ EMBEDDED, PLAIN = ChatRenderer(embedded_tokenizer()), renderer()
 @pytest.mark.parametrize("template", template_names())
 def test_segments_of_our_templates_are_the_rendered_text(template: str) -> None:
     chat = ChatRenderer(family_tokenizer(template))
-    given(messages=conversations())(lambda messages: check_nothing_is_lost(chat, messages))()
+    given(messages=conversations())(lambda messages: assert_nothing_is_lost(chat, messages))()
 
 
 @pytest.mark.parametrize("template", template_names())

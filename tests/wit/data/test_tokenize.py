@@ -32,7 +32,7 @@ from wit.roles import Role
 @every_tokenizer
 def test_tokens_of_a_role_decode_to_its_text(name: str) -> None:
     chat = Chat(name)
-    few(given(messages=conversations())(chat.check))()
+    few(given(messages=conversations())(chat.assert_roles_decode))()
 
 
 @every_tokenizer
@@ -185,7 +185,7 @@ def test_characters_of_many_bytes_stay_whole_at_a_border() -> None:
     tokens = chat.tokens(messages)
     counts = {role: tokens.roles.count(role) for role in TEXT_ROLES}
     assert counts[Role.PROMPT] == counts[Role.RESPONSE] == len("👩\u200d👧".encode())
-    chat.check(messages)
+    chat.assert_roles_decode(messages)
 
 
 def test_special_tokens_stand_only_where_the_template_wrote_them() -> None:
