@@ -1,0 +1,230 @@
+"""What changes which fingerprint: every knob of a study, and every knob of a runtime."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planned_study import (
+    DPO,
+    EVALUATIONS,
+    EVERYTHING,
+    INSTRUCTIONS,
+    ITEMS,
+    NOTHING,
+    PREFERENCES,
+    SFT,
+    changed,
+    fingerprints,
+    inputs_in,
+    mixture_in,
+    plan_of,
+    put,
+    study_in,
+)
+from pydantic import BaseModel
+
+from wit.config import Runtime, Study
+from wit.recipes import Benchmark
+from wit.weights import TokenWeights
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return inputs_in(tmp_path)
+
+
+def training_knobs(name: str, remade: set[str]) -> list[tuple[str, Any, set[str]]]:
+    values: dict[str, Any] = {
+        "learning_rate": 1e-3,
+        "num_epochs": 5,
+        "examples_per_step": 7,
+        "weight_decay": 0.3,
+        "schedule": "constant",
+        "warmup_fraction": 0.4,
+        "max_grad_norm": 0.7,
+        "adam_beta1": 0.8,
+        "adam_beta2": 0.95,
+        "adam_epsilon": 1e-6,
+        "precision": "bfloat16",
+    }
+    return [(f"{name}.{knob}", value, remade) for knob, value in values.items()]
+
+
+def data_knobs(name: str, remade: set[str]) -> list[tuple[str, Any, set[str]]]:
+    values: dict[str, Any] = {
+        "subset": "main",
+        "split": "test",
+        "columns": {"prompt": "q"},
+        "max_tokens": 77,
+        "held_out_fraction": 0.3,
+        "max_rows": 5,
+        "near_duplicates": 0.8,
+        "overlap": "remove",
+    }
+    return [(f"{name}.{knob}", value, remade) for knob, value in values.items()]
+
+
+FINER_ROLES = ("system", "template", "boilerplate", "stop")
+KNOBS: list[tuple[str, Any, set[str]]] = [
+    ("name", "other", NOTHING),
+    ("base.template", "tulu", EVERYTHING),
+    *data_knobs("instructions", INSTRUCTIONS),
+    ("instructions.turns", "last", INSTRUCTIONS),
+    *data_knobs("preferences", PREFERENCES),
+    ("weights.0", {"prompt": 0.2, "response": 1}, SFT | DPO),
+    ("weights.0.prompt", 0.3, SFT | DPO),
+    ("weights.0.response", 0.3, SFT | DPO),
+    *[(f"weights.0.{role}", 0.3, SFT | DPO) for role in FINER_ROLES],
+    ("seeds.0", 1, SFT | DPO),
+    *training_knobs("sft", SFT | DPO),
+    ("sft.normaliser", "weight_sum", SFT | DPO),
+    ("sft.loss", "dft", SFT | DPO),
+    ("sft.decay_norms", True, SFT | DPO),
+    ("sft.lora", {"rank": 4}, SFT | DPO),
+    *training_knobs("dpo", DPO),
+    ("dpo.beta", 0.7, DPO),
+    ("benchmarks.0.role", "report", NOTHING),
+    ("benchmarks.0.num_fewshot", 3, EVALUATIONS),
+    ("benchmarks.0.limit", 9, EVALUATIONS | ITEMS),
+]
+# Where something is; what it is has tests of its own below.
+PLACES = {
+    *[
+        f"{name}.{key}"
+        for name in ("base", "instructions", "preferences")
+        for key in ("path", "repo", "revision")
+    ],
+    "instructions.sources",
+    "preferences.sources",
+    "weights.0.sources",
+    "benchmarks.0.name",
+    "benchmarks.0.path",
+}
+
+
+@pytest.mark.parametrize(("knob", "value", "remade"), KNOBS, ids=[knob for knob, _, _ in KNOBS])
+def test_a_knob_remakes_its_stage_and_all_below_and_nothing_else(
+    folder: Path, knob: str, value: Any, remade: set[str]
+) -> None:
+    values = study_in(folder)
+    if knob == "benchmarks.0.role":
+        put(values, "benchmarks.1.role", "select")
+    before = fingerprints(plan_of(values))
+    put(values, knob, value)
+    assert changed(before, fingerprints(plan_of(values))) == remade
+
+
+def test_no_knob_is_missing_from_the_table() -> None:
+    def knobs(kind: type[BaseModel], prefix: str) -> set[str]:
+        found: set[str] = set()
+        for name, field in kind.model_fields.items():
+            items = {"weights": TokenWeights, "benchmarks": Benchmark}
+            nested: Any = items.get(name, field.annotation)
+            is_list = name in ("weights", "benchmarks", "seeds")
+            place = f"{prefix}{name}" + (".0" if is_list else "")
+            if isinstance(nested, type) and issubclass(nested, BaseModel):
+                found |= knobs(nested, f"{place}.")
+            else:
+                found.add(place)
+        return found
+
+    assert knobs(Study, "") == {knob for knob, _, _ in KNOBS if knob != "weights.0"} | PLACES
+
+
+RUNTIME: dict[str, Any] = {
+    "artifact_root": "/elsewhere",
+    "tracking_uri": "http://server:5000",
+    "device": "cpu",
+    "num_workers": 3,
+    "threads_per_worker": 3,
+    "micro_batch_size": 3,
+    "evaluation_batch_size": 3,
+    "data_workers": 3,
+    "packing": True,
+    "packed_tokens": 3,
+    "attention": "eager",
+    "gradient_checkpointing": True,
+    "num_processes": 3,
+    "sharding": "fsdp",
+    "checkpoint_seconds": 3.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "remade"),
+    [
+        ("instructions.sources.one.share", 2, INSTRUCTIONS),
+        ("instructions.sources.one.max_rows", 2, INSTRUCTIONS),
+        ("instructions.sources.one.columns", {"prompt": "q"}, INSTRUCTIONS),
+        ("instructions.sources.one.split", "test", INSTRUCTIONS),
+        ("instructions.sources.one.subset", "main", INSTRUCTIONS),
+        ("weights.0.sources", {"one": {"prompt": 0.5, "response": 1}}, SFT | DPO),
+    ],
+)
+def test_a_knob_of_a_source_remakes_what_its_rows_go_into(
+    folder: Path, knob: str, value: Any, remade: set[str]
+) -> None:
+    values = mixture_in(folder)
+    before = fingerprints(plan_of(values))
+    put(values, knob, value)
+    assert changed(before, fingerprints(plan_of(values))) == remade
+
+
+@pytest.mark.parametrize("knob", Runtime.model_fields)
+def test_no_knob_of_a_runtime_changes_any_fingerprint(folder: Path, knob: str) -> None:
+    values = study_in(folder)
+    others = {"num_processes": 3} if knob == "sharding" else {}  # one alone has nothing to shard
+    runtime = Runtime.model_validate({**others, knob: RUNTIME[knob]})
+    assert runtime != Runtime.model_validate(others)
+    assert fingerprints(plan_of(values, runtime)) == fingerprints(plan_of(values))
+
+
+@pytest.mark.parametrize(
+    ("addition", "value"),
+    [
+        ("weights", {"prompt": 1, "response": 1}),
+        ("weights", {"prompt": 0, "response": 1, "stop": 0}),
+        ("seeds", 7),
+    ],
+)
+def test_more_cells_leave_those_that_were_there(folder: Path, addition: str, value: Any) -> None:
+    values = study_in(folder)
+    before = fingerprints(plan_of(values))
+    values[addition] = [value, *values[addition]]
+    plan = plan_of(values)
+    assert fingerprints(plan, cell=1) == before
+    other = fingerprints(plan, cell=0)
+    assert changed(before, other) == SFT | DPO
+
+
+def test_another_benchmark_remakes_evaluations_only(folder: Path) -> None:
+    values = study_in(folder)
+    before = fingerprints(plan_of(values))
+    values["benchmarks"].pop()
+    assert changed(before, fingerprints(plan_of(values))) == EVALUATIONS | ITEMS
+
+
+@pytest.mark.parametrize("name", ["instructions", "preferences"])
+def test_another_benchmark_remakes_rows_from_which_its_items_are_removed(
+    folder: Path, name: str
+) -> None:
+    values = study_in(folder)
+    values[name]["overlap"] = "remove"
+    before = fingerprints(plan_of(values))
+    fewshot = copy.deepcopy(values)
+    put(fewshot, "benchmarks.0.num_fewshot", 3)
+    assert changed(before, fingerprints(plan_of(fewshot))) == EVALUATIONS, "the items are the same"
+    values["benchmarks"].pop()
+    below = INSTRUCTIONS if name == "instructions" else PREFERENCES
+    assert changed(before, fingerprints(plan_of(values))) == EVALUATIONS | ITEMS | below
+
+
+def test_cells_differ_from_one_another_in_every_stage_of_theirs(folder: Path) -> None:
+    values = study_in(folder)
+    values |= {"seeds": [0, 1], "weights": ["instruction-tuning", "continual-pretraining"]}
+    plan = plan_of(values)
+    own = [artifact.fingerprint for artifact, cell in plan.artifacts() if cell]
+    assert len(set(own)) == len(own) == 4 * 4
+    shared = [artifact.fingerprint for artifact, cell in plan.artifacts() if not cell]
+    assert len(set(shared)) == len(shared) == 6
