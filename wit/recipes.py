@@ -98,9 +98,11 @@ class DataRecipe(RowsRecipe, Recipe):
     sources: dict[Name, SourceRecipe] = Field(default_factory=dict)  # instead of path or repo
     max_tokens: PositiveInt = 1024  # per row, prompt and response together
     held_out_fraction: Fraction = 0.05  # of the rows, chosen by content
-    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = (
-        None  # Jaccard similarity of word 5-grams, frames aside, to count as one; unset: exact only
-    )
+    # Jaccard similarity of word 5-grams from which rows count as one; unset: equal ones only. What
+    # many rows share is left aside where 20 5-grams or a fifth of a row are its own: see
+    # wit/data/duplicates.py. Rows that are less than half alike are no near-duplicates, and to look
+    # for them takes twenty times as long and kilobytes a row.
+    near_duplicates: Annotated[float, Field(ge=0.5, le=1)] | None = None
     overlap: Literal["report", "remove"] = "report"  # rows that hold text of a benchmark's items
 
     @model_validator(mode="after")
@@ -131,7 +133,7 @@ class DataRecipe(RowsRecipe, Recipe):
 class InstructionsRecipe(DataRecipe):
     """Instruction rows, tokenised once, every token with its role."""
 
-    stage: ClassVar[str] = "instructions@2"
+    stage: ClassVar[str] = "instructions@3"
 
     turns: Literal["all", "last"] = "all"  # "last": earlier responses count as prompt
 
@@ -139,7 +141,7 @@ class InstructionsRecipe(DataRecipe):
 class PreferencesRecipe(DataRecipe):
     """Preference pairs, tokenised once: prompt, chosen, rejected."""
 
-    stage: ClassVar[str] = "preferences@2"
+    stage: ClassVar[str] = "preferences@3"
 
 
 class TrainingKnobs(Recipe):

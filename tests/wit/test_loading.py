@@ -188,6 +188,7 @@ def test_an_unknown_key_at_the_top_and_in_a_list(file: Path) -> None:
         ("{name: unseen, role: report}", "{name: seen, role: report}", "benchmarks:", "2 times"),
         ("max_tokens: 64", "max_tokens: 0", "max_tokens: 0", "greater than 0"),
         ("max_tokens: 64", "held_out_fraction: 1", "held_out", "less than 1"),
+        ("max_tokens: 64", "near_duplicates: 0.3", "0.3", "greater than or equal to 0.5"),
         ("path: models/base", "repo: org/name", "base:", "revision"),
         (
             "path: models/base",

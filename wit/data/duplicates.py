@@ -10,8 +10,11 @@ would make all of them similar to each other. Two rules keep it from that:
 
 * A run of words that is common in a source does not count, as in Broder et al., "Syntactic
   clustering of the Web" (1997), section "Common shingles". Differs: common is a share of the rows,
-  so that it means the same in a small and in a large set; and a row of which nothing would be left
-  counts as a whole, so that equal rows stay equal.
+  so that it means the same in a small and in a large set; and common runs are left out only where
+  enough of the row is left, ``ENOUGH`` runs or the share ``ENOUGH_SHARE`` of its own. Any other row
+  counts as a whole: what many copies that differ in a word have in common is no frame, it is what
+  they say. So they are found however many they are; but a long frame with a few words in it is a
+  near-duplicate of the next one too. Rows on either side of that limit are not found alike.
 * Of the rows that stay, each is compared with the latest few of a band only. So rarer frames, which
   do count, cannot make the search quadratic either. What is nearly the same shares a dozen bands,
   most of them with no other row, so little is missed by that.
@@ -30,6 +33,12 @@ WORD = re.compile(r"\w+")
 WORDS_TOGETHER = 5
 COMMON = 0.2  # of the rows of a source: two or three frames may be in use
 LEAST_COMMON = 20  # rows: in a small set, what a few have is a near-duplicate rather than a frame
+# Words are of five runs and fewer at the ends, so that 16 words in a frame and 20 behind one do:
+# a sentence or two, enough to say something else, in however long a frame.
+ENOUGH = 20  # runs
+# Two rows that have the rest in common are alike to 0.8 / 1.2 = 0.67 at most: mostly below the
+# threshold, with the frame or without.
+ENOUGH_SHARE = 0.2  # of a row's runs
 NUM_BUCKETS = 2**22  # to count runs of words in: 16 MB, and of 800,000 words a row before they fill
 BYTES_IN_MEMORY = 2**26  # of runs of words; more of them go to a temporary file
 NUM_VALUES = 128  # per row
@@ -67,7 +76,7 @@ class WordRuns:
         self._ends.append(self._ends[-1] + len(numbers))
 
     def signatures(self, sources: Sequence[np.ndarray]) -> Signatures:
-        """Of what rows say: ``NUM_VALUES`` numbers of two bytes, made of all but common runs.
+        """Of what rows say: ``NUM_VALUES`` numbers of two bytes, without common runs (see above).
 
         Args:
             sources: The rows of each source that are looked at, counted from 0 as they were added.
@@ -79,8 +88,9 @@ class WordRuns:
             is_common = self._is_common(rows)
             for numbers in self._read(rows):
                 own = numbers[~is_common[numbers % NUM_BUCKETS]]
+                is_enough = own.size >= min(ENOUGH, ENOUGH_SHARE * numbers.size)
                 self._min_hash.clear()
-                self._min_hash.update_batch(own if own.size else numbers)
+                self._min_hash.update_batch(own if is_enough else numbers)
                 # Two bytes tell values apart (Li and König, 2010). Both halves go into them: the
                 # low ones of a single run are, all at once, those of 1 in 65,536 others.
                 values = self._min_hash.hashvalues

@@ -128,10 +128,26 @@ def test_the_bound_loses_few_of_the_near_duplicates(num_frames: int) -> None:
     assert len(found) >= 0.99 * len(copies)
 
 
-def test_copies_with_a_serial_number_are_found_however_many() -> None:
-    [text] = texts(1, num_words=30)
-    copies = [f"{text} {n}" for n in range(300)]
-    assert drops(texts(1500, seed=1) + copies, threshold=0.8) == list(range(1501, 1800))
+@pytest.mark.parametrize("num_others", [0, 30, 300])
+@pytest.mark.parametrize("number", [10, 19, 20, 40, 200])
+@pytest.mark.parametrize("num_words", [30, 60, 1000])
+def test_of_copies_that_differ_in_a_word_one_stays_however_many(
+    num_words: int, number: int, num_others: int
+) -> None:
+    """Also where they are so many that what they have in common is common in the source."""
+    [text] = texts(1, num_words=num_words)
+    copies = [f"{text} {n}" for n in range(number)]
+    found = drops(texts(num_others, seed=1) + copies, threshold=0.8)
+    assert found == list(range(num_others + 1, num_others + number))
+
+
+@pytest.mark.parametrize("number", [10, 20, 200])
+def test_of_copies_in_a_frame_that_all_rows_have_one_stays(number: int) -> None:
+    [text] = texts(1, seed=3)
+    copies = [f"{text} {n}" for n in range(number)]
+    [frame] = texts(1, num_words=70, seed=1)
+    rows = [f"{frame} {row}" for row in texts(300, seed=2) + copies]
+    assert drops(rows, threshold=0.8) == list(range(301, 300 + number))
 
 
 def test_rows_that_do_not_fit_in_memory_have_the_same_signatures(
