@@ -2,15 +2,21 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from uuid import uuid4
 
 import psutil
 
-from wit.artifacts import JOB
+from wit.artifacts import CHECKPOINTS, COMPLETE, JOB
 
 MARK = "WIT_TEST"
+START_SECONDS = 120.0  # at most until a program has come to where it is waited for
+END_SECONDS = 15.0  # at most until processes have ended that end by themselves
 Environment = dict[str, str]
 
 
@@ -31,9 +37,9 @@ def marked(environment: Environment) -> list[psutil.Process]:
     return found
 
 
-def what_stays(environment: Environment, seconds: float) -> list[psutil.Process]:
-    """Those that are left after so many seconds; returns early once there are none."""
-    deadline = time.monotonic() + seconds
+def what_stays(environment: Environment) -> list[psutil.Process]:
+    """Those that are left after some seconds; returns early once there are none."""
+    deadline = time.monotonic() + END_SECONDS
     while (left := marked(environment)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
@@ -43,6 +49,28 @@ def end_marked(environment: Environment) -> None:
     """Kills those that are left."""
     for process in marked(environment):
         process.kill()
+
+
+def what_outlives(code: str, *arguments: object, once: Callable[[], bool]) -> list[psutil.Process]:
+    """What is left of a program's children some time after it alone was killed.
+
+    Args:
+        code: The program, in Python.
+        *arguments: What it is given.
+        once: Whether it has come so far that it shall be killed.
+    """
+    environment = marked_environment()
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(command, env=environment) as owner:
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not once():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            owner.kill()
+            return what_stays(environment)
+        finally:
+            end_marked(environment)
 
 
 def ranks_in(folder: Path) -> list[psutil.Process]:
@@ -61,3 +89,32 @@ def kill_a_rank(folder: Path) -> None:
     """The last of two ranks, as the kernel does when memory runs out."""
     _launcher, _first, last = ranks_in(folder)
     os.kill(last.pid, signal.SIGKILL)
+
+
+def raised_after(
+    meddle: Callable[[Path], object], folder: Path, train: Callable[[], object]
+) -> Exception:
+    """What a training raises if somebody meddles with it once it has a checkpoint.
+
+    Args:
+        meddle: Keeps the training from coming to its end; called with its folder.
+        folder: Where it is made.
+        train: The training.
+    """
+    raised = []
+
+    def attempt() -> None:
+        try:
+            train()
+        except Exception as error:
+            raised.append(error)
+
+    thread = Thread(target=attempt)
+    thread.start()
+    while not any(folder.glob(f"{CHECKPOINTS}/*/{COMPLETE}")):
+        assert thread.is_alive(), f"it was over before it had a checkpoint: {raised}"
+        time.sleep(0.01)
+    meddle(folder)
+    thread.join()
+    [error] = raised
+    return error

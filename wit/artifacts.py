@@ -36,8 +36,8 @@ RECORD = "record.json"
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"  # marks a checkpoint that was written to its end
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
-JOB, FAILURE = "job.json", "failure.json"  # of a training on several processes
-SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", JOB, FAILURE, RECORD)
+JOB = "job.json"  # of a training on several processes
+SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", JOB, RECORD)
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wit.artifacts import Source
+from wit.base_files import tokenizer_folder
 from wit.config import Runtime, Settings
 from wit.errors import BaseModelError, first_line
 from wit.hub import count_weights
-from wit.plan import Plan, tokenizer_folder
+from wit.plan import Plan
 from wit.recipes import DataRecipe, TrainingKnobs
 from wit.workers import threads_per_worker
 

@@ -57,7 +57,7 @@ def is_unwritable(root: Path, error: Exception) -> bool:
     Of a full disk libraries tell in errors of their own.
     """
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        return True
+        return error.filename is None or Path(error.filename).is_relative_to(root)
     said = str(error).lower()
     if "no space left" in said or "disk is full" in said:
         return True

@@ -74,7 +74,7 @@ def _load(kind: type[T], path: Path | None, overrides: Iterable[str]) -> tuple[T
 def _causes(error: ValidationError) -> list[Any]:
     """What is wrong; not that a list is too short because an item of it was refused."""
     found = error.errors()
-    refused = {tuple(e["loc"][:-1]) for e in found} | {tuple(e["loc"][:-2]) for e in found}
+    refused = {tuple(e["loc"][:end]) for e in found for end in range(len(e["loc"]))}
     return [e for e in found if e["type"] != "too_short" or tuple(e["loc"]) not in refused]
 
 

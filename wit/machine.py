@@ -11,23 +11,25 @@ from wit.workers import visible_gpus
 def check_machine(plan: Plan, runtime: Runtime) -> None:
     """Refuses what would fail hours later, in the first training.
 
-    What no machine can do was refused when the study was planned. Where all trainings are there,
-    anything goes: a laptop can report what a cluster trained.
+    What no machine can do was refused when the study was planned. What only trainings need is asked
+    for only while there are some to make: a laptop can evaluate and report what a cluster trained.
 
     Raises:
         InputError: A GPU or a package is missing; says which knob asks for it, and the remedy.
     """
-    if not plan.has_to_train:
+    if all(artifact.exists() for artifact, _ in plan.artifacts()):
         return
-    study = plan.study
+    study, trains = plan.study, plan.has_to_train
     wants_flash = runtime.attention == FLASH
     wants_half = "float16" in (study.sft.precision, study.dpo.precision)
-    wants_gpu = runtime.device == "cuda" or runtime.num_processes > 1 or wants_flash or wants_half
-    if runtime.device == "cpu" or not wants_gpu:
+    wants_gpus = trains and (runtime.num_processes > 1 or wants_flash or wants_half)
+    if runtime.device == "cpu" or not (runtime.device == "cuda" or wants_gpus):
         return  # nothing can be missing
     from wit.models import choose_device
 
     device = choose_device(runtime.device).type
+    if not trains:
+        return
     check_together(study, runtime.model_copy(update={"device": device}))
     # transformers would take a kernel of the hub as well, which is not there where there is no hub.
     if wants_flash and find_spec("flash_attn") is None:

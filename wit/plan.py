@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wit.artifacts import Artifact, Source
+from wit.base_files import base_files
 from wit.config import BUILTIN, Cell, Runtime, Study, check_together
 from wit.data.schema import INSTRUCTION_SHAPES, PREFERENCE_SHAPES, column_names
 from wit.data.templates import read_template
-from wit.errors import BaseModelError, ConfigError, DataError, InputError
+from wit.errors import ConfigError, DataError, InputError
 from wit.evaluation.catalogue import resolve_benchmark
 from wit.files import check_writable, digest_of_files, sha256_of, stamps_of
-from wit.hub import snapshot
 from wit.recipes import (
     BenchmarkRecipe,
     DPORecipe,
@@ -25,20 +25,6 @@ from wit.recipes import (
     TokenizerRecipe,
 )
 
-MODEL_FILES = (
-    "config.json",
-    "generation_config.json",  # what ends a response of the base
-    "*.safetensors",
-    "*.safetensors.index.json",
-)
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template*",
-    "vocab*",
-    "merges.txt",
-)
 SHAPES = {"instructions": INSTRUCTION_SHAPES, "preferences": PREFERENCE_SHAPES}
 
 
@@ -184,7 +170,7 @@ def _base_sources(study: Study) -> tuple[Source, Source]:
         )
     folder = _local_path(base, "base")
     with _about(study, "base", "path"):
-        model_files, tokenizer_files = _base_files(folder)
+        model_files, tokenizer_files = base_files(folder)
     return (
         Source(
             kind="model",
@@ -199,33 +185,6 @@ def _base_sources(study: Study) -> tuple[Source, Source]:
             stamps=stamps_of(tokenizer_files),
         ),
     )
-
-
-def _base_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Those of the model and those of its tokenizer."""
-    if not (folder / "config.json").is_file():
-        raise BaseModelError(f"{folder}: is no Hugging Face model folder (it has no config.json)")
-    model_files, tokenizer_files = (
-        [file for pattern in patterns for file in folder.glob(pattern) if file.is_file()]
-        for patterns in (MODEL_FILES, TOKENIZER_FILES)
-    )
-    if not any(file.suffix == ".safetensors" for file in model_files):
-        raise BaseModelError(f"{folder}: holds no .safetensors weights")
-    if not any(file.name.startswith(("tokenizer.", "vocab")) for file in tokenizer_files):
-        raise BaseModelError(f"{folder}: holds no tokenizer (tokenizer.json)")
-    return model_files, tokenizer_files
-
-
-def tokenizer_folder(files: Source) -> Path:
-    """Folder of a base with its configuration and tokenizer; weights on the hub stay there.
-
-    Raises:
-        InputError: The hub repository cannot be had.
-    """
-    if files.revision is None:
-        return files.path
-    only = ("config.json", "*.safetensors.index.json", *TOKENIZER_FILES)
-    return snapshot(files.location, files.revision, kind="model", only=only)
 
 
 def row_files(artifact: Artifact) -> dict[str, Path]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wit.artifacts import Artifact
+from wit.base_files import tokenizer_folder
 from wit.data.overlap import holds_items
 from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
-from wit.plan import Plan, row_files, tokenizer_folder
+from wit.plan import Plan, row_files
 
 
 class Prepared(NamedTuple):

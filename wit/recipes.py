@@ -102,15 +102,21 @@ class DataRecipe(RowsRecipe, Recipe):
     # many rows share is left aside where 20 5-grams or a fifth of a row are its own: see
     # wit/data/duplicates.py. Rows that are less than half alike are no near-duplicates, and to look
     # for them takes twenty times as long and kilobytes a row.
-    near_duplicates: Annotated[float, Field(ge=0.5, le=1)] | None = None
+    near_duplicates: Annotated[float, Field(ge=0.5, le=1, strict=True)] | None = None
     overlap: Literal["report", "remove"] = "report"  # rows that hold text of a benchmark's items
 
     @model_validator(mode="after")
     def _is_in_one_place(self) -> Self:
         if not self.sources:
             return LocatedInput._is_in_one_place(self)  # pyright: ignore[reportCallIssue]  pydantic's
-        alone = ("path", "repo", "revision", "subset", "split", "columns")
-        if given := [repr(name) for name in alone if name in self.model_fields_set]:
+        # A stored study says what is unset too.
+        given = [
+            repr(name)
+            for name in ("path", "repo", "revision", "subset", "split", "columns")
+            if getattr(self, name)
+            != type(self).model_fields[name].get_default(call_default_factory=True)
+        ]
+        if given:
             raise ValueError(
                 f"give either 'sources' or {' and '.join(given)}; each source has its own"
             )

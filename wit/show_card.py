@@ -34,7 +34,11 @@ def _ratios(card: dict[str, Any]) -> list[str]:
     share = card.get("boilerplate_share")
     if share is not None:
         found = len(card["boilerplate"])
-        texts = f": {found} text{'s' * (found != 1)} that nearly all rows hold" if found else ""
+        texts = (
+            f": {found} text{'s' * (found != 1)} that nearly all rows of a source hold"
+            if found
+            else ""
+        )
         lines.append(f"boilerplate: {share:.1%} of the prompt tokens{texts}")
     return lines
 

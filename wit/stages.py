@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wit import lineage
-from wit.artifacts import Artifact, Source
+from wit.artifacts import CHECKPOINTS, Artifact, Source
 from wit.config import Runtime
-from wit.errors import ArtifactError, InputError, WitError, WorkerDiedError, first_line
+from wit.errors import (
+    ArtifactError,
+    HandOverError,
+    StageError,
+    TrainingError,
+    WitError,
+    first_line,
+)
 from wit.files import is_unwritable
 from wit.plan import row_files
 from wit.recipes import (
@@ -33,7 +40,7 @@ def make_artifact(
     """Makes the artifact unless it exists; of several processes one makes it, the others wait.
 
     A killed attempt leaves its scratch directory, and the next one resumes from it; so does one
-    that met wrong input after it had been training. A training that failed leaves nothing.
+    that had been training when it failed, unless the training itself was at fault.
 
     Raises:
         WitError: The stage failed, or a parent is damaged.
@@ -49,19 +56,31 @@ def make_artifact(
             with lineage.tracked(artifact, study, uri) as run, artifact.writing() as out:
                 _maker(artifact, runtime, run.log)(out)
         except WitError as error:
-            # A wrong device, an absent hub or a rank that was killed says nothing against hours
-            # of training before it.
-            is_innocent = isinstance(error, InputError | WorkerDiedError)
-            if not (is_innocent and artifact.is_resumable()):
+            # A wrong device, a full disk or a rank that was killed says nothing against hours of
+            # training before it.
+            is_at_fault = isinstance(error, TrainingError | HandOverError)
+            if is_at_fault or not artifact.is_resumable():
                 shutil.rmtree(artifact.scratch, ignore_errors=True)
+            elif type(error) is StageError:
+                raise _resumable(artifact, error) from error
             raise
         except Exception as error:
             if is_unwritable(artifact.root, error):
                 raise ArtifactError(
                     f"{artifact.scratch}: cannot be written: {first_line(error)}"
                 ) from error
+            if artifact.is_resumable():
+                raise _resumable(artifact, error) from error
             raise
     return "made"
+
+
+def _resumable(artifact: Artifact, error: Exception) -> StageError:
+    """What failed, and what to do: nobody knows whether the checkpoint is at fault."""
+    return StageError(
+        f"{first_line(error)}. Run again to go on from {artifact.scratch / CHECKPOINTS}; if it "
+        "fails again, delete that folder to begin anew"
+    )
 
 
 def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], Any]:

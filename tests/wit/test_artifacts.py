@@ -221,7 +221,7 @@ def test_the_record_says_how_it_was_made(artifact: Artifact) -> None:
     assert set(record["files"]) == {"model/weights", "card.json", "empty"}
 
 
-def refused(artifact: Artifact, says: str) -> None:
+def assert_refused(artifact: Artifact, says: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         artifact.verified()
     message = str(caught.value)
@@ -245,7 +245,7 @@ def test_any_flipped_bit_is_found(
     content = bytearray(file.read_bytes())
     content[place % len(content)] ^= 1 << bit
     file.write_bytes(content)
-    refused(artifact, name)
+    assert_refused(artifact, name)
     shutil.rmtree(root)
 
 
@@ -284,7 +284,7 @@ def test_damage_is_refused_with_its_name_and_the_remedy(
     artifact: Artifact, damage: Damage, says: str
 ) -> None:
     damage(make(artifact).path)
-    refused(artifact, says)
+    assert_refused(artifact, says)
 
 
 def test_a_damaged_artifact_still_stands_in_the_way_until_it_is_deleted(
@@ -400,6 +400,7 @@ def test_a_place_that_may_not_be_written_is_known(tmp_path: Path, number: int) -
     [
         RuntimeError("out of memory"),
         FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        PermissionError(errno.EACCES, "Permission denied", "/elsewhere/model.safetensors"),
         ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
     ],
 )

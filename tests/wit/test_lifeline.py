@@ -52,7 +52,7 @@ def test_children_and_those_that_a_launcher_starts_end_with_their_owner_though_i
         time.sleep(0.5)
         assert len(marked(environment)) == 5, "parent, resource tracker, child, launcher and rank"
         parent.kill()
-        assert what_stays(environment, 5) == []
+        assert what_stays(environment) == []
         assert psutil.Process(parent.pid).status() == psutil.STATUS_ZOMBIE
     finally:
         end_marked(environment)

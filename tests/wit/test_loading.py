@@ -189,6 +189,7 @@ def test_an_unknown_key_at_the_top_and_in_a_list(file: Path) -> None:
         ("max_tokens: 64", "max_tokens: 0", "max_tokens: 0", "greater than 0"),
         ("max_tokens: 64", "held_out_fraction: 1", "held_out", "less than 1"),
         ("max_tokens: 64", "near_duplicates: 0.3", "0.3", "greater than or equal to 0.5"),
+        ("max_tokens: 64", "near_duplicates: true", "true", "valid number"),
         ("path: models/base", "repo: org/name", "base:", "revision"),
         (
             "path: models/base",
@@ -235,6 +236,13 @@ def test_all_errors_are_reported_at_once(file: Path) -> None:
         "sft.learning_rat",
         "weights.1.prompt",
     ]
+
+
+def test_a_list_is_not_called_too_short_because_what_is_in_it_was_refused(file: Path) -> None:
+    rewrite(file, "  - {prompt: 0, response: 1}", "  - {sources: {a: {prompt: 1}}}")
+    said = complaint(file).splitlines()
+    assert said[0].split(": ")[1].startswith("weights.0")
+    assert "at least 1" not in "".join(said)
 
 
 def test_a_key_that_stands_there_twice_is_refused_with_the_second_line(file: Path) -> None:

@@ -108,10 +108,10 @@ def test_what_every_machine_can_do_is_accepted(file: Path, monkeypatch: pytest.M
         check(study_of(file, sft="bfloat16"), Runtime.model_validate(knobs))  # raises nothing
 
 
-def test_nothing_is_refused_once_all_trainings_are_there(
+def test_what_trainings_need_is_not_asked_for_once_all_are_there(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A laptop plans, evaluates and reports what a cluster trained."""
+    """A laptop plans, evaluates and reports what a cluster trained, without a GPU that is not."""
     give_gpus(monkeypatch, "")
     give_packages(monkeypatch)
     study = study_of(file, sft="float16", dpo="float16")
@@ -125,8 +125,15 @@ def test_nothing_is_refused_once_all_trainings_are_there(
         training.path.mkdir(parents=True)
     for runtime in runtimes:
         plan = make_plan(study, runtime)
-        check_machine(plan, runtime)
         assert not plan.has_to_train
+        if runtime.device == "cuda":
+            with pytest.raises(BaseModelError, match="no GPU"):  # nor for evaluations
+                check_machine(plan, runtime)
+        else:
+            check_machine(plan, runtime)
+    for artifact, _ in plan.artifacts():
+        artifact.path.mkdir(parents=True, exist_ok=True)
+    check_machine(plan, runtimes[DEVICES.index("cuda")])
 
 
 def test_flash_attention_needs_its_package(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

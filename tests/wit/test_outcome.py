@@ -63,6 +63,22 @@ def test_a_kept_study_is_the_one_that_was_run(tmp_path: Path, name: str) -> None
     assert load_study(tmp_path / "kept" / STUDY) == study
 
 
+def test_so_is_a_kept_study_of_a_mixture(tmp_path: Path) -> None:
+    places = (
+        "{one: {path: a.jsonl, share: 1}, two: {path: b.parquet, columns: {prompt: q}, share: 2}}"
+    )
+    masked = "{prompt: 0, response: 1, sources: {two: {prompt: 0, response: 0}}}"
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        f"name: x\nbase: {{path: builtin}}\ninstructions: {{sources: {places}}}\n"
+        f"preferences: {{path: builtin}}\nweights: [{masked}]\n"
+        "benchmarks: [{name: wit_cloze, role: select}]\n"
+    )
+    study = load_study(file)
+    save_study(study, tmp_path / "kept")
+    assert load_study(tmp_path / "kept" / STUDY) == study
+
+
 def test_every_study_has_a_folder_of_its_own(tmp_path: Path) -> None:
     runtime = Runtime(artifact_root=tmp_path)
     assert study_folder(runtime, "a") != study_folder(runtime, "b")

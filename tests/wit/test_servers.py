@@ -319,7 +319,7 @@ def test_killed_it_leaves_nothing(up: Up, study: dict) -> None:
     up.run("study", **study, overrides=["name=third", "instructions.max_rows=44"])
     wait_for("a process that makes stages", up.makers)
     up.end(signal.SIGKILL)
-    wait_for("an empty machine", lambda: not up.relatives())
+    assert wait_for("an empty machine", lambda: not up.relatives())
 
 
 def test_ctrl_c_while_it_starts_ends_all(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def test_the_card_is_shown_with_boilerplate_lengths_and_sources(mixture: Prepare
     card = read_card(mixture.instructions)
     assert "    'Work it out with care: '" in lines
     share = f"{card['boilerplate_share']:.1%}"
-    assert f"  boilerplate: {share} of the prompt tokens: 1 text that nearly all rows hold" in lines
+    said = "1 text that nearly all rows of a source hold"
+    assert f"  boilerplate: {share} of the prompt tokens: {said}" in lines
     median = str(card["lengths"]["row"]["p50"])
     words = [line.split() for line in lines]
     assert [line[4] for line in words if line[:1] == ["row"] and len(line) == 8] == [median]

@@ -1,26 +1,35 @@
-"""Making one artifact: parents are looked at first, and a failure leaves nothing behind."""
+"""Making one artifact: parents are looked at first; a failure costs nothing that can be resumed."""
 
 import json
 import shutil
-import threading
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from found_processes import kill_a_rank
+from found_processes import kill_a_rank, raised_after
 from tiny import make_tiny_base
 
 from wit.builtin import DATA_DIR
 from wit.config import Runtime
 from wit.data.card import read_card
 from wit.data.overlap import Overlap
-from wit.errors import ArtifactError, BaseModelError, ConfigError, TrainingError, WorkerDiedError
+from wit.errors import (
+    ArtifactError,
+    BaseModelError,
+    ConfigError,
+    StageError,
+    TrainingError,
+    WorkerDiedError,
+)
 from wit.evaluation.catalogue import resolve_benchmark
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
 from wit.preview import prepared
+from wit.progress import PROGRESS
 from wit.stages import make_artifact
 from wit.training.callbacks import HISTORY
+from wit.training.checkpoints import mark_complete
+from wit.training.shards import SHARDS
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +95,15 @@ def test_a_damaged_parent_is_refused_before_anything_is_made_of_it(
     assert not plan.instructions.exists()
 
 
-def test_a_stage_that_fails_leaves_nothing(study_file: Path, runtime: Runtime) -> None:
+def test_a_training_that_fails_leaves_nothing_not_even_what_it_could_resume(
+    study_file: Path, runtime: Runtime
+) -> None:
     plan = plan_of(study_file, runtime, "sft.learning_rate=1e30", "sft.num_epochs=4")
     for artifact in (plan.tokenizer, plan.instructions):
         make_artifact(artifact, runtime)
     sft = plan.cells[0].sft
     with pytest.raises(TrainingError):
-        make_artifact(sft, runtime)
+        make_artifact(sft, runtime.model_copy(update={"checkpoint_seconds": 1e-6}))
     assert not sft.exists()
     assert not sft.scratch.exists()
 
@@ -124,7 +135,7 @@ def test_wrong_input_does_not_cost_what_was_trained(
     sft = plan.cells[0].sft
     mark = sft.scratch / "checkpoints" / "checkpoint-9" / "complete"
     mark.parent.mkdir(parents=True)
-    mark.touch()
+    mark_complete(mark.parent)
     with pytest.raises(BaseModelError, match="no GPU"):
         make_artifact(sft, runtime.model_copy(update={"device": "cuda"}))
     assert mark.exists()
@@ -132,6 +143,17 @@ def test_wrong_input_does_not_cost_what_was_trained(
     with pytest.raises(ConfigError, match="was not sharded"):
         make_artifact(sft, runtime.model_copy(update=sharded))
     assert mark.exists()
+    (mark.parent / SHARDS).mkdir()
+    for of_one_rank in ({}, {"sharding": "fsdp"}):
+        with pytest.raises(ConfigError, match="was sharded"):
+            make_artifact(sft, runtime.model_copy(update=of_one_rank))
+        assert mark.exists()
+    (mark.parent / SHARDS).rmdir()
+    for num_processes in (1, 2):
+        remedy = rf"Can't find a valid checkpoint.*Run again to go on from {mark.parents[1]}; if it"
+        with pytest.raises(StageError, match=remedy):
+            make_artifact(sft, runtime.model_copy(update={"num_processes": num_processes}))
+        assert mark.exists(), "nobody knows whether the checkpoint is at fault"
     mark.unlink()
     with pytest.raises(BaseModelError, match="no GPU"):
         make_artifact(sft, runtime.model_copy(update={"device": "cuda"}))
@@ -146,18 +168,8 @@ def test_a_rank_that_is_killed_does_not_cost_what_was_trained(
         make_artifact(artifact, runtime)
     sft = plan.cells[0].sft
     on_ranks = runtime.model_copy(update={"num_processes": 2, "checkpoint_seconds": 0.05})
-
-    def kill_once_there_is_a_checkpoint() -> None:
-        deadline = time.monotonic() + 120
-        while not sft.is_resumable() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        kill_a_rank(sft.scratch)
-
-    killer = threading.Thread(target=kill_once_there_is_a_checkpoint)
-    killer.start()
-    with pytest.raises(WorkerDiedError):
-        make_artifact(sft, on_ranks)
-    killer.join()
+    error = raised_after(kill_a_rank, sft.scratch, lambda: make_artifact(sft, on_ranks))
+    assert type(error) is WorkerDiedError, error
     assert not sft.exists()
     assert sft.is_resumable()
     history = sft.scratch / HISTORY
@@ -168,6 +180,31 @@ def test_a_rank_that_is_killed_does_not_cost_what_was_trained(
     assert "attempt" in lines[0], "it began anew instead of resuming"
     steps = [line["step"] for line in lines if "loss" in line]
     assert steps == list(range(1, 8 * 2 + 1)), "history has a gap or a repetition"
+
+
+def fill_disk(scratch: Path) -> None:
+    """As far as the progress of a training goes, of which every step writes."""
+    while True:
+        with suppress(FileExistsError):  # it is being written now
+            (scratch / f"{PROGRESS}.new").symlink_to("/dev/full")
+            return
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_full_disk_is_wrong_input_and_does_not_cost_what_was_trained(
+    num_processes: int, study_file: Path, runtime: Runtime
+) -> None:
+    plan = plan_of(study_file, runtime, "sft.num_epochs=200")
+    for artifact in (plan.tokenizer, plan.instructions):
+        make_artifact(artifact, runtime)
+    sft = plan.cells[0].sft
+    changed = {"num_processes": num_processes, "checkpoint_seconds": 0.05}
+    where = runtime.model_copy(update=changed)
+    error = raised_after(fill_disk, sft.scratch, lambda: make_artifact(sft, where))
+    assert type(error) is ArtifactError, error
+    assert "No space left" in str(error)
+    assert not sft.exists()
+    assert sft.is_resumable()
 
 
 def add_item_to_rows(study_file: Path) -> list[str]:

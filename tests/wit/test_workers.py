@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from found_processes import end_marked, marked_environment, what_stays
+from found_processes import what_outlives
 from tiny import make_tiny_base
 
 from wit.config import Runtime
@@ -84,17 +84,10 @@ if __name__ == "__main__":
 
 
 def test_a_worker_ends_with_its_parent_without_the_guard(tmp_path: Path) -> None:
-    environment = marked_environment()
-    with subprocess.Popen([sys.executable, "-c", OWNER, tmp_path], env=environment) as owner:
-        try:
-            deadline = time.monotonic() + 120
-            while not list(tmp_path.rglob("worker-0.log")):
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            owner.kill()
-            assert what_stays(environment, 3) == []
-        finally:
-            end_marked(environment)
+    def has_worker() -> bool:
+        return any(tmp_path.rglob("worker-0.log"))
+
+    assert what_outlives(OWNER, tmp_path, once=has_worker) == []
 
 
 def test_an_error_of_a_stage_arrives_as_what_it_is(plan: Plan, runtime: Runtime) -> None:

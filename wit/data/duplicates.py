@@ -14,7 +14,8 @@ would make all of them similar to each other. Two rules keep it from that:
   enough of the row is left, ``ENOUGH`` runs or the share ``ENOUGH_SHARE`` of its own. Any other row
   counts as a whole: what many copies that differ in a word have in common is no frame, it is what
   they say. So they are found however many they are; but a long frame with a few words in it is a
-  near-duplicate of the next one too. Rows on either side of that limit are not found alike.
+  near-duplicate of the next one too. Rows on either side of that limit are not found alike; nor,
+  once they are common, copies that differ in five places or more, for each makes five own runs.
 * Of the rows that stay, each is compared with the latest few of a band only. So rarer frames, which
   do count, cannot make the search quadratic either. What is nearly the same shares a dozen bands,
   most of them with no other row, so little is missed by that.
@@ -36,7 +37,7 @@ LEAST_COMMON = 20  # rows: in a small set, what a few have is a near-duplicate r
 # Words are of five runs and fewer at the ends, so that 16 words in a frame and 20 behind one do:
 # a sentence or two, enough to say something else, in however long a frame.
 ENOUGH = 20  # runs
-# Two rows that have the rest in common are alike to 0.8 / 1.2 = 0.67 at most: mostly below the
+# Two rows that have just the rest in common are alike to 0.8 / 1.2 = 0.67: mostly below the
 # threshold, with the frame or without.
 ENOUGH_SHARE = 0.2  # of a row's runs
 NUM_BUCKETS = 2**22  # to count runs of words in: 16 MB, and of 800,000 words a row before they fill

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils.chat_template_utils import (
     _compile_jinja_template,  # pyright: ignore[reportPrivateUsage]
 )
@@ -69,7 +69,11 @@ class ChatRenderer:
         self.tokenizer = tokenizer
         self._boilerplate = boilerplate
         # What ``apply_chat_template`` calls, without its copies of plain text: a third of the time.
-        self._compiled = _compile_jinja_template(tokenizer.get_chat_template())
+        try:
+            self._compiled = _compile_jinja_template(tokenizer.get_chat_template())
+        except TemplateSyntaxError as error:
+            said = f"line {error.lineno} of the chat template: {error.message}"
+            raise BaseModelError(f"{where}: {said}") from None
         self._tokens = tokenizer.special_tokens_map
         added = list(markup_tokens(tokenizer).values())
         try:

@@ -1,6 +1,7 @@
 """The shapes in which people keep instructions and preferences, brought to one."""
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from wit.data.sources import Row
@@ -8,6 +9,7 @@ from wit.errors import DataError
 
 MESSAGE_ROLES = ("system", "user", "assistant", "tool")
 CALLS = ("tool_calls", "function_call")  # of an assistant's message, instead of its text
+NO_TOOLS = (None, [], "", "[]")  # in a column of that name
 LARGEST_WEIGHT = 1e6  # of a message, as of a role: products stay far from float32's limits
 
 
@@ -165,6 +167,12 @@ class Shape:
             DataError: The row is not of the shape; names it.
         """
         if self.names == ("messages",):
+            if row.get("tools") not in NO_TOOLS:
+                raise DataError(
+                    f"{self.where}: row {number}: has 'tools', which a template would write into "
+                    "the prompt; only messages of text can be trained on: leave such rows out, or "
+                    "the column"
+                )
             turns = self.messages(row, "messages", number)
             if turns[-1].role != "assistant":
                 raise DataError(f"{self.where}: row {number}: the last message is no assistant's")
@@ -209,15 +217,20 @@ def _message(turn: Any, place: str) -> Message:
     if calls := [repr(name) for name in CALLS if turn.get(name)]:
         raise DataError(f"{place}: has {calls[0]}; only messages of text can be trained on")
     content = turn.get("content")
-    if not isinstance(content, str) or not _is_unicode(content):
+    if not isinstance(content, str):
         raise DataError(f"{place}: has no 'content' that is text")
+    if not _is_unicode(content):
+        raise DataError(f"{place}: 'content' holds half a surrogate pair")
     if turn.get("role") not in MESSAGE_ROLES:
         allowed = ", ".join(MESSAGE_ROLES)
         raise DataError(f"{place}: role {turn.get('role')!r} is unknown; allowed: {allowed}")
-    return Message(turn["role"], content, weight=_weight(turn.get("weight"), place))
+    return Message(turn["role"], content, weight=_weight(turn, place))
 
 
-def _weight(weight: Any, place: str) -> float:
+def _weight(turn: Mapping[str, Any], place: str) -> float:
+    weight = turn.get("weight")
+    if "weight" not in turn and (typo := get_close_matches("weight", turn, n=1, cutoff=0.8)):
+        raise DataError(f"{place}: {typo[0]!r} is unknown; did you mean 'weight'?")
     if weight is None:
         return 1.0
     # A truth value is a number to Python, but who writes one means something else.

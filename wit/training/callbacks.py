@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +16,11 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-from wit.artifacts import CHECKPOINTS, COMPLETE
 from wit.config import Runtime
 from wit.errors import ConfigError, TrainingError
 from wit.progress import Progress, write_progress
+from wit.training.checkpoints import delete_checkpoint, mark_complete, resumable_checkpoint
 from wit.training.shards import SHARDS
 
 HISTORY = "history.jsonl"
@@ -145,7 +143,7 @@ class TimedCheckpoints(TrainerCallback):
         newest = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         wait_for_all_ranks()  # each has written its part
         if is_first_rank():
-            (newest / COMPLETE).touch()
+            mark_complete(newest)
             for older in set(newest.parent.glob("checkpoint-*")) - {newest}:
                 delete_checkpoint(older)
         self.last_saved = time.monotonic()
@@ -189,7 +187,8 @@ def train_resumably(
         was, now = ("not sharded", "sharded") if is_sharded else ("sharded", "not sharded")
         raise ConfigError(
             f"{checkpoint}: was written by a training that was {was}, so one that is {now} cannot "
-            "go on from it. Set runtime sharding as it was, or delete the checkpoint to begin anew"
+            "go on from it. Set runtime sharding as it was (a single one of num_processes shards "
+            "nothing), or delete the checkpoint to begin anew"
         )
     history.forget_after(step)
     wait_for_all_ranks()
@@ -222,20 +221,3 @@ def first_rank_says(answer: bool) -> bool:
     if dist.is_initialized():
         dist.broadcast_object_list(answers, src=0)
     return answers[0]
-
-
-def delete_checkpoint(folder: Path) -> None:
-    """Deletes the mark first: what a kill leaves half deleted must not look complete."""
-    (folder / COMPLETE).unlink(missing_ok=True)
-    shutil.rmtree(folder)
-
-
-def resumable_checkpoint(scratch: Path) -> tuple[str | None, int]:
-    """The newest complete checkpoint and its step; half-written ones are deleted."""
-    folder = scratch / CHECKPOINTS
-    folder.mkdir(parents=True, exist_ok=True)
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / COMPLETE).exists():
-            delete_checkpoint(checkpoint)
-    newest = get_last_checkpoint(str(folder))
-    return newest, int(newest.rpartition("-")[2]) if newest else 0

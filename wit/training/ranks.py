@@ -1,14 +1,16 @@
 """One SFT on several processes, one GPU each: the same code as on one, started here.
 
 ``python -m wit.training.ranks JOB.json`` is what every rank runs. Ranks share every optimizer step,
-so their number changes no result.
+so their number changes no result. ``accelerate launch --multi_gpu --num_processes 2 -m
+wit.training.ranks JOB.json`` starts them too, on CPUs with ``ACCELERATE_USE_CPU=true`` in the
+environment (its ``--cpu`` starts a single one). Only the job's runtime says whether to shard.
 """
 
 import json
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,17 @@ import torch.distributed as dist
 from accelerate import PartialState
 
 from wit import errors
-from wit.artifacts import FAILURE, JOB
+from wit.artifacts import JOB
 from wit.config import WORKER_GPUS, Runtime
-from wit.errors import ConfigError, StageError, WitError, WorkerDiedError, first_line
+from wit.errors import (
+    ArtifactError,
+    ConfigError,
+    StageError,
+    WitError,
+    WorkerDiedError,
+    first_line,
+)
+from wit.files import is_unwritable
 from wit.lifeline import LIFELINE
 from wit.models import choose_device
 from wit.recipes import SFTRecipe
@@ -26,7 +36,10 @@ from wit.settings import Settings
 from wit.training.callbacks import Log
 from wit.training.sft import train_sft
 
-FIGURES = "wit-figures "  # begins the lines by which the first rank hands on what it measures
+# What lines begin with by which ranks hand on what the first one measures, and what ends any of
+# them. Not files: the disk may be full.
+FIGURES, FAILURE = "wit-figures ", "wit-failure "
+MOST_SAID = 3000  # characters: a longer line could be cut by that of another rank
 
 
 class Job(Settings):
@@ -53,8 +66,9 @@ def train_sft_on_ranks(
 
     Raises:
         ConfigError: There are not as many GPUs.
-        WorkerDiedError: A rank was killed; running again resumes it.
-        WitError: What a rank raised.
+        WorkerDiedError: A rank was killed, or lost the others; running again resumes it.
+        ArtifactError: A rank could not write; running again resumes it.
+        WitError: What else a rank raised.
     """
     environment = _environment(runtime)
     job = Job(
@@ -66,7 +80,6 @@ def train_sft_on_ranks(
         runtime=runtime,
     )
     (out / JOB).write_text(job.model_dump_json(), encoding="utf-8")
-    (out / FAILURE).unlink(missing_ok=True)
     launcher = ["torch.distributed.run", "--standalone"]
     num_ranks = ["--nproc_per_node", str(runtime.num_processes)]
     rank = ["-m", LIFELINE, "wit.training.ranks", str(out / JOB)]
@@ -76,12 +89,12 @@ def train_sft_on_ranks(
         stdin=subprocess.PIPE,  # with whose other end they end: no orphan holds a GPU
         stdout=subprocess.PIPE,
         text=True,
+        errors="replace",  # of a rank that was killed, the last character may be half
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            _hand_on(line, log)
+        failures = _hand_on(process.stdout, log)
     if process.returncode:
-        raise _failure(out, process.returncode)
+        raise _cause(failures, process.returncode)
 
 
 def _environment(runtime: Runtime) -> dict[str, str]:
@@ -104,52 +117,75 @@ def _environment(runtime: Runtime) -> dict[str, str]:
     return {**environment, "CUDA_VISIBLE_DEVICES": ",".join(gpus[:wanted])}
 
 
-def _hand_on(line: str, log: Log) -> None:
-    if line.startswith(FIGURES):
-        figures, step = json.loads(line.removeprefix(FIGURES))
-        log(figures, step)
-    else:
-        sys.stdout.write(line)
+def _hand_on(lines: Iterable[str], log: Log) -> list[WitError]:
+    """Logs figures and shows what else is said, to the end; gives what ended ranks, in order."""
+    failures = []
+    for line in lines:
+        begin = next((begin for begin in (FIGURES, FAILURE) if line.startswith(begin)), None)
+        try:
+            said = json.loads(line.removeprefix(begin)) if begin else None
+        except ValueError:  # a rank was killed in the middle of it
+            said = None
+        if said and begin == FIGURES:
+            log(*said)
+        elif said:
+            name, message = said
+            kind: Any = getattr(errors, name, StageError)
+            failures.append(kind(message))
+        elif line.strip():
+            sys.stdout.write(line)
+    return failures
 
 
-def _failure(out: Path, code: int) -> WitError:
-    if not (out / FAILURE).exists():
-        return WorkerDiedError(
-            f"a rank died (exit code {code}): out of memory, or killed. Run again to resume"
-        )
-    failure = json.loads((out / FAILURE).read_text(encoding="utf-8"))
-    kind: Any = getattr(errors, failure["kind"], StageError)
-    return kind(failure["message"])
+def _cause(failures: list[WitError], code: int) -> WitError:
+    """The first failure, unless it follows from another one: where a rank fails, others lose it."""
+    killed = WorkerDiedError(
+        f"a rank died (exit code {code}): out of memory, or killed. Run again to resume"
+    )
+    causes = (failure for failure in failures if not isinstance(failure, WorkerDiedError))
+    return next(causes, next(iter(failures), killed))
 
 
 def run_rank(job_file: Path) -> None:
     """Trains as one of several ranks; the first one hands figures on.
 
     Raises:
-        WitError: The training failed; it is written down for the process that started the ranks.
+        Exception: The training failed; the process that started the ranks is told why.
     """
-    job = Job.model_validate_json(job_file.read_text(encoding="utf-8"))
-    PartialState(cpu=choose_device(job.runtime.device).type == "cpu")  # joins the other ranks
-
-    def log(figures: dict[str, float], step: int) -> None:
-        sys.stdout.write(FIGURES + json.dumps([figures, step]) + "\n")
-        sys.stdout.flush()
-
     try:
-        train_sft(job.recipe, job.base, job.instructions, job.tokenizer, job.out, job.runtime, log)
+        job = Job.model_validate_json(job_file.read_text(encoding="utf-8"))
+        PartialState(cpu=choose_device(job.runtime.device).type == "cpu")  # joins the other ranks
+        train_sft(job.recipe, job.base, job.instructions, job.tokenizer, job.out, job.runtime, _log)
     except Exception as error:
-        # A rank whose peer was killed: the launcher shall know no more than that one died. Gloo
-        # raises plain RuntimeErrors.
-        if isinstance(error, dist.DistError) or "gloo/transport" in str(error):
-            raise
-        is_ours = isinstance(error, WitError)
-        failure = {
-            "kind": type(error).__name__ if is_ours else StageError.__name__,
-            "message": str(error) if is_ours else f"a rank failed: {first_line(error)}",
-        }
-        with suppress(FileExistsError), (job.out / FAILURE).open("x", encoding="utf-8") as file:
-            file.write(json.dumps(failure))
+        failure = _as_ours(error, job_file.parent)
+        _say(FAILURE, [type(failure).__name__, str(failure)[:MOST_SAID]])
         raise
+
+
+def _log(figures: dict[str, float], step: int) -> None:
+    _say(FIGURES, [figures, step])
+
+
+def _say(begin: str, what: Any) -> None:
+    """Writes a line of its own, even where a library has left one unfinished."""
+    sys.stdout.write(f"\n{begin}{json.dumps(what)}\n")
+    sys.stdout.flush()
+
+
+def _as_ours(error: Exception, out: Path) -> WitError:
+    """What a rank raised, as what a stage may raise."""
+    if isinstance(error, WitError):
+        return error
+    # NCCL's errors begin with a place in its code, and say at their end what was wrong.
+    said = " ".join([first_line(error), *str(error).partition("Last error:")[2].split()])
+    if is_unwritable(out, error):
+        return ArtifactError(f"{out}: cannot be written: {said}")
+    if isinstance(error, dist.DistError) or "gloo/transport" in str(error):  # a plain RuntimeError
+        return WorkerDiedError(
+            "a rank lost the others, be it that one died (out of memory, or killed) or that they "
+            f"cannot reach each other: {said}. Run again to resume"
+        )
+    return StageError(f"a rank failed: {said}")
 
 
 if __name__ == "__main__":

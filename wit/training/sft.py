@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, set_seed
@@ -56,7 +58,8 @@ def train_sft(
         TrainingError: The loss or a weight is not finite.
     """
     tokenizer = load_tokenizer(tokenizer_folder)
-    trainer = make_trainer(recipe, base, read_split(instructions, TRAIN), tokenizer, out, runtime)
+    rows = read_split(instructions, TRAIN)
+    trainer = make_trainer(recipe, base, rows, tokenizer, out, runtime)
     history = History(out, log)
 
     def measure(step: int) -> None:
@@ -71,7 +74,7 @@ def train_sft(
         return first_rank_says(history.has("nll_", step))
 
     train_resumably(trainer, history, out, runtime, AfterEpoch(measure, is_measured))
-    model = _whole_model(trainer, recipe, base)
+    model = whole_model(trainer, recipe, base)
     if is_first_rank():
         save_model(model, tokenizer_folder, out / MODEL)
 
@@ -89,6 +92,9 @@ def make_trainer(
     Raises:
         ConfigError: Recipe and runtime do not go together.
     """
+    _refuse_other_sharding()
+    collator = RoleCollator(recipe.weights, tokenizer.pad_token_id, packing=runtime.packing)
+    _refuse_to_learn_nothing(rows, collator, recipe)
     arguments = sft_arguments(recipe, recipe.seed, runtime, out, len(rows))
     attention = None if runtime.attention == "auto" else runtime.attention
     num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
@@ -106,7 +112,7 @@ def make_trainer(
         ),
         train_dataset=rows,
         processing_class=tokenizer,
-        collator=RoleCollator(recipe.weights, tokenizer.pad_token_id, packing=runtime.packing),
+        collator=collator,
         examples_per_step=recipe.examples_per_step,
         runtime=runtime,
         normaliser=recipe.normaliser,
@@ -116,6 +122,36 @@ def make_trainer(
     if runtime.packing:
         check_packing(trainer.model, recipe.precision)
     return trainer
+
+
+def _refuse_to_learn_nothing(rows: Dataset, collator: RoleCollator, recipe: SFTRecipe) -> None:
+    """Refuses weights of roles that messages' own weights make 0 in all rows.
+
+    Raises:
+        ConfigError: They do.
+    """
+    shuffled = np.random.default_rng(0).permutation(
+        len(rows)
+    )  # else a masked source may come first
+    one_by_one: Any = (rows[int(row)] for row in shuffled)
+    if not any(collator([row])["token_weights"][:, 1:].any() for row in one_by_one):
+        raise ConfigError(
+            f"weights {recipe.weights}: no token of any row has a weight above 0, which is that of "
+            "its role times that of its message, so nothing would be learned"
+        )
+
+
+def _refuse_other_sharding() -> None:
+    """Refuses ``accelerate launch --use_fsdp``, and before a model is loaded: it may stay empty.
+
+    Raises:
+        ConfigError: It is asked for.
+    """
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ConfigError(
+            "fsdp of accelerate (--use_fsdp) keeps neither weights of tokens nor checkpoints; "
+            "leave it out, and set runtime sharding: fsdp"
+        )
 
 
 def _trainable(recipe: SFTRecipe, model: PreTrainedModel) -> Any:
@@ -141,7 +177,7 @@ def _trainable(recipe: SFTRecipe, model: PreTrainedModel) -> Any:
         raise ConfigError(f"sft.lora.modules: {first_line(error)}") from None
 
 
-def _whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> Any:
+def whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> Any:
     """The trained model with adapters merged; of a sharded one a copy, gathered on every rank."""
     model: Any = trainer.model
     if trainer.is_distributed_loading_by_transformers:

@@ -230,6 +230,7 @@ def refuse_what_loses_weights(kwargs: dict[str, Any]) -> None:
     """
     arguments: SFTConfig = kwargs["args"]
     parallelism = arguments.parallelism_config
+    precision = "fp16" if arguments.fp16 else "bf16" if arguments.bf16 else "no"
     lost = {
         "compute_loss_func": kwargs.get("compute_loss_func") is not None,
         "data_collator": kwargs.get("data_collator") is not None,
@@ -245,7 +246,9 @@ def refuse_what_loses_weights(kwargs: dict[str, Any]) -> None:
             arguments.gradient_accumulation_steps != 1
         ),
         "max_steps": arguments.max_steps > 0,
-        "deepspeed": arguments.deepspeed is not None,
+        "deepspeed": arguments.deepspeed_plugin is not None,
+        "fsdp (set runtime sharding: fsdp)": bool(arguments.fsdp),
+        "mixed_precision (the recipe sets it)": arguments.mixed_precision != precision,
         "context or sequence parallelism": parallelism is not None
         and (parallelism.cp_enabled or parallelism.sp_enabled),
     }

@@ -105,14 +105,14 @@ def test_processes_end_soon_after_a_parent_that_was_killed(tmp_path: Path) -> No
         parent.stdout.readline()
         assert len(marked(environment)) == 4, "parent, two children, their resource tracker"
         parent.kill()
-        assert what_stays(environment, 10) == []
+        assert what_stays(environment) == []
 
 
 def test_processes_that_still_import_end_too(tmp_path: Path) -> None:
     with parent_of_two(tmp_path, 600) as (parent, environment):
         wait_until((tmp_path / "importing").exists)
         parent.kill()
-        assert what_stays(environment, 10) == []
+        assert what_stays(environment) == []
 
 
 @pytest.mark.parametrize("num_started", [2, 3, 4])  # the parent, the tracker and then children
@@ -124,4 +124,4 @@ def test_processes_that_have_just_been_started_end_too(
         wait_until(lambda: len(marked(environment)) >= num_started)
         time.sleep(delay)
         parent.kill()
-        assert what_stays(environment, 10) == []
+        assert what_stays(environment) == []

@@ -157,7 +157,10 @@ def test_a_wrong_field_of_an_instruction_is_named_with_file_and_row(
         (TURNS[:1], "the last message is no assistant's"),
         ([{"role": "user"}], "message 0: has no 'content' that is text"),
         ([TURNS[0], {"role": "assistant", "content": None}], "message 1: has no 'content'"),
-        ([{"role": "user", "content": "\udc00"}, TURNS[1]], "message 0: has no 'content'"),
+        (
+            [{"role": "user", "content": "\udc00"}, TURNS[1]],
+            "message 0: 'content' holds half a surrogate pair",
+        ),
         (
             [{"role": "human", "content": "q"}],
             "message 0: role 'human' is unknown; allowed: system",
@@ -194,6 +197,22 @@ def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
         DataError, match=r"^rows\.jsonl: row 2: message 1: 'weight' is .* from 0 to 1e6"
     ):
         instructions({"messages": TURNS}, row)
+
+
+@pytest.mark.parametrize("typo", ["weigth", "weights", "Weight"])
+def test_a_misspelt_weight_is_refused_and_not_lost(typo: str) -> None:
+    row = {"messages": [TURNS[0], {**TURNS[1], typo: 2}]}
+    with pytest.raises(DataError, match=rf"^rows\.jsonl: row 1: message 1: '{typo}' is unknown"):
+        instructions(row)
+    assert instructions({"messages": [TURNS[0], {**TURNS[1], "name": "x", "train": True}]})
+
+
+def test_tools_that_a_template_would_write_of_are_refused() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    with pytest.raises(DataError, match=r"^rows\.jsonl: row 2: has 'tools'"):
+        instructions({"messages": TURNS, "tools": []}, {"messages": TURNS, "tools": tools})
+    for none in (None, [], "", "[]"):
+        assert instructions({"messages": TURNS, "tools": none}) == [(USER, ANSWER)]
 
 
 def test_an_answer_that_repeats_a_prompt_with_input_is_known_by_its_text() -> None:

@@ -33,6 +33,34 @@ def test_a_base_with_its_tokens_gets_a_template_and_its_stop(tmp_path: Path, nam
     assert (tmp_path / "chat_template.jinja").read_text() == read_template(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{{ oops", ":1: is no Jinja template: unexpected end"),
+        ("a\n{% for m in messages %}", ":2: is no Jinja template: "),
+        ("", ": is empty"),
+        (" \n", ": is empty"),
+    ],
+)
+def test_a_file_that_is_no_template_is_refused_with_its_line(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_template(str(file))
+    assert str(caught.value).startswith(f"{file}{says}")
+    file.write_text("{% generation %}{{ messages[0]['content'] }}{% endgeneration %}")
+    assert read_template(str(file)) == file.read_text()
+
+
+def test_a_base_with_a_broken_template_of_its_own_is_refused() -> None:
+    tokenizer = embedded_tokenizer()
+    tokenizer.chat_template = "{{ oops"
+    with pytest.raises(BaseModelError, match="line 1 of the chat template: unexpected end"):
+        ChatRenderer(tokenizer)
+
+
 @pytest.mark.parametrize("name", template_names())
 def test_every_token_that_a_template_names_is_known_to_be_one(name: str) -> None:
     text = read_template(name) or ""

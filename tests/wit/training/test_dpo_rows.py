@@ -87,12 +87,12 @@ def test_every_pair_has_what_the_reference_found_of_it(
     assert pairs["ref_rejected_logps"][:] == [-n for n in range(NUM_PAIRS)]
 
 
-def test_the_reference_sees_pairs_of_similar_length_together(
+def test_the_reference_sees_pairs_of_similar_length_together_and_the_longest_first(
     preferences: Path, base: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     training = trainer(preferences, base, tokenizer_folder, tmp_path)
     lengths = [length for of_pairs, _, _ in training.seen for length in of_pairs]
-    assert lengths == sorted(lengths_of_pairs(read_split(preferences, TRAIN)))
+    assert lengths == sorted(lengths_of_pairs(read_split(preferences, TRAIN)), reverse=True)
     assert {len(of_pairs) for of_pairs, _, _ in training.seen[:-1]} == {TOGETHER}
     num_padded = sum(len(of_pairs) * width for of_pairs, width, _ in training.seen)
     assert num_padded < 1.05 * sum(lengths)

@@ -1,90 +1,66 @@
-"""What a training on several processes does when one of them fails."""
+"""A training on several processes: who may start them, and what becomes of all if one fails."""
 
-import json
+import errno
+import os
+import socket
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from found_processes import end_marked, kill_a_rank, marked_environment, ranks_in, what_stays
+import torch.distributed as dist
+from found_processes import kill_a_rank, raised_after, ranks_in, what_outlives
+from trainers import Parts, losses_of, recipe
 
-from wit.artifacts import COMPLETE
+from wit.artifacts import JOB
 from wit.config import WORKER_GPUS, Runtime
-from wit.errors import ConfigError, TrainingError, WitError, WorkerDiedError
+from wit.errors import (
+    ArtifactError,
+    ConfigError,
+    StageError,
+    TrainingError,
+    WitError,
+    WorkerDiedError,
+)
 from wit.recipes import SFTRecipe
 from wit.training import ranks
 from wit.training.ranks import train_sft_on_ranks
-from wit.weights import TokenWeights
+from wit.training.sft import train_sft
 
+RANK = "wit.training.ranks"
 RUNTIME = {"device": "cpu", "num_processes": 2, "checkpoint_seconds": 0.05}
 
 
-def recipe(**knobs: object) -> SFTRecipe:
-    weights = TokenWeights(prompt=0.2, response=1)
-    defaults = {"learning_rate": 1e-2, "num_epochs": 2, "examples_per_step": 8, "seed": 0}
-    return SFTRecipe(weights=weights, **{**defaults, **knobs})
-
-
-def steps_of(folder: Path) -> list[int]:
-    lines = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
-    return [line["step"] for line in lines if "loss" in line]
-
-
-def test_what_a_rank_raises_is_raised_here(
-    base: Path, instructions: Path, tokenizer_folder: Path, tmp_path: Path
-) -> None:
+def test_what_a_rank_raises_is_raised_here(parts: Parts, tmp_path: Path) -> None:
     wild = recipe(learning_rate=1e30, num_epochs=4)
     with pytest.raises(TrainingError, match=r"not finite|diverged"):
-        train_sft_on_ranks(
-            wild,
-            base,
-            instructions,
-            tokenizer_folder,
-            tmp_path,
-            Runtime(**RUNTIME),
-            lambda *_: None,
-        )
+        train_sft_on_ranks(wild, *parts, tmp_path, Runtime(**RUNTIME), lambda *_: None)
     assert not (tmp_path / "model").exists()
 
 
 def test_a_rank_that_is_killed_ends_the_others_and_the_next_attempt_resumes(
-    base: Path, instructions: Path, tokenizer_folder: Path, tmp_path: Path
+    parts: Parts, tmp_path: Path
 ) -> None:
-    long = recipe(num_epochs=8)
-    raised: list[WitError] = []
     figures: list[int] = []
 
     def train() -> None:
-        runtime = Runtime(**RUNTIME)
-
         def log(logged: dict[str, float], step: int) -> None:
             figures.append(step)
 
-        try:
-            train_sft_on_ranks(long, base, instructions, tokenizer_folder, tmp_path, runtime, log)
-        except WitError as error:
-            raised.append(error)
+        train_sft_on_ranks(recipe(num_epochs=8), *parts, tmp_path, Runtime(**RUNTIME), log)
 
-    attempt = threading.Thread(target=train)
-    attempt.start()
-    while not any(tmp_path.glob(f"checkpoints/checkpoint-*/{COMPLETE}")):
-        assert attempt.is_alive(), "the training was over before it could be killed"
-        time.sleep(0.01)
-    kill_a_rank(tmp_path)
-    attempt.join()
-    assert [type(error) for error in raised] == [WorkerDiedError], raised
+    error = raised_after(kill_a_rank, tmp_path, train)
+    assert type(error) is WorkerDiedError, error
     assert ranks_in(tmp_path) == []
     assert not (tmp_path / "model").exists()
 
     figures.clear()
     train()
-    assert len(raised) == 1
     assert (tmp_path / "model").is_dir()
     assert min(figures) > 0, "it began anew instead of resuming"
-    steps = steps_of(tmp_path)
+    steps = list(losses_of(tmp_path))
     assert steps == list(range(1, max(steps) + 1)), "history has a gap or a repetition"
 
 
@@ -109,18 +85,114 @@ train_sft_on_ranks(
 def test_ranks_end_with_the_process_that_wants_their_model_even_while_they_import(
     tmp_path: Path,
 ) -> None:
-    told = [recipe().model_dump_json(), Runtime(**RUNTIME).model_dump_json(), str(tmp_path)]
-    environment = marked_environment()
-    with subprocess.Popen([sys.executable, "-c", OWNER, *told], env=environment) as owner:
-        try:
-            deadline = time.monotonic() + 120
-            while len(ranks_in(tmp_path)) < 3:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            owner.kill()
-            assert what_stays(environment, 3) == []
-        finally:
-            end_marked(environment)
+    told = [recipe().model_dump_json(), Runtime(**RUNTIME).model_dump_json(), tmp_path]
+    assert what_outlives(OWNER, *told, once=lambda: len(ranks_in(tmp_path)) >= 3) == []
+
+
+def test_ranks_that_accelerate_launches_train_as_one_process(parts: Parts, tmp_path: Path) -> None:
+    alone, launched = tmp_path / "alone", tmp_path / "launched"
+    for folder in (alone, launched):
+        folder.mkdir()
+    chosen = recipe(num_epochs=1)
+    train_sft(chosen, *parts, alone, Runtime(device="cpu"), lambda *_: None)
+    job = write_job(parts, launched, chosen, Runtime(device="cpu", checkpoint_seconds=0.001))
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    ranks = subprocess.run(
+        [sys.executable, "-m", *launch, "--main_process_port", str(free_port()), "-m", RANK, job],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ranks.returncode == 0, ranks.stderr
+    assert any(launched.rglob("rng_state_1.pth")), "there was no second rank"
+    assert losses_of(launched) == pytest.approx(losses_of(alone), rel=2e-4)
+
+
+def write_job(parts: Parts, out: Path, recipe: SFTRecipe, runtime: Runtime) -> Path:
+    base, instructions, tokenizer = parts
+    job = ranks.Job(
+        recipe=recipe,
+        base=base,
+        instructions=instructions,
+        tokenizer=tokenizer,
+        out=out,
+        runtime=runtime,
+    )
+    file = out / JOB
+    file.write_text(job.model_dump_json())
+    return file
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_a_rank_that_cannot_join_the_others_says_why_and_may_try_again(
+    parts: Parts, tmp_path: Path
+) -> None:
+    job = write_job(parts, tmp_path, recipe(), Runtime(device="cpu"))
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}
+        first = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        environment = {**os.environ, **place, **first, "ACCELERATE_USE_CPU": "true"}
+        command = [sys.executable, "-m", RANK, job]
+        rank = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert rank.returncode != 0
+    [failure] = ranks._hand_on(rank.stdout.splitlines(keepends=True), lambda *_: None)
+    assert type(failure) is WorkerDiedError
+    assert "address already in use" in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (TrainingError("the loss is nan"), TrainingError),
+        (OSError(errno.ENOSPC, "No space left on device"), ArtifactError),
+        (dist.DistBackendError("NCCL error: unhandled cuda error"), WorkerDiedError),
+        (dist.DistNetworkError("the client socket has timed out"), WorkerDiedError),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:5] Connection closed"), WorkerDiedError),
+        (RuntimeError("CUDA out of memory"), StageError),
+        (PermissionError(errno.EACCES, "Permission denied", "/base/model"), StageError),
+    ],
+)
+def test_every_failure_of_a_rank_has_a_kind_and_says_its_cause(
+    error: Exception, kind: type[WitError], tmp_path: Path
+) -> None:
+    failure = ranks._as_ours(error, tmp_path)
+    assert type(failure) is kind
+    assert str(error) in str(failure)
+
+
+def test_of_nccl_the_cause_is_said_and_not_only_the_place() -> None:
+    error = dist.DistBackendError(
+        "NCCL error in: x.cpp:94, invalid usage\nncclInvalidUsage: ...\nLast error:\nDuplicate GPU"
+    )
+    assert "x.cpp:94, invalid usage Duplicate GPU" in str(ranks._as_ours(error, Path("/")))
+
+
+@pytest.mark.parametrize("begin", ["wit-figures ", "wit-failure "])
+def test_a_line_that_a_killed_rank_left_unfinished_hides_no_other(
+    begin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = f'{begin}[{{"loss": 1.2, "gr\n'
+    logged: list[Any] = []
+    lines = ['wit-figures [{"loss": 2}, 3]\n', cut, 'wit-failure ["TrainingError", "nan"]\n']
+    [failure] = ranks._hand_on(lines, lambda *said: logged.append(said))
+    assert (type(failure), str(failure)) == (TrainingError, "nan")
+    assert logged == [({"loss": 2}, 3)]
+    assert capsys.readouterr().out == cut
+
+
+def test_the_cause_is_what_is_raised_and_not_what_follows_from_it() -> None:
+    lost, diverged, other = WorkerDiedError("lost"), TrainingError("nan"), StageError("other")
+    assert ranks._cause([lost, diverged, lost, other], 1) is diverged
+    assert ranks._cause([lost, WorkerDiedError("lost too")], 1) is lost
+    assert type(ranks._cause([], -9)) is WorkerDiedError
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from trainers import Parts, losses, recipe, trained, weighted
 from trl.trainer.sft_config import SFTConfig
 
 from wit.config import Runtime
+from wit.data.prepare import TRAIN, read_split
 from wit.errors import ConfigError, TrainingError
 from wit.models import load_model
 from wit.training.callbacks import MAX_SKIPPED, History
@@ -28,6 +30,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "loss_type": {"loss_type": "dft"},
     "max_length": {"max_length": 64},
     "max_steps": {"max_steps": 3},
+    "fsdp": {"fsdp": True},
 }
 
 
@@ -55,6 +58,34 @@ def test_a_loss_function_or_liger_is_refused_by_name(parts: Parts, tmp_path: Pat
     trainer.args.use_liger_kernel = True
     with pytest.raises(ConfigError, match="liger"):
         again(trainer, trainer.args)
+
+
+def test_what_accelerate_would_shard_is_refused_before_a_model_is_loaded(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as its --use_fsdp does
+    with pytest.raises(ConfigError, match="set runtime sharding: fsdp"):
+        weighted((tmp_path / "nowhere", *parts[1:]), tmp_path, recipe())
+
+
+def test_a_precision_of_accelerate_that_the_recipe_has_not_is_refused(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(ConfigError, match="mixed_precision"):
+        weighted(parts, tmp_path, recipe())
+    same = weighted(parts, tmp_path, recipe(precision="bfloat16"))
+    assert same.args.mixed_precision == "bf16"
+
+
+def test_weights_of_messages_that_leave_nothing_to_learn_are_refused(
+    parts: Parts, tmp_path: Path
+) -> None:
+    rows = read_split(parts[1], TRAIN).select(range(4)).to_list()
+    masked = [{**row, "factors": [0.0] * len(row["roles"])} for row in rows]
+    with pytest.raises(ConfigError, match="weights p0-r1: no token of any row has a weight above"):
+        weighted(parts, tmp_path, recipe(0, 1), Dataset.from_list(masked))
+    assert weighted(parts, tmp_path, recipe(0, 1), Dataset.from_list([*masked[1:], rows[0]]))
 
 
 def again(trainer: WeightedSFTTrainer, args: SFTConfig, **kwargs: Any) -> WeightedSFTTrainer:

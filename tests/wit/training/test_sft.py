@@ -20,7 +20,7 @@ from wit.models import load_model
 from wit.recipes import SFTRecipe
 from wit.training import callbacks
 from wit.training.arguments import largest_divisor
-from wit.training.callbacks import resumable_checkpoint
+from wit.training.checkpoints import mark_complete, resumable_checkpoint
 from wit.training.sft import train_sft
 from wit.weights import TokenWeights
 
@@ -152,6 +152,31 @@ def test_of_a_checkpoint_that_is_being_deleted_nothing_is_trusted(tmp_path: Path
         callbacks.TimedCheckpoints(1).on_save(arguments, state, SimpleNamespace())
     assert seen == [(False, True)], "first the new one is marked, then the old one unmarked"
     assert resumable_checkpoint(tmp_path) == (str(new), 8)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "more", "mark cut", "mark empty"])
+def test_a_checkpoint_that_a_loss_of_power_has_damaged_is_not_resumed(
+    damage: str, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoints" / "checkpoint-3"
+    (checkpoint / "shards").mkdir(parents=True)
+    parts = [checkpoint / "optimizer.pt", checkpoint / "shards" / "__0_0.distcp"]
+    for part in parts:
+        part.write_bytes(bytes(100))
+    mark_complete(checkpoint)
+    assert resumable_checkpoint(tmp_path) == (str(checkpoint), 3)
+    mark = checkpoint / COMPLETE
+    match damage:
+        case "cut":
+            parts[1].write_bytes(bytes(99))
+        case "gone":
+            parts[0].unlink()
+        case "more":
+            (checkpoint / "shards" / "new").touch()
+        case _:
+            mark.write_text(mark.read_text()[:20] if damage == "mark cut" else "")
+    assert resumable_checkpoint(tmp_path) == (None, 0)
+    assert not checkpoint.exists()
 
 
 class Killed(Exception):

@@ -1,5 +1,7 @@
 """Trainings of a few steps, and what they show."""
 
+import json
+import shutil
 from pathlib import Path
 
 from datasets import Dataset
@@ -8,8 +10,10 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from wit.config import Runtime
 from wit.data.prepare import TRAIN, read_split
+from wit.models import load_model
 from wit.recipes import SFTRecipe
 from wit.tokenizers import load_tokenizer
+from wit.training.callbacks import HISTORY
 from wit.training.sft import make_trainer
 from wit.training.trainer import WeightedSFTTrainer
 from wit.weights import TokenWeights
@@ -50,3 +54,21 @@ def trained(trainer: SFTTrainer) -> list[dict[str, float]]:
 
 def losses(figures: list[dict[str, float]]) -> list[float]:
     return [logged["loss"] for logged in figures]
+
+
+def losses_of(folder: Path) -> dict[int, float]:
+    """By step, of the training that was made there; a step that is there twice is an error."""
+    lines = map(json.loads, (folder / HISTORY).read_text().splitlines())
+    pairs = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def tied(base: Path, folder: Path) -> Path:
+    """A base as another one, but with one matrix for embeddings and LM head."""
+    shutil.copytree(base, folder)
+    model = load_model(base)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(folder)
+    return folder

@@ -50,7 +50,7 @@ def read_template(name: str) -> str | None:
         name: ``own``, a built-in name, or the path of a ``.jinja`` file.
 
     Raises:
-        ConfigError: There is no such template, or it is not text.
+        ConfigError: There is no such template, or it is no Jinja; names the line.
     """
     if name == OWN:
         return None
@@ -59,6 +59,23 @@ def read_template(name: str) -> str | None:
         allowed = ", ".join([OWN, *template_names()])
         raise ConfigError(f"{name!r}: no such template; allowed: {allowed}, or a .jinja file")
     try:
-        return file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name!r}: cannot be read: {first_line(error)}") from None
+    if file.parent != FOLDER:
+        _check_syntax(file, text)
+    return text
+
+
+def _check_syntax(file: Path, text: str) -> None:
+    from jinja2 import TemplateSyntaxError
+    from transformers.utils.chat_template_utils import (
+        _compile_jinja_template,  # pyright: ignore[reportPrivateUsage]
+    )
+
+    if not text.strip():
+        raise ConfigError(f"{file}: is empty; write a chat template into it")
+    try:
+        _compile_jinja_template(text)
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"{file}:{error.lineno}: is no Jinja template: {error.message}") from None
