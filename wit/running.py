@@ -57,6 +57,10 @@ def run_here(
     open_store(tracking_uri(runtime))
     _check_prefect()
     _guard_children()
+    if not os.environ.get("PREFECT_API_URL"):
+        from flows.server import OwnSessionServer
+
+        OwnSessionServer()  # Ctrl-C is for us; the guard ends it if we cannot
     from flows.study import run_study
 
     started = time.monotonic()

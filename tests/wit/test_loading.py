@@ -239,10 +239,13 @@ def test_all_errors_are_reported_at_once(file: Path) -> None:
 
 
 def test_a_list_is_not_called_too_short_because_what_is_in_it_was_refused(file: Path) -> None:
-    rewrite(file, "  - {prompt: 0, response: 1}", "  - {sources: {a: {prompt: 1}}}")
-    said = complaint(file).splitlines()
-    assert said[0].split(": ")[1].startswith("weights.0")
-    assert "at least 1" not in "".join(said)
+    only = "  - {prompt: 0, response: 1, sources: {a: {prompt: 1}}}"
+    rewrite(file, "  - {prompt: 0, response: 1}\n  - prompt: 0.2\n    response: 1", only)
+    said = complaint(file)
+    assert said.startswith(
+        f"{file}:{line_of(file, 'sources')}: weights.0.sources.a.response is miss"
+    )
+    assert "\n" not in said
 
 
 def test_a_key_that_stands_there_twice_is_refused_with_the_second_line(file: Path) -> None:

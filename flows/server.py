@@ -1,0 +1,28 @@
+"""The server that Prefect starts for a run where ``PREFECT_API_URL`` names none."""
+
+import os
+import subprocess
+import sys
+
+import prefect
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import get_current_settings
+
+
+class OwnSessionServer(SubprocessASGIServer):
+    """One that Ctrl-C, or what else is sent to our whole process group, does not end before us.
+
+    Every event that we then still report would take seconds to fail. The first that is made is
+    Prefect's only server from then on; Prefect starts it, and ends it with this process. Its
+    command is that of Prefect 3.8.8, which has no setting for a session.
+    """
+
+    def _run_uvicorn_command(self) -> subprocess.Popen[bytes]:
+        folder = str(prefect.__module_path__.parent)
+        command = [sys.executable, "-m", "uvicorn", "--app-dir", folder, "--factory"]
+        command += ["prefect.server.api.server:create_app", "--host", "127.0.0.1"]
+        command += ["--port", str(self.port), "--log-level", "error", "--lifespan", "on"]
+        kind = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        settings = get_current_settings().to_environment_variables(exclude_unset=True)
+        environment = {**os.environ, "PREFECT_UI_ENABLED": "0", **kind, **settings}
+        return subprocess.Popen(command, env=environment, start_new_session=True)
