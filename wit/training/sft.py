@@ -94,7 +94,6 @@ def make_trainer(
     """
     _refuse_other_sharding()
     collator = RoleCollator(recipe.weights, tokenizer.pad_token_id, packing=runtime.packing)
-    _refuse_to_learn_nothing(rows, collator, recipe)
     arguments = sft_arguments(recipe, recipe.seed, runtime, out, len(rows))
     attention = None if runtime.attention == "auto" else runtime.attention
     num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
@@ -119,6 +118,7 @@ def make_trainer(
         reweighting=dft if recipe.loss == "dft" else None,
         decay_norms=recipe.decay_norms,
     )
+    _refuse_to_learn_nothing(rows, collator, recipe)
     if runtime.packing:
         check_packing(trainer.model, recipe.precision)
     return trainer
