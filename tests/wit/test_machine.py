@@ -14,7 +14,7 @@ from wit.config import Runtime, Study
 from wit.errors import BaseModelError, ConfigError, InputError
 from wit.loading import load_runtime, load_study
 from wit.machine import check_machine
-from wit.plan import make_plan
+from wit.plan import Plan, make_plan
 
 FLASH = {"attention": "flash_attention_2"}
 DEVICES = ("auto", "cuda", "cpu")
@@ -36,8 +36,10 @@ def study_of(file: Path, **precisions: str) -> Study:
     return load_study(file, [f"{name}.precision={p}" for name, p in precisions.items()])
 
 
-def check(study: Study, runtime: Runtime) -> None:
-    check_machine(make_plan(study, runtime), runtime)
+def check(study: Study, runtime: Runtime) -> Plan:
+    plan = make_plan(study, runtime)
+    check_machine(plan, runtime)
+    return plan
 
 
 def give_gpus(monkeypatch: pytest.MonkeyPatch, gpus: str) -> None:
@@ -105,7 +107,8 @@ def test_what_every_machine_can_do_is_accepted(file: Path, monkeypatch: pytest.M
     give_gpus(monkeypatch, "")
     give_packages(monkeypatch)
     for knobs in ({}, {"device": "cpu"}, {"num_processes": 2, "sharding": "fsdp"}):
-        check(study_of(file, sft="bfloat16"), Runtime.model_validate(knobs))  # raises nothing
+        plan = check(study_of(file, sft="bfloat16"), Runtime.model_validate(knobs))
+        assert plan.has_to_train, "a study without trainings would be accepted anyway"
 
 
 def test_what_trainings_need_is_not_asked_for_once_all_are_there(
