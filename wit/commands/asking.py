@@ -1,0 +1,74 @@
+"""Questions about what has run, answered from MLflow."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wit.commands.options import (
+    AsJSON,
+    RuntimeFile,
+    RuntimeOverrides,
+    StudyName,
+    console,
+    name_of,
+    print_json,
+    uri_of,
+)
+
+
+def compare(
+    study: StudyName,
+    runtime_file: RuntimeFile = None,
+    runtime_overrides: RuntimeOverrides = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Compare the cells of a study: scores before and after DPO, with intervals."""
+    from wit.display import comparison_as_json, show_comparison
+    from wit.lineage import table
+
+    scores = table(name_of(study), uri_of(runtime_file, runtime_overrides))
+    if as_json:
+        print_json(comparison_as_json(scores))
+    else:
+        show_comparison(console, scores)
+
+
+def lineage(
+    artifact: Annotated[str, typer.Argument(help="Fingerprint of an artifact, or MLflow run id")],
+    runtime_file: RuntimeFile = None,
+    runtime_overrides: RuntimeOverrides = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Show what an artifact was made of, up to the data, and what was made of it."""
+    from wit.display import show_lineage
+    from wit.lineage import lineage as find_lineage
+
+    node = find_lineage(artifact, uri_of(runtime_file, runtime_overrides))
+    if as_json:
+        print_json(node.model_dump(mode="json"))
+    else:
+        show_lineage(console, node)
+
+
+def report(
+    study: StudyName,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write")] = None,
+    runtime_file: RuntimeFile = None,
+    runtime_overrides: RuntimeOverrides = None,
+) -> None:
+    """Write one self-contained HTML page about a study."""
+    from wit.analysis.data_summary import DataSummary
+    from wit.analysis.report import Extras, write_report
+    from wit.artifacts import versions
+    from wit.lineage import table
+    from wit.loading import load_runtime, load_study
+    from wit.outcome import REPORT, STUDY, study_folder
+
+    name, uri = name_of(study), uri_of(runtime_file, runtime_overrides)
+    folder = study_folder(load_runtime(runtime_file, runtime_overrides or []), name)
+    as_run = load_study(folder / STUDY) if (folder / STUDY).exists() else None
+    page = out or folder / REPORT
+    extras = Extras(tracking_uri=uri, versions=versions(), data=DataSummary.load(folder))
+    write_report(table(name, uri), as_run, extras, page)
+    console.print(f"report: {page}", soft_wrap=True)

@@ -1,0 +1,57 @@
+"""The project's benchmarks."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from wit.commands.options import AsJSON, console, print_json
+
+app = typer.Typer(help="The project's benchmarks, as ratios against named baselines.")
+
+
+@app.command("sft")
+def bench_sft(
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each trainer")] = 3,
+    as_json: AsJSON = False,
+) -> None:
+    """Weighted SFT against plain SFTTrainer: tokens per second on the same rows."""
+    _bench_training("sft", repeats, as_json)
+
+
+@app.command("packing")
+def bench_packing(
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each trainer")] = 3,
+    as_json: AsJSON = False,
+) -> None:
+    """Packed rows against padded ones: tokens per second of weighted SFT."""
+    _bench_training("packing", repeats, as_json)
+
+
+def _bench_training(contest: Literal["sft", "packing"], repeats: int, as_json: bool) -> None:
+    from wit.bench.sft import measure, show_measurement
+
+    measurement = measure(contest, repeats)
+    if as_json:
+        print_json(measurement.model_dump(mode="json"))
+    else:
+        show_measurement(console, measurement)
+
+
+@app.command("data")
+def bench_data(
+    num_rows: Annotated[int, typer.Option("--rows", min=100, help="Synthetic rows")] = 100_000,
+    num_workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; unset: one for each core")
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Preparation of instructions: rows and tokens per second, and whether memory stays bounded."""
+    from wit.bench.data import measure, show_measurement
+    from wit.config import Runtime
+    from wit.stages import data_workers
+
+    measurement = measure(num_rows, num_workers or data_workers(Runtime()))
+    if as_json:
+        print_json(measurement.model_dump(mode="json"))
+    else:
+        show_measurement(console, measurement)

@@ -1,0 +1,42 @@
+"""This machine: what is wrong with it, and the servers on it."""
+
+from typing import Annotated
+
+import typer
+
+from wit.commands.options import AsJSON, RuntimeFile, RuntimeOverrides, console, print_json
+
+
+def doctor(
+    runtime_file: RuntimeFile = None,
+    runtime_overrides: RuntimeOverrides = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Check versions, devices, disk, Prefect and MLflow; say how to mend what is wrong."""
+    from wit.doctor import diagnose, show_findings
+    from wit.loading import load_runtime
+
+    findings = diagnose(load_runtime(runtime_file, runtime_overrides or []))
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        show_findings(console, findings)
+    raise typer.Exit(0 if all(finding.is_well for finding in findings) else 1)
+
+
+def up(
+    runtime_file: RuntimeFile = None,
+    runtime_overrides: RuntimeOverrides = None,
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server")] = 5000,
+) -> None:
+    """Start Prefect, MLflow and workers on this machine, deployments applied; Ctrl-C ends all."""
+    from wit.loading import load_runtime
+    from wit.servers import run_servers
+
+    run_servers(
+        console,
+        load_runtime(runtime_file, runtime_overrides or []),
+        prefect_port=prefect_port,
+        mlflow_port=mlflow_port,
+    )
