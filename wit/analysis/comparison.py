@@ -5,9 +5,8 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from wit.analysis.grid import Result, Row, rows_of, select_benchmarks, stage_scores
-
-STAGES = ("base", "sft", "dpo")
+from wit.analysis.grid import stage_scores
+from wit.analysis.scores import STAGES, Result, Row, rows_of, select_benchmarks
 
 
 class Measured(Result):

@@ -1,45 +1,68 @@
 """The grid of loss weights before and after alignment, as numbers. Pure functions of a table.
 
-* The table is tidy, one row per model and benchmark, as ``wit.lineage.table`` gives it. Of its
-  columns only ``stage, prompt_weight, response_weight, benchmark, score`` are needed.
-* The score of a cell is the mean over benchmarks of one seed, then the mean over its seeds. A
-  seed that lacks one of the benchmarks would make another mean: it is left out and counted.
+* The score of a model is the mean over benchmarks; that of a cell the mean over its seeds. A
+  model that lacks one of the benchmarks would make another mean: it is left out and counted.
 * A score keeps the sign of its benchmarks; ``StageScores.lead`` knows whether less is better. Of
   benchmarks that disagree on that, the mean counts those negative of which less is better.
-* Its interval is the wider of that over seeds and that over items: see ``intervals``.
+* Its interval is the wider of that over runs and that over items: see ``intervals``.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
-from scipy import stats
 
-from wit.analysis.intervals import Basis, Spread, half_width, of_difference, pooled_spread
+from wit.analysis.intervals import (
+    Basis,
+    Replicates,
+    Spread,
+    half_width,
+    item_stderr,
+    of_difference,
+    pooled_spread,
+)
+from wit.analysis.resampling import spearman as weighted_spearman
+from wit.analysis.scores import (
+    INSTRUCTION_TUNING,
+    Result,
+    Row,
+    rows_of,
+    select_benchmarks,
+    weights_label,
+)
 
-Row = dict[str, Any]  # of the table, by column
-INSTRUCTION_TUNING = "p0-r1"  # the usual loss, on responses only
 MIN_FOR_RANKS = 3  # cells; two points always agree or disagree fully
 
 
-class Result(BaseModel):
-    """Immutable."""
+class ModelScore(Result):
+    """Score of one model."""
 
-    model_config = ConfigDict(frozen=True)
+    weights: str
+    ray: str
+    prompt_weight: float | None  # None: the base
+    response_weight: float | None
+    seed: int
+    values: dict[str, float]  # by benchmark
+    score: float  # their mean
+    stderr: float  # of that mean, from the benchmarks' items; NaN: not known
+
+    @property
+    def is_on_grid(self) -> bool:
+        """Whether the two weights alone say which cell it is: no role has a weight of its own."""
+        return _is_on_grid(self.weights, self.prompt_weight, self.response_weight)
 
 
 class CellScore(Result):
     """Score of one pair of weights, over its seeds."""
 
     weights: str
+    ray: str  # cells of one ray are one objective
     prompt_weight: float | None  # None: the base
     response_weight: float | None
     score: float
     values: dict[str, float]  # means over seeds, by benchmark
-    seed_stderr: float | None  # of the score, from how seeds differ; None: none do
+    seed_stderr: float | None  # of the score, from how runs differ; None: none do
     item_stderr: float | None  # of the score, from the benchmarks' items; None: not known
     half_width: float | None  # of its interval
     num_seeds: int
@@ -47,9 +70,7 @@ class CellScore(Result):
     @property
     def is_on_grid(self) -> bool:
         """Whether the two weights alone say which cell it is: no role has a weight of its own."""
-        if self.prompt_weight is None or self.response_weight is None:
-            return False
-        return self.weights == weights_label(self.prompt_weight, self.response_weight)
+        return _is_on_grid(self.weights, self.prompt_weight, self.response_weight)
 
 
 class StageScores(Result):
@@ -58,9 +79,11 @@ class StageScores(Result):
     stage: str
     benchmarks: tuple[str, ...]
     lower_is_better: tuple[str, ...]  # of the benchmarks
+    models: tuple[ModelScore, ...]
     cells: tuple[CellScore, ...]
     basis: Basis
-    degrees_of_freedom: int | None  # of the pooled spread; None: one seed
+    replicates: Replicates  # whose spread the intervals over runs rest on
+    degrees_of_freedom: int | None  # of the pooled spread; None: nothing was run twice
     num_excluded: int  # pairs of weights and seed without a complete, finite score
 
     @property
@@ -121,37 +144,10 @@ class Grid(Result):
 
 
 class Gain(Result):
-    """How far a score lies above another."""
+    """How much better a score is than another."""
 
     absolute: float
     percent: float | None  # None where the other is not positive
-
-
-def weights_label(prompt: float, response: float) -> str:
-    """Name of a pair of weights, such as ``p0.2-r1``."""
-    return f"p{prompt:g}-r{response:g}"
-
-
-def rows_of(table: pd.DataFrame) -> list[Row]:
-    """The table's rows, with every column that the analysis reads; what is unknown is plain."""
-    rows: list[Row] = table.to_dict("records")
-    defaults = {"seed": 0, "role": "select", "stderr": math.nan, "higher_is_better": True}
-    for row in rows:
-        for column, value in defaults.items():
-            row.setdefault(column, value)
-        row["stderr"] = math.nan if pd.isna(row["stderr"]) else row["stderr"]
-        row["seed"] = 0 if pd.isna(row["seed"]) else int(row["seed"])  # the base has none
-        is_base = pd.isna(row["prompt_weight"]) or pd.isna(row["response_weight"])
-        if "weights" not in row:
-            weights = (row["prompt_weight"], row["response_weight"])
-            row["weights"] = "base" if is_base else weights_label(*weights)
-    return rows
-
-
-def select_benchmarks(table: pd.DataFrame, role: str = "select") -> tuple[str, ...]:
-    """Benchmarks of that role, by name."""
-    names = {row["benchmark"] for row in rows_of(table) if row["role"] == role}
-    return tuple(sorted(name for name in names if isinstance(name, str)))
 
 
 def stage_scores(
@@ -166,41 +162,48 @@ def stage_scores(
     """
     names = select_benchmarks(table) if benchmarks is None else tuple(benchmarks)
     models: dict[tuple[str, int], list[Row]] = {}
-    lower: set[str] = set()
-    for row in rows_of(table):
-        if row["stage"] == stage:
-            models.setdefault((row["weights"], row["seed"]), []).append(row)
-        if not row["higher_is_better"]:
-            lower.add(row["benchmark"])
-    lower &= set(names)
+    for row in rows_of(table.loc[table["stage"] == stage]):
+        models.setdefault((row["weights"], row["seed"]), []).append(row)
+    lower = _lower_is_better(table) & set(names)
     negative = lower if len(lower) < len(names) else set()
-    by_weights: dict[str, list[_SeedScore]] = {}
-    for (weights, _), rows in models.items():
-        score = _seed_score(rows, names, negative)
-        if score is not None:
-            by_weights.setdefault(weights, []).append(score)
-    spread = pooled_spread([[seed.score for seed in seeds] for seeds in by_weights.values()])
+    scored = [_model_score(rows, names, negative) for rows in models.values()]
+    found = [model for model in scored if model is not None]
+    by_weights: dict[str, list[ModelScore]] = {}
+    by_ray: dict[str, list[ModelScore]] = {}
+    for model in found:
+        by_weights.setdefault(model.weights, []).append(model)
+        by_ray.setdefault(model.ray, []).append(model)
+    has_seeds = any(len(seeds) > 1 for seeds in by_weights.values())
+    replicates = by_weights if has_seeds else by_ray
+    spread = pooled_spread([[model.score for model in same] for same in replicates.values()])
     cells = [_cell_score(seeds, spread) for seeds in by_weights.values()]
     cells.sort(key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0, c.weights))
     return StageScores(
         stage=stage,
         benchmarks=names,
         lower_is_better=tuple(sorted(lower)),
+        models=tuple(found),
         cells=tuple(cells),
         basis=_basis(cells, spread),
+        replicates="seeds" if has_seeds else "rays",
         degrees_of_freedom=spread.freedom or None,
-        num_excluded=len(models) - sum(cell.num_seeds for cell in cells),
+        num_excluded=len(models) - len(found),
     )
 
 
-class _SeedScore(NamedTuple):
-    row: Row  # any of the model's
-    values: dict[str, float]  # by benchmark
-    score: float  # their mean
-    stderr: float  # of that mean; NaN where a benchmark has none
+def _lower_is_better(table: pd.DataFrame) -> set[str]:
+    if "higher_is_better" not in table:
+        return set()
+    return set(table["benchmark"][table["higher_is_better"].eq(False)])
 
 
-def _seed_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> _SeedScore | None:
+def _is_on_grid(weights: str, prompt: float | None, response: float | None) -> bool:
+    if prompt is None or response is None:
+        return False
+    return weights == weights_label(prompt, response)
+
+
+def _model_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> ModelScore | None:
     """Mean over ``names`` of one model; None unless all of them are there and finite."""
     chosen = {row["benchmark"]: row for row in rows if row["benchmark"] in names}
     values = {name: row["score"] for name, row in chosen.items()}
@@ -208,20 +211,30 @@ def _seed_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> _S
         return None
     total = math.fsum(-value if name in negative else value for name, value in values.items())
     # Benchmarks err apart from each other, so their variances add up.
-    stderr = math.hypot(*(row["stderr"] for row in chosen.values())) / len(names)
-    return _SeedScore(rows[0], values, total / len(names), stderr)
+    stderrs = [item_stderr(row["stderr"], row["num_items"]) for row in chosen.values()]
+    return ModelScore(
+        weights=str(rows[0]["weights"]),
+        ray=str(rows[0]["ray"]),
+        prompt_weight=_or_none(rows[0]["prompt_weight"]),
+        response_weight=_or_none(rows[0]["response_weight"]),
+        seed=rows[0]["seed"],
+        values=values,
+        score=total / len(names),
+        stderr=math.hypot(*stderrs) / len(names),
+    )
 
 
-def _cell_score(seeds: list[_SeedScore], spread: Spread) -> CellScore:
-    row = seeds[0].row
+def _cell_score(seeds: list[ModelScore], spread: Spread) -> CellScore:
+    first = seeds[0]
     seed_stderr = spread.deviation / math.sqrt(len(seeds)) if spread.deviation else None
     item_stderr = _or_none(_mean([seed.stderr for seed in seeds]))  # the same items for all
     return CellScore(
-        weights=str(row["weights"]),
-        prompt_weight=_or_none(row["prompt_weight"]),
-        response_weight=_or_none(row["response_weight"]),
+        weights=first.weights,
+        ray=first.ray,
+        prompt_weight=first.prompt_weight,
+        response_weight=first.response_weight,
         score=_mean([seed.score for seed in seeds]),
-        values={name: _mean([seed.values[name] for seed in seeds]) for name in seeds[0].values},
+        values={name: _mean([seed.values[name] for seed in seeds]) for name in first.values},
         seed_stderr=seed_stderr,
         item_stderr=item_stderr,
         half_width=half_width(seed_stderr, item_stderr, spread.freedom),
@@ -266,15 +279,23 @@ def selection_regret(sft: StageScores, dpo: StageScores) -> float | None:
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Rank correlation; None for fewer than three pairs, or where all values of a side agree."""
-    if len(pairs) < MIN_FOR_RANKS or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
+    if len(pairs) < MIN_FOR_RANKS:
         return None
-    ranks = [stats.rankdata(side) for side in zip(*pairs, strict=True)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    one, other = np.array(pairs, dtype=float).T
+    found = float(weighted_spearman(np.ones((1, len(pairs))), one, other)[0])
+    return None if math.isnan(found) else found
 
 
-def gain(cell: CellScore, over: CellScore) -> Gain:
-    """How far ``cell`` lies above ``over``."""
-    absolute = cell.score - over.score
+def reference_cell(stage: StageScores) -> CellScore | None:
+    """Instruction tuning: the cell (0, 1), or without it the largest weight on responses alone."""
+    usual = [cell for cell in stage.cells if cell.is_on_grid and cell.prompt_weight == 0]
+    largest = max(usual, key=lambda cell: cell.response_weight or 0, default=None)
+    return stage.cell(INSTRUCTION_TUNING) or largest
+
+
+def gain_of(stage: StageScores, cell: CellScore, over: CellScore) -> Gain:
+    """How much better ``cell`` is; in percent of a positive score."""
+    absolute = stage.lead(cell, over)
     return Gain(absolute=absolute, percent=100 * absolute / over.score if over.score > 0 else None)
 
 

@@ -1,44 +1,74 @@
-"""Intervals: how far a score may lie from what other seeds and other items would give.
+"""Intervals: how far a score may lie from what other runs and other items would give.
 
 * Two sources of error, of which the wider interval counts.
-* Seeds: a t interval, with one standard deviation for all cells of the stage (pooled within
-  cells), because two seeds alone say next to nothing about their own spread.
-* Items: the benchmarks' standard errors. All seeds answer the same items, so more seeds do not
-  lessen that part, and seeds that happen to agree are no proof.
+* Runs: a t interval, with one standard deviation for all cells of the stage (pooled within cells,
+  or within rays where there is one seed), because two runs alone say next to nothing about their
+  own spread.
+* Items: the benchmarks' standard errors. All runs answer the same items, so more runs do not
+  lessen that part, and runs that happen to agree are no proof.
 """
 
 import math
 import statistics
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 from scipy import stats
 
 Basis = Literal["both", "seeds", "items", "none"]
-BASIS_IN_WORDS: dict[Basis, str] = {
-    "both": "95 % intervals, the wider of two: a t interval over seeds, their spread pooled over "
-    "cells, and that of the benchmarks' standard errors",
-    "seeds": "95 % t intervals over seeds, their spread pooled over cells: without standard "
-    "errors of every benchmark, how much items vary is not in them",
-    "items": "95 % intervals from the benchmarks' standard errors, as there is one seed only: "
-    "how much training varies is not in them",
-    "none": "no intervals: no seeds that differ, and no standard errors",
-}
+Replicates = Literal["seeds", "rays"]  # what is run more than once: a cell, or only an objective
 LEVEL = 0.95  # of every interval
 
 
 class Spread(NamedTuple):
-    """How seeds differ."""
+    """How runs of one objective differ."""
 
-    deviation: float  # standard deviation within cells; exactly 0 where all seeds agree
-    freedom: int  # its degrees of freedom; 0: one seed
+    deviation: float  # standard deviation within; exactly 0 where all agree
+    freedom: int  # its degrees of freedom; 0: nothing was run twice
 
 
-def pooled_spread(cells: Sequence[Sequence[float]]) -> Spread:
-    """Spread of the seeds' scores around the mean of their cell."""
-    several = [seeds for seeds in cells if len(seeds) > 1]
-    freedom = sum(len(seeds) - 1 for seeds in several)
-    squares = math.fsum(statistics.variance(seeds) * (len(seeds) - 1) for seeds in several)
+def basis_in_words(basis: Basis, replicates: Replicates) -> str:
+    """What the intervals rest on, and what is not in them."""
+    over = (
+        "over seeds, their spread pooled over cells"
+        if replicates == "seeds"
+        else "over cells of one ray, which are one objective, their spread pooled over rays; there "
+        "is one seed only, and how much seeds vary is not in them"
+    )
+    items = "that of the benchmarks' standard errors"
+    return {
+        "both": f"95 % intervals, the wider of two: a t interval {over}; and {items}",
+        "seeds": f"95 % t intervals {over}; without standard errors of every benchmark, how much "
+        "items vary is not in them",
+        "items": f"95 % intervals: {items}; nothing was run twice, and how much training varies "
+        "is not in them",
+        "none": "no intervals: one seed, no two cells of one ray that differ, and no standard "
+        "errors",
+    }[basis]
+
+
+def item_stderr(stderr: float, num_items: float) -> float:
+    """Standard error of a benchmark, which is not 0 where all items score alike.
+
+    Then the usual formula says 0, as if no other item could have scored otherwise. Wilson's
+    interval reaches z² / (n + z²) from the end of the scale.
+
+    Args:
+        stderr: As measured; NaN: not known.
+        num_items: n; NaN: not known, and then an error of 0 says nothing.
+    """
+    if stderr != 0:
+        return stderr
+    z = _t_quantile((1 + LEVEL) / 2, math.inf)
+    return z / (num_items + z**2)
+
+
+def pooled_spread(groups: Sequence[Sequence[float]]) -> Spread:
+    """Spread of scores around the mean of their group."""
+    several = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in several)
+    squares = math.fsum(statistics.variance(group) * (len(group) - 1) for group in several)
     return Spread(math.sqrt(squares / freedom) if freedom else 0.0, freedom)
 
 
@@ -53,10 +83,15 @@ def half_width(
     probability = 1 - (1 - LEVEL) / 2 / max(1, num_comparisons)
     widths = []
     if seed_stderr is not None:
-        widths.append(float(stats.t.ppf(probability, freedom)) * seed_stderr)
+        widths.append(_t_quantile(probability, freedom) * seed_stderr)
     if item_stderr is not None:
-        widths.append(float(stats.norm.ppf(probability)) * item_stderr)
+        widths.append(_t_quantile(probability, math.inf) * item_stderr)
     return max(widths, default=None)
+
+
+@cache  # scipy takes 0.2 ms for each, and there are thousands of intervals
+def _t_quantile(probability: float, freedom: float) -> float:
+    return float(stats.t.ppf(probability, freedom))
 
 
 def of_difference(one: float | None, other: float | None) -> float | None:

@@ -2,17 +2,11 @@
 
 import pandas as pd
 
-from wit.analysis.grid import (
-    INSTRUCTION_TUNING,
-    CellScore,
-    Result,
-    StageScores,
-    difference_half_width,
-    rows_of,
-    select_benchmarks,
-    stage_scores,
-)
-from wit.analysis.intervals import BASIS_IN_WORDS, Basis
+from wit.analysis.grid import CellScore, StageScores, stage_scores
+from wit.analysis.intervals import Basis, basis_in_words
+from wit.analysis.rays import Rays, RayScore, rays_of
+from wit.analysis.scores import INSTRUCTION_TUNING, Result, rows_of, select_benchmarks
+from wit.analysis.wording import sentence
 
 
 class ReportScore(Result):
@@ -25,60 +19,101 @@ class ReportScore(Result):
 
 
 class Recommendation(Result):
-    """The best cell after DPO, with its evidence."""
+    """The best objective after DPO, with its evidence."""
 
     sentence: str  # the result in words, with its uncertainty
-    best: CellScore | None  # None: nothing was measured after DPO
-    instruction_tuning: CellScore | None  # the cell (0, 1) after DPO
-    difference: float | None  # of the two
-    difference_half_width: float | None  # of its interval, as one of all comparisons with the best
+    ray: RayScore | None  # the best one; None: nothing was measured after DPO
+    best: CellScore | None  # the best cell of that ray
+    instruction_tuning: RayScore | None  # the ray of loss on responses only, after DPO
+    difference: float | None  # of the two rays
+    difference_half_width: float | None  # of its interval, as one of all comparisons with it
     is_better: bool | None  # than instruction tuning, beyond the noise; None: cannot be asked
-    within_noise: tuple[str, ...]  # other weights that cannot be told from the best
+    within_noise: tuple[str, ...]  # other rays that cannot be told from the best, by angle
+    interval: tuple[str, str] | None  # first and last of the rays next to the best and within noise
     report_scores: tuple[ReportScore, ...]
     fingerprints: tuple[str, ...]  # DPO models of the best cell, by seed
-    basis: Basis
+    basis: str  # what the intervals rest on, and what was left out
     num_cells: int
+    num_rays: int
     num_excluded: int  # pairs of weights and seed without a complete score
 
 
 def recommend(table: pd.DataFrame) -> Recommendation:
     """The weights whose DPO models have the best mean of select scores.
 
-    The interval of the difference from instruction tuning (0, 1) allows for the choice of the
-    best among all cells. Where it includes 0, no difference can be told: that is a result.
+    Compared are rays, since cells of one ray are one objective. The interval of the difference
+    from instruction tuning (0, 1) allows for the choice of the best among all. Where it includes
+    0, no difference can be told: that is a result.
 
     Args:
         table: Of one study, as ``wit.lineage.table`` gives it.
     """
     dpo = stage_scores(table, "dpo")
-    best = dpo.best
-    usual = dpo.cell(INSTRUCTION_TUNING)
-    difference = half_width = is_better = None
-    within_noise: list[str] = []
-    if best is not None:
-        num_comparisons = len(dpo.cells) - 1
-        for cell in dpo.cells:
-            width = difference_half_width(dpo, best, cell, num_comparisons)
-            if cell != best and dpo.lead(best, cell) <= (width or 0):
-                within_noise.append(cell.weights)
-        if usual is not None and usual != best:
-            difference = best.score - usual.score
-            half_width = difference_half_width(dpo, best, usual, num_comparisons)
-            is_better = None if half_width is None else dpo.lead(best, usual) > half_width
+    rays = rays_of(dpo)
+    best, usual = rays.best, rays.instruction_tuning
+    noise = None if usual is None else rays.noise_of(usual)
+    within = within_noise(rays)
+    width = difference = is_better = None
+    if best is not None and usual is not None and best != usual:
+        difference = best.score - usual.score
+        width = None if noise is None else noise[best.ray]
+        is_better = None if width is None else rays.lead(best, usual) > width
+    cell = None if best is None else best_cell_of(dpo, best)
     return Recommendation(
-        sentence=_sentence(dpo, best, usual, half_width, within_noise),
-        best=best,
+        sentence=sentence(rays, cell, width, within),
+        ray=best,
+        best=cell,
         instruction_tuning=usual,
         difference=difference,
-        difference_half_width=half_width,
+        difference_half_width=width,
         is_better=is_better,
-        within_noise=tuple(within_noise),
-        report_scores=() if best is None else _report_scores(table, best),
-        fingerprints=() if best is None else _fingerprints(table, best),
-        basis=dpo.basis,
+        within_noise=tuple(ray.ray for ray in within),
+        interval=_interval(rays, within),
+        report_scores=() if cell is None else _report_scores(table, cell),
+        fingerprints=() if cell is None else _fingerprints(table, cell),
+        basis=_basis(dpo.basis, dpo),
         num_cells=len(dpo.cells),
+        num_rays=len(rays.rays),
         num_excluded=dpo.num_excluded,
     )
+
+
+def within_noise(rays: Rays) -> list[RayScore]:
+    """The rays other than the best that may be as good, by angle.
+
+    Each is the control of comparisons with all others, as instruction tuning is: with 95 %
+    confidence the best ray that there is, is the best one measured or among these (Hsu 1984).
+    Where nothing is known of noise: those that score alike.
+    """
+    best = rays.best
+    if best is None:
+        return []
+    found = []
+    for ray in rays.rays:
+        noise = rays.noise_of(ray)
+        width = 0.0 if noise is None else noise.get(best.ray, 0.0)
+        if ray != best and rays.lead(best, ray) <= width:
+            found.append(ray)
+    return found
+
+
+def best_cell_of(stage: StageScores, ray: RayScore) -> CellScore | None:
+    """The best cell of the ray."""
+    cells = tuple(cell for cell in stage.cells if cell.weights in ray.weights)
+    return stage.model_copy(update={"cells": cells}).best
+
+
+def _interval(rays: Rays, within: list[RayScore]) -> tuple[str, str] | None:
+    """Ends of the run of neighbouring rays around the best that are within the noise."""
+    best = rays.best
+    if best is None:
+        return None
+    first = last = rays.rays.index(best)
+    while first > 0 and rays.rays[first - 1] in within:
+        first -= 1
+    while last + 1 < len(rays.rays) and rays.rays[last + 1] in within:
+        last += 1
+    return rays.rays[first].ray, rays.rays[last].ray
 
 
 def _report_scores(table: pd.DataFrame, best: CellScore) -> tuple[ReportScore, ...]:
@@ -109,65 +144,10 @@ def _fingerprints(table: pd.DataFrame, best: CellScore) -> tuple[str, ...]:
     return tuple(str(by_seed[seed]) for seed in sorted(by_seed))
 
 
-def _sentence(
-    dpo: StageScores,
-    best: CellScore | None,
-    usual: CellScore | None,
-    half_width: float | None,
-    within_noise: list[str],
-) -> str:
-    if best is None:
-        return "Nothing can be recommended yet: no cell has its select scores after DPO."
-    lead = (
-        f"After DPO, {in_words(best)} scores best of {len(dpo.cells)} "
-        f"cell{'s' * (len(dpo.cells) != 1)}: {_scores_in_words(dpo, best)}"
-    )
-    if len(dpo.cells) == 1:
-        return f"{lead}. It is the only cell with scores, so there is nothing to compare it with."
-    if usual is None:
-        return f"{lead}. Instruction tuning (0, 1) has no score to compare it with."
-    if usual == best:
-        if within_noise:
-            near = ", ".join(within_noise)
-            return f"{lead}. Within the noise of it: {near}; no gain from the prompt can be told."
-        return f"{lead}. Putting loss on the prompt does not help here: all else scores worse."
-    side = "below" if dpo.is_less_better else "above"
-    subject = f"the {dpo.measure} is " if dpo.is_mixed else ""
-    gap = f"{lead}, {subject}{dpo.lead(best, usual):.3f} {side} instruction tuning (0, 1)"
-    if half_width is None:
-        return (
-            f"{gap}. Neither seeds that differ nor standard errors: whether that is more than "
-            "noise is unknown."
-        )
-    if dpo.lead(best, usual) > half_width:
-        return f"{gap}. That is more than the noise of ± {half_width:.3f}: it is better."
-    return f"{gap}. The noise is ± {half_width:.3f}, so no difference can be told."
-
-
-def in_words(cell: CellScore) -> str:
-    """The cell as a person calls it."""
-    if cell.weights == INSTRUCTION_TUNING:
-        return "instruction tuning (0, 1)"
-    if cell.is_on_grid:
-        return f"prompt weight {cell.prompt_weight:g} with response weight {cell.response_weight:g}"
-    return f"the cell {cell.weights}"
-
-
-def _scores_in_words(stage: StageScores, cell: CellScore) -> str:
-    """A score with its interval and number of seeds; each of them, where no mean has a meaning."""
-    seeds = "one seed" if cell.num_seeds == 1 else f"mean of {cell.num_seeds} seeds"
-    if stage.is_mixed:
-        scores = ", ".join(f"{name} {cell.values[name]:.3f}" for name in stage.benchmarks)
-        return f"{scores} ({seeds})"
-    interval = "" if cell.half_width is None else f" ± {cell.half_width:.3f}"
-    return f"{cell.score:.3f}{interval} ({seeds})"
-
-
-def basis_in_words(recommendation: Recommendation) -> str:
-    """What the intervals rest on, and what was left out."""
-    words = BASIS_IN_WORDS[recommendation.basis]
-    if recommendation.num_excluded:
-        one = recommendation.num_excluded == 1
-        left_out = "1 model" if one else f"{recommendation.num_excluded} models"
+def _basis(basis: Basis, stage: StageScores) -> str:
+    words = basis_in_words(basis, stage.replicates)
+    if stage.num_excluded:
+        one = stage.num_excluded == 1
+        left_out = "1 model" if one else f"{stage.num_excluded} models"
         words += f"; {left_out} without complete scores {'is' if one else 'are'} left out"
     return words

@@ -63,18 +63,18 @@ def test_within_the_noise_no_difference_can_be_told():
     found = recommend(study([0.60, 0.61, 0.60, 0.59, 0.60], noise=0.05))
     assert found.is_better is False
     assert "no difference can be told" in found.sentence
-    assert "p0-r1" in found.within_noise
+    assert "0 : 1" in found.within_noise
 
 
 def test_instruction_tuning_wins_by_no_more_than_the_noise():
     found = recommend(study([0.61, 0.60, 0.60], noise=0.05))
-    assert found.best == found.instruction_tuning
-    assert "no gain from the prompt can be told" in found.sentence
+    assert found.ray == found.instruction_tuning
+    assert "no difference can be told" in found.sentence
 
 
 def test_instruction_tuning_can_win():
     found = recommend(study([0.9, 0.5], noise=0.001))
-    assert found.best == found.instruction_tuning
+    assert found.ray == found.instruction_tuning
     assert "does not help" in found.sentence
 
 
@@ -106,7 +106,45 @@ def test_seeds_that_agree_and_no_standard_errors_prove_nothing():
     found = recommend(study([0.5, 0.6], seeds=3))
     assert found.is_better is None
     assert "whether that is more than noise is unknown" in found.sentence
-    assert recommend(study([0.5, 0.5], seeds=3)).within_noise == ("p0.2-r1",)
+
+
+def test_where_all_score_alike_nothing_is_best():
+    found = recommend(study([0.5, 0.5, 0.5], seeds=3))
+    assert found.within_noise == ("1 : 5", "1 : 2")
+    assert "All 3 score the same, so no difference can be told" in found.sentence
+    assert found.best is not None
+    assert found.best.weights == "p0-r1"  # the usual loss needs no reason
+
+
+def test_of_some_that_share_the_best_score_the_others_are_named():
+    found = recommend(study([0.5, 0.6, 0.6], noise=0, seeds=1, stderr=0.01))
+    assert "(as do p0.5-r1)" in found.sentence
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_items_that_all_fail_are_no_certainty(score):
+    """0 of 20: Wilson's interval ends at 1.96² / (20 + 1.96²) = 0.161, and not at 0."""
+    table = study([score], seeds=1, stderr=0.0).assign(num_items=20)
+    found = recommend(table)
+    assert found.best is not None
+    assert found.best.half_width == pytest.approx(0.161, abs=0.001)
+    unknown = recommend(study([score], seeds=1, stderr=0.0))
+    assert unknown.best is not None
+    assert unknown.best.half_width is None
+
+
+def test_one_seed_is_said_to_be_one():
+    assert "There is one seed" in recommend(study([0.5, 0.6], 1, stderr=0.01)).sentence
+    assert "There is one seed" not in recommend(study([0.5, 0.6], 2, stderr=0.01)).sentence
+
+
+def test_rays_next_to_the_best_and_within_the_noise_are_an_interval():
+    """Angles 0, 1 : 5, 1 : 2 (twice) and 1 : 1; the far end is as good, but not next to it."""
+    found = recommend(study([0.50, 0.60, 0.61, 0.20, 0.61], noise=0.002, seeds=3))
+    assert found.ray is not None
+    assert (found.ray.ray, found.interval) == ("1 : 2", ("1 : 2", "1 : 2"))
+    near = recommend(study([0.20, 0.61, 0.612, 0.61, 0.611], noise=0.02, seeds=3))
+    assert near.interval == ("1 : 5", "1 : 1")
 
 
 def test_a_perplexity_keeps_its_sign_and_the_lowest_is_best():

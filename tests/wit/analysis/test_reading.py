@@ -1,0 +1,139 @@
+"""Tables that did not come from here: what is read, and what is refused with its line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from wit.analysis.grid import stage_scores
+from wit.analysis.reading import read_scores
+from wit.errors import InputError
+
+HEAD = "study,stage,prompt_weight,response_weight,seed,benchmark,score\n"
+GOOD = (
+    HEAD
+    + "s,base,,,0,a,1\ns,sft,0,1,0,a,2\ns,sft,0.2,1,0,a,3\ns,dpo,0,1,0,a,4\ns,dpo,0.2,1,0,a,5\n"
+)
+
+
+def written(tmp_path, text):
+    path = tmp_path / "scores.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_table_is_read(tmp_path):
+    table = read_scores(written(tmp_path, GOOD))
+    found = stage_scores(table, "dpo")
+    assert [(cell.weights, cell.score) for cell in found.cells] == [("p0-r1", 4), ("p0.2-r1", 5)]
+
+
+def test_only_five_columns_are_needed_and_others_are_left_alone(tmp_path):
+    text = "benchmark,score,stage,response_weight,prompt_weight,remark\na,2,sft,1,0,hm\n"
+    assert stage_scores(read_scores(written(tmp_path, text)), "sft").cells[0].score == 2
+
+
+def test_spreadsheets_leave_marks_and_blanks_that_do_no_harm(tmp_path):
+    text = "\ufeff" + GOOD.replace(",", ", ").replace("\n", "\r\n")
+    assert len(read_scores(written(tmp_path, text))) == 5
+
+
+@pytest.mark.parametrize("blank", ["", "nan", "NA", "null"])
+def test_a_score_that_was_not_measured_is_left_out_and_counted(tmp_path, blank):
+    table = read_scores(written(tmp_path, GOOD + f"s,sft,1,1,0,a,{blank}\n"))
+    found = stage_scores(table, "sft")
+    assert (len(found.cells), found.num_excluded) == (2, 1)
+
+
+def test_the_average_is_the_score_where_there_is_one(tmp_path):
+    text = HEAD + "s,sft,0,1,0,average,3\ns,sft,0,1,0,a,1\ns,sft,0,1,0,b,5\ns,sft,0,1,0,POSIX,9\n"
+    path = written(tmp_path, text)
+    roles = dict(read_scores(path)[["benchmark", "role"]].to_numpy())
+    assert roles == {"average": "select", "a": "part", "b": "part", "POSIX": "diagnostic"}
+    chosen = read_scores(path, benchmarks=["b"], scales={"b": 10}, lower_is_better=["b"])
+    found = stage_scores(chosen, "sft")
+    assert (found.cells[0].score, found.is_less_better) == (50, True)
+    assert dict(chosen[["benchmark", "higher_is_better"]].to_numpy())["POSIX"] is False
+
+
+def test_the_roles_of_a_file_count(tmp_path):
+    text = "stage,prompt_weight,response_weight,benchmark,score,role,stderr,higher_is_better\n"
+    text += "sft,0,1,a,2,report,0.1,true\nsft,0,1,b,3,select,,False\n"
+    found = stage_scores(read_scores(written(tmp_path, text)), "sft")
+    assert (found.benchmarks, found.is_less_better, found.cells[0].score) == (("b",), True, 3)
+
+
+BAD = {
+    "": "has no column 'stage'",
+    HEAD: "no rows",
+    GOOD.replace("stage", "stages", 1): "has no column 'stage', but study, stages",
+    GOOD + "s,SFT,1,1,0,a,1\n": r":7: stage 'SFT' is none of base, sft, dpo",
+    GOOD + "s,sft,x,1,0,a,1\n": r":7: prompt_weight 'x' is not a number",
+    GOOD + "s,sft,-1,1,0,a,1\n": r":7: prompt_weight '-1' is not a finite number from 0",
+    GOOD + "s,sft,inf,1,0,a,1\n": r":7: prompt_weight 'inf' is not a finite number from 0",
+    GOOD + "s,sft,,1,0,a,1\n": r":7: prompt_weight is empty; sft needs both weights",
+    GOOD + "s,dpo,0,0,0,a,1\n": r":7: both weights are 0",
+    GOOD + "s,sft,1,1,0,,1\n": r":7: benchmark '' is no name",
+    GOOD + "s,sft,1,1,0.5,a,1\n": r":7: seed '0.5' is not a whole number",
+    GOOD + "s,sft,1,1,0,a,one\n": r":7: score 'one' is not a number",
+    GOOD + "s,sft,1,1,0,a\n": r":7: has not as many values as the first line has columns",
+    GOOD + "s,sft,0,1,0,a,9\n": r":7: says again what line 3 says .*need a seed each",
+    GOOD + 's,sft,1,1,0,"a,9\n': "cannot be read as CSV",
+}
+
+
+@pytest.mark.parametrize("text", BAD, ids=BAD.values())
+def test_what_is_wrong_is_said_with_its_line(tmp_path, text):
+    with pytest.raises(InputError, match=BAD[text]):
+        read_scores(written(tmp_path, text))
+
+
+def test_no_file_and_no_text_are_said(tmp_path):
+    with pytest.raises(InputError, match="there is no such file"):
+        read_scores(tmp_path / "none.csv")
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    with pytest.raises(InputError, match="cannot be read as CSV"):
+        read_scores(tmp_path / "binary.csv")
+
+
+def test_a_misspelt_benchmark_gets_a_hint(tmp_path):
+    path = written(tmp_path, GOOD.replace(",a,", ",MMLU,"))
+    with pytest.raises(InputError, match=r"--scale MMUL: .* did you mean MMLU\?"):
+        read_scores(path, scales={"MMUL": 2})
+
+
+def wit(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "wit.cli", "analyze", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"COLUMNS": "80"},
+    )
+
+
+def test_the_command_prints_strict_json_and_a_table_that_fits(tmp_path):
+    path = written(tmp_path, GOOD + "s,dpo,1,1,0,a,nan\n")
+    found = wit(path, "--json")
+    assert found.returncode == 0, found.stderr
+    content = json.loads(found.stdout, parse_constant=lambda name: pytest.fail(name))
+    assert content["studies"]["s"]["gain_dpo_best_pct"] == 25
+    assert content["studies"]["s"]["best_dpo"] == [0.2, 1]
+    assert content["studies"]["s"]["num_excluded"] == 1
+    shown = wit(path)
+    assert shown.returncode == 0, shown.stderr
+    assert "25.00" in shown.stdout
+    assert max(len(line) for line in shown.stdout.splitlines() if "│" in line or "─" in line) <= 80
+
+
+@pytest.mark.parametrize("options", [["--scale", "a=0"], ["--scale", "a"], ["--benchmark", "b"]])
+def test_the_command_ends_with_two_on_wrong_input_and_writes_nothing(tmp_path, options):
+    page = tmp_path / "page.html"
+    found = wit(written(tmp_path, GOOD), *options, "--report", page)
+    assert found.returncode == 2
+    assert found.stderr.startswith("error: ")
+    assert "Traceback" not in found.stderr
+    assert not page.exists()

@@ -1,0 +1,225 @@
+"""Scores by ray: cells whose weights have one ratio are one objective, and so replicates.
+
+AdamW without clipping does not see the scale of a loss, only the ratio of prompt weight to
+response weight. So what cells of one ray differ by is noise, and their pooled standard deviation
+is the noise floor of the study.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from wit.analysis.grid import ModelScore, StageScores
+from wit.analysis.intervals import LEVEL, Spread, half_width, pooled_spread
+from wit.analysis.scores import INSTRUCTION_TUNING, Result
+
+NUM_DRAWS = 20_000  # of normal differences: the 95 % point of the largest is known to 1 %
+SEED = 0
+Array = np.ndarray
+
+
+class RayScore(Result):
+    """Score of one objective, over its cells and seeds."""
+
+    ray: str  # ratio of prompt weight to response weight, such as "1 : 4"
+    degrees: float | None  # 0: responses only; 45: both alike; 90: prompts only; None: no ratio
+    weights: tuple[str, ...]  # its cells
+    score: float
+    half_width: float | None  # of its interval
+    item_stderr: float | None
+    num_runs: int
+
+
+class Rays(NamedTuple):
+    """All rays of a stage, and how their differences err."""
+
+    stage: StageScores
+    rays: tuple[RayScore, ...]  # by angle
+    noise: Spread  # between runs of one ray: the noise floor
+    covariance: Array  # of the scores but for what all share; in units of ``variance``
+    variance: float  # of a run, within rays and seeds
+    freedom: int  # its degrees of freedom; 0: nothing is known of noise
+
+    def ray(self, name: str) -> RayScore | None:
+        """The ray of that name."""
+        return next((ray for ray in self.rays if ray.ray == name), None)
+
+    @property
+    def instruction_tuning(self) -> RayScore | None:
+        """The ray of loss on responses only."""
+        return next((r for r in self.rays if INSTRUCTION_TUNING in r.weights), self.ray("0 : 1"))
+
+    @property
+    def best(self) -> RayScore | None:
+        """The best score; of equal ones that of instruction tuning, then the smaller angle."""
+        sign = -1 if self.stage.is_less_better else 1
+        usual = self.instruction_tuning
+        ordered = sorted(self.rays, key=lambda ray: (ray != usual, _angle_first(ray)))
+        return max(ordered, key=lambda ray: sign * ray.score, default=None)
+
+    def lead(self, one: RayScore, other: RayScore) -> float:
+        """How much better ``one`` is."""
+        return (-1 if self.stage.is_less_better else 1) * (one.score - other.score)
+
+    def noise_of(self, control: RayScore) -> dict[str, float] | None:
+        """By ray, the half-width of the interval of its difference from ``control``.
+
+        All of these intervals hold together with 95 % (Dunnett 1955), so that the ray that looks
+        best of many must lead by more. The wider of two: over runs, and over the benchmarks'
+        items, whose errors are taken to be apart. None: neither is known.
+        """
+        others = [ray for ray in self.rays if ray != control]
+        wide = self._over_runs(control)
+        found = {}
+        for ray in others:
+            stderrs = (ray.item_stderr, control.item_stderr)
+            items = None if None in stderrs else math.hypot(*(s for s in stderrs if s is not None))
+            over_items = half_width(None, items, 0, len(others))
+            widths = [w for w in (wide.get(ray.ray), over_items) if w is not None]
+            if not widths:
+                return None
+            found[ray.ray] = max(widths)
+        return found
+
+    def _over_runs(self, control: RayScore) -> dict[str, float]:
+        if not self.freedom or not self.variance:
+            return {}
+        names = [ray.ray for ray in self.rays]
+        place = names.index(control.ray)
+        contrasts = np.delete(np.eye(len(names)), place, axis=0)
+        contrasts[:, place] -= 1
+        covariance = contrasts @ self.covariance @ contrasts.T
+        errors = np.sqrt(np.diag(covariance))
+        point = _largest(covariance / np.outer(errors, errors), self.freedom)
+        widths = point * errors * math.sqrt(self.variance)
+        others = [name for name in names if name != control.ray]
+        return dict(zip(others, map(float, widths), strict=True))
+
+
+def rays_of(stage: StageScores) -> Rays:
+    """The rays of a stage.
+
+    With several seeds, the runs of one seed on one ray count as one, since they share the order
+    of the rows, and seeds are blocks: what a seed does to all rays is in no difference.
+    """
+    by_ray: dict[str, list[ModelScore]] = {}
+    for model in stage.models:
+        by_ray.setdefault(model.ray, []).append(model)
+    noise = pooled_spread([[m.score for m in models] for models in by_ray.values()])
+    names = sorted(by_ray, key=lambda name: _key(by_ray[name]))
+    fit = _fit([(place, model) for place, name in enumerate(names) for model in by_ray[name]])
+    rays = []
+    for place, name in enumerate(names):
+        models = by_ray[name]
+        item_stderr = _mean_or_none([model.stderr for model in models])
+        num_units = len({m.seed for m in models}) if fit.is_blocked else len(models)
+        seed_stderr = noise.deviation / math.sqrt(num_units) if noise.deviation else None
+        rays.append(
+            RayScore(
+                ray=name,
+                degrees=_degrees(models),
+                weights=tuple(dict.fromkeys(model.weights for model in models)),
+                score=float(fit.means[place]),
+                half_width=half_width(seed_stderr, item_stderr, noise.freedom),
+                item_stderr=item_stderr,
+                num_runs=len(models),
+            )
+        )
+    return Rays(stage, tuple(rays), noise, fit.covariance, fit.variance, fit.freedom)
+
+
+class _Fit(NamedTuple):
+    means: Array  # by ray
+    covariance: Array  # of the means, in units of the variance
+    variance: float
+    freedom: int
+    is_blocked: bool  # seeds are blocks
+
+
+def _fit(runs: Sequence[tuple[int, ModelScore]]) -> _Fit:
+    """Means of rays by least squares, with a constant for each seed where that can be told."""
+    if not runs:
+        return _Fit(np.zeros(0), np.zeros((0, 0)), 0.0, 0, is_blocked=False)
+    seeds = sorted({model.seed for _, model in runs})
+    if len(seeds) > 1:
+        units: dict[tuple[int, int], list[float]] = {}
+        for place, model in runs:
+            units.setdefault((place, seeds.index(model.seed)), []).append(model.score)
+        places, blocks = (np.array(side) for side in zip(*units, strict=True))
+        scores = np.array([float(np.mean(found)) for found in units.values()])
+    else:
+        places, blocks = np.array([place for place, _ in runs]), np.zeros(len(runs), dtype=int)
+        scores = np.array([model.score for _, model in runs])
+    design = np.eye(places.max() + 1)[places]
+    # Constants of seeds sum to 0, so that a ray's mean is over all seeds.
+    effects = np.vstack([np.eye(len(seeds) - 1), -np.ones(len(seeds) - 1)])[blocks]
+    both = np.hstack([design, effects])
+    is_blocked = len(seeds) > 1 and np.linalg.matrix_rank(both) == both.shape[1] < len(scores)
+    return _least_squares(both if is_blocked else design, scores, design.shape[1], is_blocked)
+
+
+def _least_squares(design: Array, scores: Array, num_rays: int, is_blocked: bool) -> _Fit:
+    inverse = np.linalg.inv(design.T @ design)
+    found = inverse @ design.T @ scores
+    freedom = len(scores) - design.shape[1]
+    rest = scores - design @ found
+    # Runs that agree to the last bit differ by rounding after the fit.
+    square = float(rest @ rest)
+    is_rounding = square <= len(scores) * (1e-12 * np.abs(scores).max()) ** 2
+    variance = 0.0 if not freedom or is_rounding else square / freedom
+    return _Fit(
+        found[:num_rays], inverse[:num_rays, :num_rays], variance, freedom, bool(is_blocked)
+    )
+
+
+def _largest(correlation: Array, freedom: int) -> float:
+    """The 95 % point of the largest of several t values, in size, that are correlated so."""
+    return _largest_of(np.round(correlation, 9).tobytes(), freedom)
+
+
+@cache  # studies of one grid, and a hundred simulated ones, share their points
+def _largest_of(correlation: bytes, freedom: int) -> float:
+    flat = np.frombuffer(correlation)
+    size = math.isqrt(len(flat))
+    values, vectors = np.linalg.eigh(flat.reshape(size, size))
+    root = vectors * np.sqrt(np.clip(values, 0, None))
+    largest = np.abs(_normal_draws(size) @ root.T).max(axis=1)
+
+    def share_below(point: float) -> float:
+        """Of t values: drawn normal ones over the estimated deviation, whose law is known."""
+        return float(special.chdtrc(freedom, freedom * (largest / point) ** 2).mean())
+
+    single = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    most = float(stats.t.ppf(1 - (1 - LEVEL) / 2 / size, freedom))  # Bonferroni's
+    between = [0.8 * single, 1.2 * most]
+    return optimize.root_scalar(lambda point: share_below(point) - LEVEL, bracket=between).root
+
+
+@cache
+def _normal_draws(size: int) -> Array:
+    return np.random.default_rng(SEED).standard_normal((NUM_DRAWS, size))
+
+
+def _degrees(models: Sequence[ModelScore]) -> float | None:
+    first = models[0]
+    if not first.is_on_grid or first.prompt_weight is None or first.response_weight is None:
+        return None
+    return math.degrees(math.atan2(first.prompt_weight, first.response_weight))
+
+
+def _key(models: Sequence[ModelScore]) -> tuple[float, str]:
+    degrees = _degrees(models)
+    return (math.inf if degrees is None else round(degrees, 9)), models[0].weights
+
+
+def _angle_first(ray: RayScore) -> float:
+    return math.inf if ray.degrees is None else ray.degrees
+
+
+def _mean_or_none(values: Sequence[float]) -> float | None:
+    mean = math.fsum(values) / len(values)
+    return None if math.isnan(mean) else mean

@@ -1,0 +1,113 @@
+"""A table of scores, one row per model and benchmark: what its columns mean, in one place.
+
+``wit.lineage.table`` gives such a table, ``wit.analysis.reading`` reads one from a CSV file. Only
+``stage, prompt_weight, response_weight, benchmark, score`` are needed; see ``rows_of`` for what
+the others mean where they are not there.
+"""
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from wit.config import Study
+from wit.objectives import objectives
+
+Row = dict[str, Any]  # of the table, by column
+STAGES = ("base", "sft", "dpo")
+INSTRUCTION_TUNING = "p0-r1"  # the usual loss, on responses only
+MAX_DENOMINATOR = 10_000  # of a ratio of weights: 0.1 + 0.2 over 1 is 3 : 10
+MAX_IN_LABEL = 100  # of both sides of a ratio as a person reads it
+
+
+class Result(BaseModel):
+    """Immutable."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def weights_label(prompt: float, response: float) -> str:
+    """Name of a pair of weights, such as ``p0.2-r1``."""
+    return f"p{prompt:g}-r{response:g}"
+
+
+@cache
+def ray_label(prompt: float, response: float) -> str:
+    """Name of the ray of a pair of weights: its ratio in lowest terms, such as ``1 : 4``."""
+    if response == 0:
+        return "1 : 0"
+    ratio = Fraction(prompt / response).limit_denominator(MAX_DENOMINATOR)
+    if max(ratio.numerator, ratio.denominator) <= MAX_IN_LABEL:
+        return f"{ratio.numerator} : {ratio.denominator}"
+    return f"{prompt / response:.4g} : 1"
+
+
+def rows_of(table: pd.DataFrame) -> list[Row]:
+    """The table's rows, with every column that the analysis reads; what is unknown is plain.
+
+    ``weights`` names the pair of weights, or the base. ``ray`` names the objective: cells of one
+    ray differ by noise only. Without that column it is the ratio of the two weights; a cell that
+    gives some role a weight of its own is alone on its ray.
+    """
+    rows: list[Row] = table.to_dict("records")
+    defaults = {
+        "seed": 0,
+        "role": "select",
+        "stderr": math.nan,
+        "num_items": math.nan,
+        "higher_is_better": True,
+    }
+    for row in rows:
+        for column, value in defaults.items():
+            row.setdefault(column, value)
+        row["stderr"] = math.nan if pd.isna(row["stderr"]) else row["stderr"]
+        row["seed"] = 0 if pd.isna(row["seed"]) else int(row["seed"])  # the base has none
+        pair = (row["prompt_weight"], row["response_weight"])
+        is_base = any(pd.isna(weight) for weight in pair)
+        if "weights" not in row:
+            row["weights"] = "base" if is_base else weights_label(*pair)
+        if "ray" not in row or pd.isna(row["ray"]):
+            on_grid = not is_base and row["weights"] == weights_label(*pair)
+            row["ray"] = ray_label(*pair) if on_grid else row["weights"]
+    return rows
+
+
+def with_objectives(table: pd.DataFrame, study: Study | None) -> pd.DataFrame:
+    """The table with the column ``ray`` after the study's own objectives.
+
+    Whether cells of one ratio are one objective is up to the recipe: clipping sees the scale of a
+    loss. Without a study, they are taken to be.
+    """
+    if study is None:
+        return table
+    rays = {}
+    for objective in objectives(study):
+        pairs = [w for w in study.weights if str(w) in objective.weights]
+        labels = {_label_of(str(w), w.prompt, w.response) for w in pairs}
+        rays |= dict.fromkeys(objective.weights, min(labels))
+    shared = {label for label in rays.values() if _num_objectives(label, rays, study) > 1}
+    for weights, label in rays.items():
+        rays[weights] = f"{label} ({weights})" if label in shared else label
+    return table.assign(ray=[rays.get(weights) for weights in table["weights"]])
+
+
+def _label_of(weights: str, prompt: float, response: float) -> str:
+    return ray_label(prompt, response) if weights == weights_label(prompt, response) else weights
+
+
+def _num_objectives(label: str, rays: dict[str, str], study: Study) -> int:
+    """How many objectives of the study have that label."""
+    return sum(rays[objective.weights[0]] == label for objective in objectives(study))
+
+
+def select_benchmarks(table: pd.DataFrame, role: str = "select") -> tuple[str, ...]:
+    """Benchmarks of that role, by name."""
+    return _names(row["benchmark"] for row in rows_of(table) if row["role"] == role)
+
+
+def _names(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(sorted({value for value in values if isinstance(value, str)}))

@@ -1,0 +1,111 @@
+"""Results as sentences: what a person reads first, with its uncertainty in the same breath."""
+
+from collections.abc import Sequence
+
+from wit.analysis.grid import CellScore, StageScores
+from wit.analysis.rays import Rays, RayScore
+from wit.analysis.scores import INSTRUCTION_TUNING
+
+MAX_NAMED = 6  # rays in one sentence
+
+
+def in_words(cell: CellScore) -> str:
+    """The cell as a person calls it."""
+    if cell.weights == INSTRUCTION_TUNING:
+        return "instruction tuning (0, 1)"
+    if cell.is_on_grid:
+        return f"prompt weight {cell.prompt_weight:g} with response weight {cell.response_weight:g}"
+    return f"the cell {cell.weights}"
+
+
+def ray_in_words(ray: RayScore, best: CellScore) -> str:
+    """The ray by its only cell, or by its ratio."""
+    if len(ray.weights) == 1:
+        return in_words(best)
+    if INSTRUCTION_TUNING in ray.weights:
+        return f"instruction tuning (0, 1), which {len(ray.weights)} cells are,"
+    cells = f"{len(ray.weights)} cells such as {best.weights}"
+    return f"the ratio {ray.ray} of prompt to response weight ({cells})"
+
+
+def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list[RayScore]) -> str:
+    """What is recommended, and how sure that is.
+
+    Args:
+        rays: After DPO.
+        best: The best cell of the best ray; None: nothing was measured.
+        width: Half-width of the interval of its lead over instruction tuning; None: unknown.
+        near: Rays within the noise of the best.
+    """
+    ray, usual, stage = rays.best, rays.instruction_tuning, rays.stage
+    if best is None or ray is None:
+        return "Nothing can be recommended yet: no cell has its select scores after DPO."
+    tied = [other for other in rays.rays if other != ray and other.score == ray.score]
+    lead = _lead(rays, ray, best, tied)
+    if len(rays.rays) == 1:
+        cells = "cell" if len(stage.cells) == 1 else "objective"
+        return (
+            f"{lead}. It is the only {cells} with scores, so there is nothing to compare it with."
+        )
+    if len(tied) == len(rays.rays) - 1:
+        return f"{lead}. All {len(rays.rays)} score the same, so no difference can be told."
+    if usual is None:
+        return f"{lead}. Instruction tuning (0, 1) has no score to compare it with."
+    hedge = _hedge(stage)
+    if usual == ray:
+        if near:
+            return (
+                f"{lead}. Within the noise of it: {_names(near)}; no difference can be told.{hedge}"
+            )
+        return (
+            f"{lead}. Putting loss on the prompt does not help here: all else scores worse.{hedge}"
+        )
+    side = "below" if stage.is_less_better else "above"
+    subject = f"the {stage.measure} is " if stage.is_mixed else ""
+    gap = f"{lead}, {subject}{rays.lead(ray, usual):.3f} {side} instruction tuning (0, 1)"
+    if width is None:
+        return (
+            f"{gap}. Neither runs that differ nor standard errors: whether that is more than "
+            "noise is unknown."
+        )
+    if rays.lead(ray, usual) > width:
+        return f"{gap}. That is more than the noise of ± {width:.3f}: it is better.{hedge}"
+    return f"{gap}. The noise is ± {width:.3f}, so no difference can be told.{hedge}"
+
+
+def _lead(rays: Rays, ray: RayScore, best: CellScore, tied: Sequence[RayScore]) -> str:
+    stage = rays.stage
+    count = len(rays.rays)
+    what = "cell" if len(stage.cells) == count else "objective"
+    also = f" (as do {_names(tied)})" if tied and len(tied) < count - 1 else ""
+    return (
+        f"After DPO, {ray_in_words(ray, best)} scores best of {count} "
+        f"{what}{'s' * (count != 1)}{also}: {_scores_in_words(stage, ray, best)}"
+    )
+
+
+def _hedge(stage: StageScores) -> str:
+    """What a single seed leaves open."""
+    if len({model.seed for model in stage.models}) > 1:
+        return ""
+    return " There is one seed: how much seeds vary is not in that."
+
+
+def _names(rays: Sequence[RayScore]) -> str:
+    """Rays by the names of their cells, or by their ratio; not more than one can read."""
+    names = [ray.weights[0] if len(ray.weights) == 1 else ray.ray for ray in rays]
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def _scores_in_words(stage: StageScores, ray: RayScore, best: CellScore) -> str:
+    """A score with its interval and number of runs; each of them, where no mean has a meaning."""
+    if ray.num_runs == best.num_seeds:
+        runs = "one seed" if best.num_seeds == 1 else f"mean of {best.num_seeds} seeds"
+    else:
+        runs = f"mean of {ray.num_runs} runs"
+    if stage.is_mixed:
+        scores = ", ".join(f"{name} {best.values[name]:.3f}" for name in stage.benchmarks)
+        return f"{scores} ({runs})"
+    interval = "" if ray.half_width is None else f" ± {ray.half_width:.3f}"
+    return f"{ray.score:.3f}{interval} ({runs})"
