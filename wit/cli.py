@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from wit.commands import asking, bench, machine, running
+from wit.commands import analysing, asking, bench, machine, models, running
 from wit.errors import WitError
 
 app = typer.Typer(
@@ -37,6 +37,9 @@ for command in (
     asking.compare,
     asking.lineage,
     asking.report,
+    analysing.analyze,
+    models.best,
+    models.export,
     machine.doctor,
     machine.up,
 ):

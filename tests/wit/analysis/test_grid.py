@@ -73,6 +73,28 @@ def test_seeds_that_agree_do_not_lessen_what_the_items_leave_open():
     assert found.cells[0].half_width == pytest.approx(1.959964 * 0.03)
 
 
+def test_with_one_seed_cells_of_one_ray_are_the_replicates():
+    """(0.2, 0.4) and (0.5, 1) are one objective: s² = 2 * 0.1² = 0.02, t(0.975, 1) = 12.7062."""
+    table = pd.DataFrame(
+        rows("dpo", (0.2, 0.4), [0.4]) + rows("dpo", (0.5, 1), [0.6]) + rows("dpo", (1, 1), [0.9])
+    )
+    found = stage_scores(table, "dpo")
+    assert (found.basis, found.replicates, found.degrees_of_freedom) == ("seeds", "rays", 1)
+    assert [c.half_width for c in found.cells] == pytest.approx([12.7062 * math.sqrt(0.02)] * 3)
+    words = basis_in_words(found.basis, found.replicates)
+    assert "cells of one ray" in words
+    assert "how much seeds vary is not in them" in words
+
+
+def test_with_seeds_what_cells_of_one_ray_differ_by_is_in_no_cells_interval():
+    """Within the cells s² = 0.02 and 2 degrees of freedom, although their means are 1 apart."""
+    table = pd.DataFrame(rows("dpo", (0.2, 0.4), [0.4, 0.6]) + rows("dpo", (0.5, 1), [1.4, 1.6]))
+    found = stage_scores(table, "dpo")
+    assert (found.replicates, found.degrees_of_freedom) == ("seeds", 2)
+    assert [cell.half_width for cell in found.cells] == pytest.approx([0.4302653] * 2)
+    assert "over seeds" in basis_in_words(found.basis, found.replicates)
+
+
 seed_lists = st.lists(st.floats(0, 1), min_size=2, max_size=4)
 
 

@@ -1,0 +1,276 @@
+"""A model that leaves: what transformers loads without us is what we trained."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from kept_models import make_cell
+
+from wit.artifacts import Artifact
+from wit.config import Runtime
+from wit.data.prepare import TRAIN, read_split
+from wit.errors import ArtifactError, InputError
+from wit.export import export, known_roles
+from wit.models import load_model
+from wit.plan import Plan
+from wit.recipes import LoRAKnobs, SFTRecipe
+from wit.records import Kept
+from wit.tokenizers import load_tokenizer
+from wit.training.sft import MODEL, make_trainer, save_model, whole_model
+
+WIT = [sys.executable, "-m", "wit.cli"]
+WITHOUT_US = """
+import json, sys
+sys.modules["wit"] = None  # an import of it would fail
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, out = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+chat = [{"role": "user", "content": "Which of these is first: tent, radio?"}]
+ids = tokenizer.apply_chat_template(
+    chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+)
+with torch.no_grad():
+    logits = model(**ids).logits
+answer = model.generate(**ids, max_new_tokens=3, do_sample=False)
+torch.save({"ids": ids["input_ids"], "logits": logits, "answer": answer}, out)
+"""
+KILLED = """
+import resource, signal, sys
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+if sys.argv[1] == "kill":
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the kernel kills whoever writes more
+from pathlib import Path
+from wit.errors import WitError
+from wit.export import export
+try:
+    export(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+except WitError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    folder = tmp_path_factory.mktemp("cell")
+    return make_cell(folder / "artifacts", folder / "base")
+
+
+@pytest.fixture
+def root(plan: Plan) -> Path:
+    return plan.tokenizer.root
+
+
+def loaded_without_us(folder: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
+    out = tmp_path / "logits.pt"
+    elsewhere = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-c", WITHOUT_US, str(folder), str(out)]
+    subprocess.run(command, check=True, cwd=tmp_path, env=elsewhere)
+    return torch.load(out)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_transformers_alone_loads_the_very_model(plan: Plan, root: Path, tmp_path: Path, stage):
+    artifact = getattr(plan.cells[0], stage)
+    done = export(artifact.fingerprint[:6], tmp_path / "deep" / "out", root)
+    assert (done.stage, done.fingerprint) == (stage, artifact.fingerprint)
+    found = loaded_without_us(done.folder, tmp_path)
+    with torch.no_grad():
+        ours = load_model(artifact.path / MODEL)(found["ids"]).logits
+    assert torch.equal(found["logits"], ours)
+    wanted = load_tokenizer(plan.tokenizer.path).apply_chat_template(
+        [{"role": "user", "content": "Which of these is first: tent, radio?"}],
+        add_generation_prompt=True,
+    )
+    assert found["ids"][0].tolist() == wanted["input_ids"]
+
+
+def test_the_folder_is_the_artifacts_byte_for_byte_with_a_card(plan, root, tmp_path: Path):
+    dpo = plan.cells[0].dpo
+    export(dpo.fingerprint, tmp_path / "out", root)
+    written = contents(tmp_path / "out")
+    card = written.pop("README.md").decode()
+    assert written == contents(dpo.path / MODEL)
+    assert {"config.json", "generation_config.json", "tokenizer.json"} <= written.keys()
+    assert "chat_template.jinja" in written
+    assert dpo.fingerprint in card
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mode & 0o044 == 0o044
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_folder_is_taken_and_no_other(plan: Plan, root: Path, tmp_path: Path):
+    fingerprint, out = plan.cells[0].sft.fingerprint, tmp_path / "out"
+    out.mkdir()
+    export(fingerprint, out, root)
+    before = contents(out)
+    with pytest.raises(InputError, match="is not empty"):
+        export(fingerprint, out, root)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is no folder"):
+        export(fingerprint, tmp_path / "file", root)
+    assert contents(out) == before
+
+
+def test_merged_adapters_answer_as_unmerged_ones(plan: Plan, tmp_path: Path):
+    cell = plan.cells[0]
+    recipe = cell.sft.recipe.model_copy(update={"lora": LoRAKnobs(rank=4)})
+    assert isinstance(recipe, SFTRecipe)
+    artifact = Artifact(root=tmp_path / "artifacts", recipe=recipe, parents=cell.sft.parents)
+    rows: Dataset = read_split(plan.instructions.path, TRAIN)
+    tokenizer = load_tokenizer(plan.tokenizer.path)
+    base, runtime = artifact.parents["base"].path, Runtime(device="cpu")
+    with artifact.lock(), artifact.writing() as out:
+        trainer = make_trainer(recipe, base, rows, tokenizer, out, runtime)
+        trainer.train()
+        adapted: Any = trainer.model.eval()
+        ids = torch.arange(5, 25)[None]
+        with torch.no_grad():
+            unmerged = adapted(input_ids=ids).logits
+        save_model(whole_model(trainer, recipe, base), plan.tokenizer.path, out / MODEL)
+    done = export(artifact.fingerprint, tmp_path / "out", artifact.root)
+    names = {file.name for file in done.folder.iterdir()}
+    assert not any("adapter" in name for name in names), "nobody has to find the base"
+    with torch.no_grad():
+        merged = load_model(done.folder)(ids).logits
+        before = load_model(base)(ids).logits
+    assert torch.allclose(merged, unmerged, atol=1e-5)
+    assert not torch.allclose(before, unmerged, atol=1e-2), "the adapters do something"
+    assert "Low-rank adapters were trained" in (done.folder / "README.md").read_text()
+
+
+def test_a_damaged_model_is_not_exported(plan: Plan, root: Path, tmp_path: Path):
+    copy = tmp_path / "artifacts"
+    shutil.copytree(root, copy)
+    weights = copy / "dpo" / plan.cells[0].dpo.fingerprint / MODEL / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"model/model\.safetensors was changed"):
+        export(plan.cells[0].dpo.fingerprint, tmp_path / "out", copy)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_artifact_that_is_damaged_is_left_out(plan: Plan, root: Path, tmp_path: Path):
+    copy = tmp_path / "artifacts"
+    shutil.copytree(root, copy)
+    (copy / "evaluation" / plan.base_evaluation.fingerprint / "record.json").write_text("{")
+    done = export(plan.cells[0].dpo.fingerprint, tmp_path / "out", copy)
+    card = (done.folder / "README.md").read_text()
+    assert "| this model | SFT before it |" in card
+    assert "| base |" not in card
+
+
+@pytest.mark.parametrize(
+    ("identifier", "said"),
+    [
+        ("", "is no fingerprint"),
+        ("abc", "is no fingerprint"),
+        ("../../etc", "is no fingerprint"),
+        ("not a hex", "is no fingerprint"),
+        ("f" * 13, "is no fingerprint"),
+        ("0" * 12, "no artifact in"),
+    ],
+)
+def test_what_is_no_fingerprint_is_refused(root: Path, tmp_path: Path, identifier, said):
+    with pytest.raises(InputError, match=said) as caught:
+        export(identifier, tmp_path / "out", root)
+    assert caught.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_fingerprint_names_near_ones(plan: Plan, root: Path, tmp_path: Path):
+    known = plan.cells[0].dpo.fingerprint
+    mistyped = known[:-1] + ("0" if known[-1] != "0" else "1")
+    with pytest.raises(InputError, match=rf"Known ones: .*{known} \(dpo\)"):
+        export(mistyped, tmp_path / "out", root)
+
+
+def test_the_beginning_of_several_names_them(plan: Plan, tmp_path: Path, root: Path):
+    known = plan.cells[0].dpo.fingerprint
+    twin = known[:8] + ("0000" if known[8:] != "0000" else "1111")
+    (tmp_path / "artifacts" / "sft" / twin).mkdir(parents=True)
+    (tmp_path / "artifacts" / "dpo").symlink_to(root / "dpo")
+    with pytest.raises(InputError, match=rf"2 artifacts: {known} \(dpo\), {twin} \(sft\)"):
+        export(known[:8], tmp_path / "out", tmp_path / "artifacts")
+
+
+def test_what_is_no_model_is_refused_and_its_model_named(plan: Plan, root: Path, tmp_path: Path):
+    cell = plan.cells[0]
+    with pytest.raises(InputError, match=rf"no model but evaluation.*{cell.dpo.fingerprint} "):
+        export(cell.dpo_evaluation.fingerprint, tmp_path / "out", root)
+    with pytest.raises(InputError, match="no model but instructions"):
+        export(plan.instructions.fingerprint, tmp_path / "out", root)
+
+
+def test_an_artifact_is_not_written_into(plan: Plan, root: Path):
+    dpo = plan.cells[0].dpo
+    with pytest.raises(InputError, match="is inside the artifact"):
+        export(dpo.fingerprint, dpo.path / MODEL / "copy", root)
+    assert dpo.verified()
+
+
+@pytest.mark.parametrize("how", ["kill", "full"])
+def test_half_way_nothing_is_there(plan: Plan, root: Path, tmp_path: Path, how: str):
+    """A limit on the size of files stops it in the midst of the weights."""
+    out, fingerprint = tmp_path / "out", plan.cells[0].dpo.fingerprint
+    command = [sys.executable, "-c", KILLED, how, fingerprint, str(out), str(root)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert not out.exists()
+    left = [path.name for path in tmp_path.iterdir()]
+    if how == "kill":
+        assert ended.returncode < 0
+        assert all(name.endswith(".partial") for name in left)
+    else:
+        assert ended.returncode == 2, ended.stderr
+        assert f"{out}: cannot be written: File too large" in ended.stdout
+        assert left == []
+    export(fingerprint, out, root)
+
+
+def test_a_place_that_cannot_be_written_is_said(plan: Plan, root: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        export(plan.cells[0].dpo.fingerprint, tmp_path / "file" / "out", root)
+
+
+def test_roles_come_from_the_studies_that_the_model_belongs_to(plan: Plan, root: Path, tmp_path):
+    model = Kept.at(plan.cells[0].dpo.path)
+    assert known_roles(model) == {"wit_choice": "select", "wit_cloze": "report"}
+    copy = tmp_path / "artifacts"
+    shutil.copytree(root, copy)
+    model = Kept.at(copy / "dpo" / model.fingerprint)
+    study = copy / "studies" / "cell" / "study.yaml"
+    other = study.read_text().replace("learning_rate: 0.001", "learning_rate: 0.002")
+    study.write_text(other)
+    assert known_roles(model) == {}
+    study.write_text("what: is this")
+    assert known_roles(model) == {}
+
+
+def test_the_command_says_what_it_wrote(plan: Plan, root: Path, tmp_path: Path):
+    dpo = plan.cells[0].dpo
+    where = ["--set-runtime", f"artifact_root={root}"]
+    command = [*WIT, "export", dpo.fingerprint[:5], str(tmp_path / "out"), "--merge", "--json"]
+    done = subprocess.run([*command, *where], capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    assert said["fingerprint"] == dpo.fingerprint
+    assert said["folder"] == str(tmp_path / "out")
+    again = subprocess.run([*command, *where], capture_output=True, text=True)
+    assert again.returncode == 2
+    assert again.stdout == ""
+    assert "is not empty" in again.stderr
+    assert "Traceback" not in again.stderr

@@ -1,0 +1,163 @@
+"""What a model card says of measurements: the model beside its relatives."""
+
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from wit.evaluation.results import BenchmarkRun, EvaluationResult, Score
+from wit.records import Kept, evaluations_by_model, kept
+from wit.weights import PRESETS, TokenWeights
+
+THIS = "this model"
+Key = tuple[str, str, str]  # benchmark, hash of its items, metric: what may stand in one row
+Z = statistics.NormalDist().inv_cdf(0.975)  # standard errors to half of a 95 % interval
+
+
+class Row(NamedTuple):
+    """One benchmark, and every model's score on the same items of it."""
+
+    benchmark: str
+    role: str
+    metric: str
+    items: str
+    cells: list[str]
+
+
+class Measured(NamedTuple):
+    """All that was measured on one model."""
+
+    scores: dict[Key, tuple[Score, BenchmarkRun]]
+    likelihoods: dict[str, str]  # by role, and the preference accuracy
+
+
+class Scoreboard(NamedTuple):
+    """A model beside its SFT model, instruction tuning of the same seed, and the base."""
+
+    models: dict[str, Measured]  # by what they are to the model; without those not measured
+
+    @classmethod
+    def of_model(cls, model: Kept, sft: Kept | None) -> "Scoreboard":
+        """Collects every evaluation that is kept beside the model."""
+        beside = {THIS: model.fingerprint}
+        if sft is not None:
+            if sft.fingerprint != model.fingerprint:
+                beside["SFT before it"] = sft.fingerprint
+            usual = _instruction_tuning_beside(model, sft)
+            if usual is not None:
+                beside["instruction tuning (0, 1), same seed"] = usual.fingerprint
+            beside["base"] = sft.parents["base"]["fingerprint"]
+        evaluations = evaluations_by_model(model.root)
+        data = None if sft is None else sft.parents["instructions"]["fingerprint"]
+        measured = {name: _measured(evaluations.get(f, []), data) for name, f in beside.items()}
+        return cls({name: found for name, found in measured.items() if any(found)})
+
+    @property
+    def own(self) -> dict[Key, tuple[Score, BenchmarkRun]]:
+        """Main scores of the model itself."""
+        return self.models[THIS].scores if THIS in self.models else {}
+
+    def rows(self, roles: Mapping[str, str]) -> list[Row]:
+        """One for each benchmark that the model was measured on."""
+        return [
+            Row(
+                benchmark,
+                roles.get(benchmark, "not known"),
+                metric if score.higher_is_better else f"{metric} (less is better)",
+                f"first {score.num_items}" if score.limit else str(score.num_items),
+                [_score(found.scores.get(key)) for found in self.models.values()],
+            )
+            for key, (score, _) in sorted(self.own.items())
+            for benchmark, _, metric in [key]
+        ]
+
+    def likelihoods(self) -> dict[str, list[str]]:
+        """A cell for every model, by what was measured."""
+        names = {name: None for found in self.models.values() for name in found.likelihoods}
+        return {
+            name: [found.likelihoods.get(name, "") for found in self.models.values()]
+            for name in names
+        }
+
+    def limits(self, roles: Mapping[str, str]) -> Iterator[str]:
+        """What is not to be read from these scores."""
+        if not self.own:
+            yield "It was not evaluated."
+        for score, run in self.own.values():
+            name = score.benchmark
+            if score.limit:
+                yield f"{name}: only its first {score.num_items} items were asked."
+            if score.stderr is None:
+                yield f"{name}: no standard error is known, so the score has no interval."
+            if run.num_cut_prompts:
+                yield f"{name}: {run.num_cut_prompts} prompts lost their beginning, being too long."
+            if run.empty_response_share:
+                yield f"{name}: {100 * run.empty_response_share:.1f} % of the responses were empty."
+        unknown = sorted({name for name, *_ in self.own} - set(roles))
+        if unknown:
+            yield (
+                f"Whether {', '.join(unknown)} had a say in the choice of the weights is not "
+                "recorded beside the model."
+            )
+
+
+def _measured(evaluations: list[Kept], data: str | None) -> Measured:
+    """Of evaluations of one model, the newer of which counts; likelihoods on the same rows only."""
+    scores: dict[Key, tuple[Score, BenchmarkRun]] = {}
+    likelihoods: dict[str, str] = {}
+    for evaluation in evaluations:
+        result = EvaluationResult.load(evaluation.path)
+        for score in result.scores:
+            run = result.runs.get(score.benchmark)
+            if score.is_main and run is not None:
+                scores[score.benchmark, run.items_hash, score.metric] = (score, run)
+        if evaluation.parents.get("instructions", {}).get("fingerprint") != data:
+            continue
+        for role, found in result.held_out_nll.items():
+            likelihoods[f"{role}, {found.num_tokens} tokens"] = f"{found.nll:.3f}"
+        if preferred := result.preference_accuracy:
+            name = f"preference accuracy, {preferred.num_items} pairs"
+            likelihoods[name] = _value(preferred)
+    return Measured(scores, likelihoods)
+
+
+def _score(found: tuple[Score, BenchmarkRun] | None) -> str:
+    return "" if found is None else _value(found[0])
+
+
+def _value(score: Score) -> str:
+    if score.stderr == 0:  # which is no certainty: other items may differ
+        return f"{score.value:.3f} (all items alike)"
+    interval = "" if score.stderr is None else f" ± {Z * score.stderr:.3f}"
+    return f"{score.value:.3f}{interval}"
+
+
+def _instruction_tuning_beside(model: Kept, sft: Kept) -> Kept | None:
+    """What the usual weights gave with all else equal, if it is another model and is kept."""
+    usual = TokenWeights.model_validate(PRESETS["instruction-tuning"])
+    if TokenWeights.model_validate(sft.recipe["weights"]) == usual:
+        return None
+    for other in kept(model.root, "sft"):
+        if TokenWeights.model_validate(other.recipe["weights"]) != usual:
+            continue
+        if _without(other.recipe, "weights") != _without(sft.recipe, "weights"):
+            continue
+        if _fingerprints(other) == _fingerprints(sft):
+            return other if model.stage == "sft" else _aligned(model, other)
+    return None
+
+
+def _aligned(dpo: Kept, policy: Kept) -> Kept | None:
+    """The model that DPO made of another policy, with all else equal."""
+    wanted = _fingerprints(dpo) | {"policy": policy.fingerprint}
+    for other in kept(dpo.root, "dpo"):
+        if other.recipe == dpo.recipe and _fingerprints(other) == wanted:
+            return other
+    return None
+
+
+def _fingerprints(artifact: Kept) -> dict[str, str]:
+    return {part: parent["fingerprint"] for part, parent in artifact.parents.items()}
+
+
+def _without(recipe: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in recipe.items() if name != key}

@@ -1,0 +1,162 @@
+"""The weights that a study recommends, with the evidence, and the model to take.
+
+Of the seeds of the best cell that one is taken whose mean select score is best, of equal ones the
+smallest: somebody has to be. The cell itself is judged by the mean of its seeds.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wit._card_scores import Z
+from wit._lineage_registry import folder_in_mlflow
+from wit.analysis.selection import Recommendation, recommend
+from wit.errors import InputError
+from wit.records import MODEL
+from wit.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]  # of the table, by column
+
+
+class ChosenScore(Settings):
+    """Score of the chosen model alone on one benchmark."""
+
+    benchmark: str
+    role: str  # select or report
+    score: float
+    half_width: float | None  # of its 95 % interval, of the items alone; None: not known
+    higher_is_better: bool
+
+    def __str__(self) -> str:
+        return f"{self.score:.3f}" + (
+            "" if self.half_width is None else f" ± {self.half_width:.3f}"
+        )
+
+
+class ChosenModel(Settings):
+    """The DPO model of the best cell that is taken."""
+
+    fingerprint: str
+    seed: int
+    scores: tuple[ChosenScore, ...]
+    folder: str  # of its weights
+    is_here: bool  # the folder is on this machine
+    run_id: str
+    run_url: str | None
+
+
+class Choice(Settings):
+    """What a study recommends, and the evidence."""
+
+    study: str
+    version: str | None  # of the study
+    sentence: str
+    weights: str
+    prompt_weight: float | None
+    response_weight: float | None
+    score: float  # mean over the select benchmarks and seeds
+    half_width: float | None
+    num_seeds: int
+    select_benchmarks: tuple[str, ...]
+    within_noise: tuple[str, ...]  # other weights that cannot be told from these
+    report_scores: tuple[dict[str, Any], ...]  # of the cell
+    model: ChosenModel
+
+
+def choose(scores: "pd.DataFrame", study: str, root: Path, uri: str) -> Choice:
+    """The recommended weights and the model to take.
+
+    Args:
+        scores: Of the study, as ``wit.lineage.table`` gives it.
+        study: Its name.
+        root: Where artifacts are; else where MLflow says they were made.
+        uri: Tracking URI.
+
+    Raises:
+        InputError: Nothing can be recommended yet; says what is missing.
+    """
+    found = recommend(scores)
+    rows: list[Row] = scores.to_dict("records")
+    dpo = [row for row in rows if row["stage"] == "dpo"]
+    names = tuple(sorted({row["benchmark"] for row in rows if row["role"] == "select"}))
+    best = found.best
+    if best is None:
+        raise InputError(_what_is_missing(study, found, dpo))
+    return Choice(
+        study=study,
+        version=scores.attrs.get("version"),
+        sentence=found.sentence,
+        weights=best.weights,
+        prompt_weight=best.prompt_weight,
+        response_weight=best.response_weight,
+        score=best.score,
+        half_width=best.half_width,
+        num_seeds=best.num_seeds,
+        select_benchmarks=names,
+        within_noise=found.within_noise,
+        report_scores=tuple(score.model_dump(mode="json") for score in found.report_scores),
+        model=_chosen_model([r for r in dpo if r["weights"] == best.weights], names, root, uri),
+    )
+
+
+def _what_is_missing(study: str, found: Recommendation, dpo: list[Row]) -> str:
+    states = Counter({row["cell"]: row["status"] for row in dpo}.values())
+    told = ", ".join(f"{count} {status}" for status, count in states.items())
+    return (
+        f"study {study!r}: {found.sentence} Its DPO models: {told or 'none'}. 'wit run' it to its "
+        f"end; 'wit compare {study}' shows which cells lack what"
+    )
+
+
+def _chosen_model(cell: list[Row], names: Sequence[str], root: Path, uri: str) -> ChosenModel:
+    """Of the models of a cell the one with the best select scores, then the smallest seed."""
+    models: dict[str, list[Row]] = {}
+    for row in cell:
+        if row["status"] == "finished" and row["role"] in ("select", "report"):
+            models.setdefault(row["fingerprint"], []).append(row)
+    complete = [rows for rows in models.values() if set(names) <= _measured(rows)]
+    rows = min(complete, key=lambda rows: (-_mean_select_score(rows), rows[0]["seed"]))
+    fingerprint, run_id = str(rows[0]["fingerprint"]), str(rows[0]["run_id"])
+    folder = root / "dpo" / fingerprint
+    if not folder.is_dir():
+        folder = folder_in_mlflow(run_id, uri) or folder
+    url = rows[0]["run_url"]
+    return ChosenModel(
+        fingerprint=fingerprint,
+        seed=int(rows[0]["seed"]),
+        scores=tuple(map(_chosen_score, sorted(rows, key=lambda row: row["benchmark"]))),
+        folder=str(folder / MODEL),
+        is_here=(folder / MODEL).is_dir(),
+        run_id=run_id,
+        run_url=url if isinstance(url, str) else None,
+    )
+
+
+def _measured(rows: list[Row]) -> set[str]:
+    return {row["benchmark"] for row in rows if math.isfinite(row["score"])}
+
+
+def _mean_select_score(rows: list[Row]) -> float:
+    """Higher is better."""
+    scores = [
+        row["score"] if row["higher_is_better"] else -row["score"]
+        for row in rows
+        if row["role"] == "select"
+    ]
+    return math.fsum(scores) / len(scores)
+
+
+def _chosen_score(row: Row) -> ChosenScore:
+    return ChosenScore(
+        benchmark=row["benchmark"],
+        role=row["role"],
+        score=row["score"],
+        # Items that are all alike have no spread, which is no certainty about others.
+        half_width=Z * row["stderr"] if row["stderr"] > 0 else None,
+        higher_is_better=bool(row["higher_is_better"]),
+    )

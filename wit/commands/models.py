@@ -1,0 +1,101 @@
+"""Models: which one to take of a study, and taking it away."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wit.commands.options import (
+    AsJSON,
+    RuntimeFile,
+    RuntimeOverrides,
+    StudyName,
+    console,
+    name_of,
+    print_json,
+    uri_of,
+)
+
+if TYPE_CHECKING:
+    from wit.choice import Choice
+
+
+def best(
+    study: StudyName,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Register its model in MLflow, as champion or challenger"
+        ),
+    ] = None,
+    runtime_file: RuntimeFile = None,
+    runtime_overrides: RuntimeOverrides = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Say which weights a study recommends, how sure that is, and which model to take."""
+    from wit.champion import register as register_model
+    from wit.choice import choose
+    from wit.lineage import table
+    from wit.loading import load_runtime
+
+    runtime = load_runtime(runtime_file, runtime_overrides or [])
+    name, uri = name_of(study), uri_of(runtime_file, runtime_overrides)
+    choice = choose(table(name, uri), name, runtime.artifact_root.resolve(), uri)
+    registered = register_model(register, choice, uri) if register is not None else None
+    if as_json:
+        more = None if registered is None else registered.model_dump(mode="json")
+        print_json(choice.model_dump(mode="json") | {"registered": more})
+        return
+    _show(choice)
+    if registered is not None:
+        console.print(registered.sentence, highlight=False)
+
+
+def _show(choice: "Choice") -> None:
+    def say(label: str, value: str) -> None:  # no table: it would break paths apart
+        console.print(f"[bold]{label:<14}[/bold]", end="")
+        console.print(value, soft_wrap=True, highlight=False, markup=False)
+
+    console.print(choice.sentence, highlight=False)
+    interval = "" if choice.half_width is None else f" ± {choice.half_width:.3f}"
+    say("weights", choice.weights)
+    say("chosen by", f"{', '.join(choice.select_benchmarks)}: {choice.score:.3f}{interval}")
+    say("in the noise", ", ".join(choice.within_noise) or "no other cell")
+    for report in choice.report_scores:
+        usual = report["instruction_tuning"]
+        beside = "" if usual is None else f", instruction tuning {usual:.3f}"
+        width = "" if report["half_width"] is None else f" ± {report['half_width']:.3f}"
+        say("reported", f"{report['benchmark']}: {report['score']:.3f}{width}{beside}")
+    model = choice.model
+    why = f", the best of {choice.num_seeds} by select scores" if choice.num_seeds > 1 else ""
+    say("DPO model", f"{model.fingerprint}, seed {model.seed}{why}")
+    say("its scores", ", ".join(f"{s.benchmark} {s}" for s in model.scores))
+    say("folder", model.folder + ("" if model.is_here else " (not on this machine)"))
+    say("MLflow run", model.run_url or model.run_id)
+
+
+def export(
+    artifact: Annotated[
+        str, typer.Argument(metavar="FINGERPRINT", help="Of an SFT or DPO model; 4 digits or more")
+    ],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="To be written; not there, or empty")
+    ],
+    merge: Annotated[  # noqa: ARG001  every training merges its own when it ends
+        bool, typer.Option("--merge", help="Merge adapters: always so, as trainings merge theirs")
+    ] = False,
+    runtime_file: RuntimeFile = None,
+    runtime_overrides: RuntimeOverrides = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Write a model as a plain Hugging Face folder, with its card; needs no MLflow."""
+    from wit.export import export as export_model
+    from wit.loading import load_runtime
+
+    runtime = load_runtime(runtime_file, runtime_overrides or [])
+    done = export_model(artifact, folder, runtime.artifact_root.resolve())
+    if as_json:
+        print_json(done._asdict() | {"folder": str(done.folder)})
+    else:
+        size = f"{done.num_bytes / 1e6:,.0f} MB"
+        console.print(f"{done.stage} {done.fingerprint} ({size}): {done.folder}", soft_wrap=True)

@@ -1,0 +1,160 @@
+"""A model as a plain Hugging Face folder, which transformers loads without this package.
+
+An artifact's ``model`` folder is one already: whole weights (adapters are merged when a training
+ends), configuration, tokenizer and chat template. Export verifies it, copies it byte for byte and
+adds the model card.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from wit.artifacts import RECORD, verify
+from wit.config import Study
+from wit.errors import ArtifactError, InputError
+from wit.files import LEAST_FREE_BYTES
+from wit.model_card import model_card
+from wit.recipes import InstructionsRecipe, SFTRecipe
+from wit.records import MODEL, MODELS, Kept, find
+from wit.weights import TokenWeights
+
+CARD = "README.md"  # where Hugging Face looks for it
+
+
+class Exported(NamedTuple):
+    """A folder that was written."""
+
+    folder: Path
+    stage: str
+    fingerprint: str
+    num_bytes: int
+
+
+def export(identifier: str, folder: Path, root: Path) -> Exported:
+    """Writes a Hugging Face folder with the weights, tokenizer and card of a model.
+
+    It is written aside and renamed: complete or absent. After a kill a hidden folder beside it,
+    which ends in ``.partial``, may stay.
+
+    Args:
+        identifier: Fingerprint of an SFT or DPO artifact, or at least its first 4 digits.
+        folder: To be written; must not exist, or be empty.
+        root: Where the artifacts are.
+
+    Raises:
+        InputError: There is no such model, it is damaged, or the folder cannot be written.
+    """
+    model = model_of(find(root, identifier))
+    folder = folder.absolute()
+    _check_is_free(folder)
+    verify(model.path)
+    files = {
+        name.removeprefix(f"{MODEL}/"): figures["size"]
+        for name, figures in model.record["files"].items()
+        if name.startswith(f"{MODEL}/")
+    }
+    num_bytes = sum(files.values())
+    card = model_card(model, known_roles(model))
+    with _written_aside(folder, num_bytes) as aside:
+        for name in files:
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model.path / MODEL / name, aside / name)  # with ordinary permissions
+        (aside / CARD).write_text(card, encoding="utf-8")
+    return Exported(folder, model.stage, model.fingerprint, num_bytes)
+
+
+def model_of(artifact: Kept) -> Kept:
+    """Itself, if it is a model.
+
+    Raises:
+        InputError: It is not; names the models that it belongs to.
+    """
+    if artifact.stage in MODELS:
+        return artifact
+    hint = ""
+    parent = artifact.parents.get("model", {})
+    if parent.get("kind") in MODELS:
+        hint = f" That one measured {parent['fingerprint']} ({parent['kind']})."
+    raise InputError(
+        f"{artifact.fingerprint} is no model but {artifact.stage}; only SFT and DPO artifacts can "
+        f"be exported.{hint}"
+    )
+
+
+def _check_is_free(folder: Path) -> None:
+    """Refuses a place where something is, or that is part of an artifact."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder}: is there and is no folder; name one that does not exist yet")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder}: is not empty; name a folder that does not exist yet")
+    inside = next((p for p in folder.resolve().parents if (p / RECORD).is_file()), None)
+    if inside is not None:
+        raise InputError(f"{folder}: is inside the artifact {inside}, which it would damage")
+
+
+@contextlib.contextmanager
+def _written_aside(folder: Path, num_bytes: int) -> Iterator[Path]:
+    """A folder that becomes ``folder`` only if the block succeeds; else nothing is left of it."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if free < num_bytes + LEAST_FREE_BYTES:
+            raise InputError(
+                f"{folder}: needs {num_bytes / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there"
+            )
+        shutil.rmtree(aside, ignore_errors=True)  # of a dead process with the same number
+        aside.mkdir()
+        yield aside
+        aside.rename(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{folder}: cannot be written: {reason}; choose another place") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def known_roles(model: Kept) -> dict[str, str]:
+    """Roles of the benchmarks in the studies beside the artifacts that the model belongs to.
+
+    One that selects in any of them selects.
+    """
+    roles: dict[str, str] = {}
+    for file in sorted((model.root / "studies").glob("*/study.yaml")):
+        try:
+            study = Study.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, ValidationError, yaml.YAMLError):
+            continue  # of another version: what it says is not known
+        if _belongs_to(model, study):
+            for benchmark in study.benchmarks:
+                if roles.get(benchmark.name) != "select":
+                    roles[benchmark.name] = benchmark.role
+    return roles
+
+
+def _belongs_to(model: Kept, study: Study) -> bool:
+    sft = model if model.stage == "sft" else model.parent("policy")
+    data = None if sft is None else sft.parent("instructions")
+    if sft is None or data is None:
+        return False
+    try:
+        weights = TokenWeights.model_validate(sft.recipe["weights"])
+        seed = sft.recipe["seed"]
+        if weights not in study.weights or seed not in study.seeds:
+            return False
+        recipe = SFTRecipe(**study.sft.model_dump(), weights=weights, seed=seed)
+        rows = InstructionsRecipe.model_validate(data.recipe)
+    except ValidationError as error:
+        raise ArtifactError(f"{sft.path}: its recipe cannot be read: {error}") from None
+    is_same_dpo = model is sft or model.recipe == study.dpo.model_dump(mode="json") | {"seed": seed}
+    return (
+        is_same_dpo
+        and sft.recipe == recipe.model_dump(mode="json")
+        and rows.identity() == study.instructions.identity()
+    )
