@@ -16,8 +16,9 @@ from wit.analysis.grid import (
     spearman,
     stage_scores,
     summarise,
-    weights_label,
 )
+from wit.analysis.intervals import basis_in_words
+from wit.analysis.scores import weights_label
 
 PAPER = Path(__file__).parents[4] / "shared" / "paper" / "wit_scores.csv"
 
