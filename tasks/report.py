@@ -1,9 +1,14 @@
 """Before the first stage and after the last one: the study's MLflow run, table and report."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
@@ -18,6 +23,8 @@ from wit.outcome import REPORT, StageOutcome, StudyOutcome, save_study, study_fo
 from wit.plan import Plan
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from wit.analysis.data_summary import DataSummary
 
 
@@ -26,7 +33,7 @@ def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
     """The MLflow run on top of the study, and its links to all that exists already.
 
     Raises:
-        InputError: This machine cannot do what is asked for.
+        InputError: This machine cannot do what is asked for, or the store is not MLflow's.
     """
     check_machine(plan, runtime)
     uri = lineage.tracking_uri(runtime)
@@ -64,11 +71,11 @@ def report(
     """The report of what is there, however much that is."""
     from wit.analysis.data_summary import DataSummary
     from wit.analysis.report import Extras, write_report
-    from wit.analysis.summary import markdown_summary
 
     study, uri = plan.study, lineage.tracking_uri(runtime)
     folder = study_folder(runtime, study.name)
-    lineage.link([artifact for artifact, _ in plan.artifacts()], run, uri)
+    artifacts = [artifact for artifact, _ in plan.artifacts()]
+    lineage.link(artifacts, run, uri)
     data = DataSummary.of_plan(plan)
     data.save(folder)
     outcome = StudyOutcome(
@@ -80,14 +87,31 @@ def report(
         mlflow_url=run.url,
         notes=_notes(data),
     )
-    scores = lineage.table(study.name, uri, version=run.version)
+    scores = lineage.scores_of_run(study, artifacts, run.version, uri)
     extras = Extras(tracking_uri=uri, versions=versions(), data=data)
     write_report(scores, study, extras, folder / REPORT)
     has_failed = any(stage.status in ("failed", "blocked") for stage in stages)
     lineage.end_study(run, uri, is_failed=has_failed, files=[folder / REPORT])
-    summary = markdown_summary(scores, str(folder / REPORT), run.url or uri)
-    create_markdown_artifact(summary, f"report-{_slug(study.name)}", description=str(outcome))
+    if unsent := lineage.unsent_note(run.root, uri):
+        outcome = outcome.model_copy(update={"notes": (*outcome.notes, unsent)})
+    show_artifacts(plan, outcome, scores, folder / REPORT)
     return outcome
+
+
+def show_artifacts(plan: Plan, outcome: StudyOutcome, scores: "pd.DataFrame", report: Path) -> None:
+    """What the Prefect UI shows of the study: its summary, its cells, and a way to all else."""
+    from wit.analysis.summary import cells_table, markdown_summary, plain
+
+    name = _slug(plan.study.name)
+    place, about = outcome.mlflow_url or outcome.tracking_uri, plain(str(outcome))
+    summary = markdown_summary(scores, str(report), place, plan.study)
+    create_markdown_artifact(summary, f"report-{name}", description=about)
+    create_table_artifact(cells_table(scores), f"cells-{name}", description=about)
+    # A browser opens a file of this machine only by hand; a run on a server holds the report too.
+    link, text = outcome.mlflow_url, "The study in MLflow, with its report"
+    if link is None:
+        link, text = report.as_uri(), "The report"
+    create_link_artifact(link, text, f"link-{name}", description=about)
 
 
 def _notes(data: "DataSummary") -> tuple[str, ...]:
@@ -116,4 +140,6 @@ def _outcome(stage: str, cell: str | None, fingerprint: str, state: State) -> St
 
 
 def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+    """The name in letters that the key of a Prefect artifact may have."""
+    plain = (letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower())
+    return "".join(plain)

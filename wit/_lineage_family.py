@@ -3,16 +3,14 @@
 import difflib
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from wit._lineage_description import PRINCIPAL
-from wit._lineage_store import Store, open_store, translated
+from wit._lineage_place import tracking_uri, without_password
+from wit._lineage_reader import Condition, RunRow, find_runs, tag
+from wit.config import Runtime
 from wit.errors import InputError
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 
 class Node(BaseModel):
@@ -35,34 +33,33 @@ class Node(BaseModel):
     children: tuple["Node", ...] = ()
 
 
-def lineage(identifier: str, uri: str) -> Node:
+def lineage(identifier: str, uri: str | None = None) -> Node:
     """The family of an artifact: all that it was made of, and all that came of it.
 
     One query for each generation upward, one for all descendants.
 
     Args:
         identifier: A fingerprint, the beginning of one, or an MLflow run id.
-        uri: Tracking URI.
+        uri: Tracking URI; unset: that of the environment, else of ``artifacts/`` here.
 
     Raises:
         InputError: It is unknown, or the beginning of several; names near or possible ones.
     """
-    store = open_store(uri)
+    uri = uri or tracking_uri(Runtime())
     wanted = identifier.strip().lower()
-    with translated(uri):
-        run = _resolve(store, wanted)
-        above = [] if run is None else _runs_above(store, run)
-        fingerprint = wanted if run is None else run.data.tags["wit.fingerprint"]
-        below = store.search(f"tags.`wit.ancestors` LIKE '%{fingerprint}%'")
-    below = [r for r in below if fingerprint in r.data.tags["wit.ancestors"].split()]
+    run = _resolve(uri, wanted)
+    above = [] if run is None else _runs_above(uri, run)
+    fingerprint = wanted if run is None else run.tags["wit.fingerprint"]
+    below = find_runs(uri, tag("wit.ancestors", f"%{fingerprint}%"))
+    below = [r for r in below if fingerprint in r.tags["wit.ancestors"].split()]
     if run is None and not below:
-        raise InputError(_no_such_artifact(store, identifier))
-    by_id = {r.info.run_id: r for r in above}
+        raise InputError(_no_such_artifact(uri, identifier))
+    by_id = {str(r.run_id): r for r in above}
     subject = _source(fingerprint, below) if run is None else _node(run, _parents(run, by_id))
     return subject.model_copy(update={"children": _children(fingerprint, below)})
 
 
-def _resolve(store: Store, wanted: str) -> "Run | None":
+def _resolve(uri: str, wanted: str) -> RunRow | None:
     """The run of a run id or of a (beginning of a) fingerprint; None: perhaps a source."""
     if not re.fullmatch(r"[0-9a-f]{4,64}", wanted):
         raise InputError(
@@ -70,51 +67,52 @@ def _resolve(store: Store, wanted: str) -> "Run | None":
             "them) nor an MLflow run id (32 hex digits)"
         )
     if len(wanted) == 32:
-        found = store.search(f"attributes.run_id = '{wanted}'", limit=1)
+        found = find_runs(uri, Condition("run_id", "=", wanted))
     else:
-        found = store.search(f"tags.`wit.fingerprint` LIKE '{wanted}%'")
-    if found and "wit.fingerprint" not in found[0].data.tags:
+        found = find_runs(uri, tag("wit.fingerprint", f"{wanted}%"))
+    if found and "wit.fingerprint" not in found[0].tags:
         raise InputError(f"{wanted} is the run of a study, not of an artifact; try 'wit compare'")
-    fingerprints = {run.data.tags["wit.fingerprint"] for run in found}
+    fingerprints = {run.tags["wit.fingerprint"] for run in found}
     if len(fingerprints) > 1:
-        several = ", ".join(
-            f"{run.data.tags['wit.fingerprint']} ({run.info.run_name})" for run in found[:8]
-        )
+        several = ", ".join(f"{run.tags['wit.fingerprint']} ({run.name})" for run in found[:8])
         raise InputError(f"{wanted} is the beginning of {len(fingerprints)} artifacts: {several}")
     return found[0] if found else None
 
 
-def _no_such_artifact(store: Store, identifier: str) -> str:
-    recent = store.search("tags.`wit.fingerprint` LIKE '%'")
-    names = {run.data.tags["wit.fingerprint"]: run.info.run_name for run in recent}
+def _no_such_artifact(uri: str, identifier: str) -> str:
+    names = {
+        run.tags["wit.fingerprint"]: run.name for run in find_runs(uri, tag("wit.fingerprint", "%"))
+    }
     near = difflib.get_close_matches(identifier.strip().lower(), names, cutoff=0.5)
     hint = "; ".join(f"{fingerprint} ({names[fingerprint]})" for fingerprint in near)
     advice = f"Did you mean {hint}?" if near else "See 'wit compare STUDY --json' for known ones."
-    return f"{identifier} is no artifact, source or run in MLflow at {store.uri}. {advice}"
+    return (
+        f"{identifier} is no artifact, source or run in MLflow at {without_password(uri)}. {advice}"
+    )
 
 
-def _parent_run_ids(run: "Run") -> dict[str, str]:
+def _parent_run_ids(run: RunRow) -> dict[str, str]:
     return _by_part(run, "wit.parent_run.")
 
 
-def _by_part(run: "Run", prefix: str) -> dict[str, str]:
-    tags = run.data.tags
+def _by_part(run: RunRow, prefix: str) -> dict[str, str]:
+    tags = run.tags
     return {tag.removeprefix(prefix): tags[tag] for tag in sorted(tags) if tag.startswith(prefix)}
 
 
-def _runs_above(store: Store, run: "Run") -> list["Run"]:
+def _runs_above(uri: str, run: RunRow) -> list[RunRow]:
     """The runs of all ancestors, one query per generation."""
-    found: dict[str, Run] = {}
+    found: dict[str, RunRow] = {}
     generation = [run]
     while generation:
         ids = {i for r in generation for i in _parent_run_ids(r).values()} - found.keys()
-        listed = ", ".join(f"'{i}'" for i in sorted(ids))
-        generation = store.search(f"attributes.run_id IN ({listed})") if ids else []
-        found |= {r.info.run_id: r for r in generation}
+        asked = Condition("run_id", "IN", tuple(sorted(ids)))
+        generation = find_runs(uri, asked) if ids else []
+        found |= {str(r.run_id): r for r in generation}
     return list(found.values())
 
 
-def _parents(run: "Run", by_id: dict[str, "Run"]) -> dict[str, Node]:
+def _parents(run: RunRow, by_id: dict[str, RunRow]) -> dict[str, Node]:
     """Parents by part, each with its own; a source, and a parent without a run, end the walk."""
     ids = _parent_run_ids(run)
     sources = _by_part(run, "wit.source.")
@@ -140,7 +138,7 @@ def _leaf(kind: str, fingerprint: str, location: str, is_source: bool) -> Node:
     )
 
 
-def _source(fingerprint: str, below: list["Run"]) -> Node:
+def _source(fingerprint: str, below: list[RunRow]) -> Node:
     """The source of that fingerprint, as those that were made of it describe it."""
     for run in below:
         sources = _by_part(run, "wit.source.")
@@ -151,19 +149,19 @@ def _source(fingerprint: str, below: list["Run"]) -> Node:
     return _leaf("source", fingerprint, "", is_source=True)
 
 
-def _children(fingerprint: str, below: list["Run"]) -> tuple[Node, ...]:
+def _children(fingerprint: str, below: list[RunRow]) -> tuple[Node, ...]:
     """Descendants as a tree: each hangs below the parent that it continues, if that is here."""
-    here = {run.data.tags["wit.fingerprint"] for run in below} | {fingerprint}
-    hanging: defaultdict[str, list[Run]] = defaultdict(list)
+    here = {run.tags["wit.fingerprint"] for run in below} | {fingerprint}
+    hanging: defaultdict[str, list[RunRow]] = defaultdict(list)
     for run in below:
         parents = _by_part(run, "wit.parent.")
-        principal = parents.get(PRINCIPAL.get(run.data.tags["wit.stage"], ""), "")
+        principal = parents.get(PRINCIPAL.get(run.tags["wit.stage"], ""), "")
         others = (parent for parent in parents.values() if parent in here)
         hanging[principal if principal in here else next(others, fingerprint)].append(run)
 
     def grow(parent: str) -> tuple[Node, ...]:
         nodes = [
-            _node(run, {}).model_copy(update={"children": grow(run.data.tags["wit.fingerprint"])})
+            _node(run, {}).model_copy(update={"children": grow(run.tags["wit.fingerprint"])})
             for run in hanging[parent]
         ]
         return tuple(sorted(nodes, key=lambda node: (node.kind, node.name)))
@@ -171,22 +169,20 @@ def _children(fingerprint: str, below: list["Run"]) -> tuple[Node, ...]:
     return grow(fingerprint)
 
 
-def _node(run: "Run", parents: dict[str, Node]) -> Node:
-    tags = run.data.tags
+def _node(run: RunRow, parents: dict[str, Node]) -> Node:
+    tags = run.tags
     is_evaluation = tags["wit.stage"] == "evaluation"
     return Node(
         kind=tags["wit.stage"],
-        name=run.info.run_name or "",
+        name=run.name,
         fingerprint=tags["wit.fingerprint"],
-        run_id=run.info.run_id,
-        status=run.info.status.lower(),
+        run_id=run.run_id,
+        status=run.status.lower(),
         location=tags["wit.path"],
         model_sha256=tags.get("wit.model_sha256"),
         cell=tags.get("wit.cell"),
         studies=tuple(_by_part(run, "wit.study.")),
-        scores={k: v for k, v in run.data.metrics.items() if k != "seconds"}
-        if is_evaluation
-        else {},
+        scores={k: v for k, v in run.metrics.items() if k != "seconds"} if is_evaluation else {},
         error=tags.get("wit.error"),
         parents=parents,
     )

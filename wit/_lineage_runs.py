@@ -1,18 +1,13 @@
 """Writing the run of an artifact: found or new, with its parents, completed from its directory."""
 
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from wit._lineage_description import (
-    PRINCIPAL,
-    TRAINING_DATA,
-    Point,
-    data_profile,
-    outcome_of,
-    run_name,
-    run_params,
-    run_tags,
-)
+from wit._lineage_description import PRINCIPAL, run_name, run_params, run_tags
+from wit._lineage_models import MODEL_ID, MODEL_STAGES, ensure_model, join_study, set_status
+from wit._lineage_outcome import DataSet, Point, outcome_of, training_data
 from wit._lineage_store import Store
 from wit.artifacts import Artifact
 
@@ -24,9 +19,10 @@ class StudyRun(NamedTuple):
     """The run on top of a study, as the study stood in its file when it was started."""
 
     name: str  # of the study
-    run_id: str
+    run_id: str | None  # None: MLflow could not be reached when it was started
     version: str  # twelve hex digits over the artifacts and what they are for
     url: str | None  # in MLflow's UI, where a server shows one
+    root: Path  # of the artifacts; what MLflow does not take is kept there
 
     @property
     def membership(self) -> str:
@@ -36,9 +32,10 @@ class StudyRun(NamedTuple):
 
 def ensure_finished_run(store: Store, artifact: Artifact, study: StudyRun | None) -> "Run":
     """The run of an artifact that exists, written from its directory where it has none."""
-    run = ensure_run(store, artifact, study)
-    if run.info.status != "FINISHED":
-        complete(store, artifact, run, store.logged_points(run))
+    with artifact.lock():  # of two studies that find it, one writes
+        run = ensure_run(store, artifact, study)
+        if run.info.status != "FINISHED":
+            complete(store, artifact, run, store.logged_points(run))
     return run
 
 
@@ -46,30 +43,46 @@ def ensure_run(store: Store, artifact: Artifact, study: StudyRun | None) -> "Run
     """The one run of the artifact, found or new, with its params and its place in the study."""
     run = store.find(artifact.fingerprint)
     tags: dict[str, str] = {}
+    is_new = run is None
     if run is None:
-        new = run_tags(artifact) | _parent_runs(store, artifact, study)
-        if study is not None:
-            new |= {"mlflow.parentRunId": study.run_id, study.membership: study.version}
-        run = store.create(run_name(artifact), new)
-    elif study is not None:
-        versions = run.data.tags.get(study.membership, "").split()
-        if study.version not in versions:
-            tags[study.membership] = " ".join([*versions, study.version])
+        run = store.create(
+            run_name(artifact),
+            run_tags(artifact) | _parent_tags(store, artifact, study) | _study_tags({}, study),
+        )
+    else:
+        tags |= _study_tags(run.data.tags, study)
+        model_id = run.data.tags.get(MODEL_ID)
+        if study is not None and study.membership in tags and model_id:
+            join_study(store, model_id, study.name)
+    if artifact.stage in MODEL_STAGES and MODEL_ID not in run.data.tags:
+        tags[MODEL_ID] = ensure_model(
+            store, artifact, run, study.name if study else None, is_new=is_new
+        )
+    if artifact.stage in MODEL_STAGES and not (run.inputs and run.inputs.dataset_inputs):
+        policy = run.data.tags.get("wit.parent_model.policy")
+        store.log_inputs(run.info.run_id, [training_data(artifact)], "training", policy)
     # A param cannot change, and a kill may have come between the run and its params.
     params = {k: v for k, v in run_params(artifact).items() if k not in run.data.params}
     if params or tags:
         store.write(run.info.run_id, params=params, tags=tags)
-    has_data = run.inputs is not None and run.inputs.dataset_inputs
-    if artifact.stage in TRAINING_DATA and not has_data:
-        data = artifact.parents[TRAINING_DATA[artifact.stage]]
-        location = data.path if isinstance(data, Artifact) else data.location
-        name = run_name(data) if isinstance(data, Artifact) else data.kind
-        profile = data_profile(data) if isinstance(data, Artifact) else {}
-        store.log_dataset(run.info.run_id, name, data.fingerprint, str(location), profile)
+        run.data.tags.update(tags)
     return run
 
 
-def _parent_runs(store: Store, artifact: Artifact, study: StudyRun | None) -> dict[str, str]:
+def _study_tags(known: dict[str, str], study: StudyRun | None) -> dict[str, str]:
+    """What the run's tags lack of its place in the study; the first study is its parent."""
+    if study is None:
+        return {}
+    tags = {}
+    versions = known.get(study.membership, "").split()
+    if study.version not in versions:
+        tags[study.membership] = " ".join([*versions, study.version])
+    if study.run_id is not None and "mlflow.parentRunId" not in known:
+        tags["mlflow.parentRunId"] = study.run_id
+    return tags
+
+
+def _parent_tags(store: Store, artifact: Artifact, study: StudyRun | None) -> dict[str, str]:
     """Run ids of the parents; ``parent_run_id`` is the one that the artifact continues."""
     tags = {}
     for part, parent in artifact.parents.items():
@@ -78,26 +91,69 @@ def _parent_runs(store: Store, artifact: Artifact, study: StudyRun | None) -> di
         run = store.find(parent.fingerprint)
         if run is None and parent.exists():  # made under another store
             run = ensure_finished_run(store, parent, study)
-        if run is not None:
-            tags[f"wit.parent_run.{part}"] = run.info.run_id
-            if part == PRINCIPAL.get(artifact.stage):
-                tags["parent_run_id"] = run.info.run_id
+        if run is None:
+            continue
+        tags[f"wit.parent_run.{part}"] = run.info.run_id
+        if part == PRINCIPAL.get(artifact.stage):
+            tags["parent_run_id"] = run.info.run_id
+        if MODEL_ID in run.data.tags:  # MLflow's own link says so too, but not in a filter
+            tags[f"wit.parent_model.{part}"] = run.data.tags[MODEL_ID]
     return tags
 
 
 def complete(store: Store, artifact: Artifact, run: "Run", logged: set[tuple[str, int]]) -> None:
     """Writes what the directory holds and the run lacks, then ends the run."""
-    run_id, outcome = run.info.run_id, outcome_of(artifact)
+    run_id, outcome, tags = run.info.run_id, outcome_of(artifact), run.data.tags
     final: list[Point] = [(name, value, 0, time.time()) for name, value in outcome.metrics.items()]
     missing = [point for point in outcome.history + final if (point[0], point[2]) not in logged]
-    store.write(run_id, metrics=missing, tags=outcome.tags)
+    measured = tags.get("wit.parent_model.model")
+    store.write(
+        run_id,
+        metrics=missing,
+        tags=outcome.tags,
+        model_id=tags.get(MODEL_ID, measured),
+        data_of=outcome.measured_on,
+    )
+    if artifact.stage == "evaluation":
+        store.log_inputs(run_id, _distinct(outcome.measured_on.values()), "evaluation", measured)
     for file in outcome.files:
         store.client.log_artifact(run_id, str(file))
-    model_run = run.data.tags.get("wit.parent_run.model")
-    if model_run is not None:  # so that one can chart models by their scores
+    _tell_parent_model(store, artifact, run, final)
+    if "wit.error" in tags:
+        store.client.delete_tag(run_id, "wit.error")
+    if MODEL_ID in tags:
+        set_status(store, tags[MODEL_ID], "READY")
+    store.client.set_terminated(run_id, "FINISHED")
+
+
+def _distinct(data_sets: Iterable[DataSet]) -> list[DataSet]:
+    return list({data.digest: data for data in data_sets}.values())
+
+
+def _tell_parent_model(store: Store, artifact: Artifact, run: "Run", final: list[Point]) -> None:
+    """The run of a model names what came of it, and has its scores, so that one can chart them.
+
+    Models alone: what came of a data set is as much as all studies on it, and a filter finds it.
+    """
+    parent_run = run.data.tags.get(
+        "wit.parent_run.model", run.data.tags.get("wit.parent_run.policy")
+    )
+    if parent_run is None:
+        return
+    scores: list[Point] = []
+    if artifact.stage == "evaluation":
         # Its likelihoods are there already, as curves over steps.
         scores = [p for p in final if p[0] != "seconds" and not p[0].startswith("nll_")]
-        store.write(model_run, metrics=scores)
-    if "wit.error" in run.data.tags:
-        store.client.delete_tag(run_id, "wit.error")
-    store.client.set_terminated(run_id, "FINISHED")
+    child = {f"wit.child.{artifact.fingerprint}": run.info.run_id}
+    store.write(parent_run, metrics=scores, tags=child)
+
+
+def end_badly(
+    store: Store, run: "Run", status: str, error: str | None, points: Iterable[Point]
+) -> None:
+    """Ends the run of an artifact that was not made, and says why."""
+    tags = {"wit.error": error} if error else {}
+    store.write(run.info.run_id, metrics=points, tags=tags)
+    if status == "FAILED" and MODEL_ID in run.data.tags:
+        set_status(store, run.data.tags[MODEL_ID], "FAILED")
+    store.client.set_terminated(run.info.run_id, status)

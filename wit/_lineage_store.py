@@ -1,24 +1,37 @@
-"""The one door to MLflow: opening a tracking store, and few, batched calls to it.
+"""The door to MLflow: opening a tracking store, and few, batched calls to it.
 
-Only this file imports mlflow, and only when a store is opened: that import takes over a second.
+Only this file and that of the logged models import mlflow, and only when a store is opened: that
+import takes seconds.
 """
 
 import getpass
 import json
 import logging
 import os
-import sqlite3
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
 from filelock import FileLock
 
-from wit.config import Runtime
-from wit.errors import InputError
+from wit._lineage_outcome import DataSet, Point
+from wit._lineage_place import (
+    EMPTY,
+    EXPERIMENT,
+    REMEDY,
+    SQLITE,
+    UI_MODE,
+    is_initialised,
+    is_up,
+    sqlite_file,
+    unreachable,
+    without_password,
+)
+from wit.errors import InputError, StoreDownError
 
 if TYPE_CHECKING:  # for types alone; at run time mlflow is imported when a store is opened
     from mlflow.entities import Run
@@ -26,40 +39,13 @@ if TYPE_CHECKING:  # for types alone; at run time mlflow is imported when a stor
 # MLflow reports usage to its makers unless told otherwise; both switches are needed.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # our output is ours
 # Its default of 7 tries with growing pauses would hold a stage for minutes when a server is down.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
-EXPERIMENT = "wit"  # artifacts are shared by studies, so all runs live in one experiment
-UI_MODE = "workflowType=machine_learning"  # else MLflow's pages are those for agents and traces
-SQLITE = "sqlite:///"
-SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 MAX_PER_BATCH = {"metrics": 700, "params": 100, "tags": 100}  # MLflow takes 1000 together
 MAX_VALUE = {"params": 6000, "tags": 8000}  # characters; MLflow cuts or refuses longer ones
 PAGE = 5000  # runs per answer
-
-
-def tracking_uri(runtime: Runtime) -> str:
-    """Where MLflow keeps runs: the runtime's, the environment's, else SQLite in the artifact root.
-
-    Raises:
-        InputError: MLflow 3 cannot write there.
-    """
-    default = f"{SQLITE}{runtime.artifact_root.resolve()}/mlflow.db"
-    uri = runtime.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
-    if not uri.startswith(SCHEMES):
-        raise InputError(
-            f"tracking_uri {uri!r}: MLflow 3 writes to a database or to a server, not to plain "
-            f"files; try {default} or http://HOST:PORT"
-        )
-    file = sqlite_file(uri)
-    return uri if file is None else f"{SQLITE}{file}"
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The database file of an SQLite store, absolute because workers may run elsewhere."""
-    if not uri.startswith(SQLITE):
-        return None
-    return Path(uri.removeprefix(SQLITE).partition("?")[0]).resolve()
 
 
 def prepare(uri: str) -> None:
@@ -78,19 +64,6 @@ def prepare(uri: str) -> None:
                 _create_database(file)
     except OSError as error:
         raise InputError(f"{file}: the MLflow database cannot be written ({error})") from None
-
-
-def is_initialised(file: Path) -> bool:
-    """Whether it holds MLflow's tables; asked without importing mlflow."""
-    if not file.is_file():
-        return False
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
-            return bool(database.execute("SELECT count(*) FROM alembic_version").fetchone()[0])
-    except sqlite3.DatabaseError as error:
-        if file.stat().st_size == 0 or "no such table" in str(error):
-            return False
-        raise InputError(f"{file}: is not an MLflow database ({error})") from None
 
 
 def _create_database(file: Path) -> None:
@@ -120,20 +93,29 @@ def _quieten() -> None:
 class Store:
     """A tracking store that is open in this process."""
 
-    def __init__(self, uri: str) -> None:
-        prepare(uri)
+    def __init__(self, uri: str, *, creates: bool) -> None:
+        """Opens it.
+
+        Args:
+            uri: Tracking URI.
+            creates: Whether a database and an experiment are made where there are none.
+        """
+        if creates:
+            prepare(uri)
         _quieten()
         from mlflow import MlflowClient
 
         self.uri = uri
         self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         with translated(uri):
-            self.experiment_id = self._find_or_create_experiment()
+            self.experiment_id = self._find_experiment(creates)
 
-    def _find_or_create_experiment(self) -> str:
+    def _find_experiment(self, creates: bool) -> str:
         from mlflow.exceptions import MlflowException
 
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None and not creates:
+            raise InputError(f"MLflow at {without_password(self.uri)} {EMPTY}")
         if experiment is None:
             file = sqlite_file(self.uri)
             location = None if file is None else _artifact_location(file)
@@ -171,9 +153,8 @@ class Store:
 
     def create(self, name: str, tags: Mapping[str, str]) -> "Run":
         """A new run in state RUNNING."""
-        basic = {"mlflow.user": getpass.getuser(), "mlflow.source.name": "wit"}
         return self.client.create_run(
-            self.experiment_id, tags={**basic, **_cut(tags, "tags")}, run_name=name
+            self.experiment_id, tags=origin() | cut(tags, "tags"), run_name=name
         )
 
     def write(
@@ -182,32 +163,57 @@ class Store:
         *,
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
-        metrics: Iterable[tuple[str, float, int, float]] = (),
+        metrics: Iterable[Point] = (),
+        model_id: str | None = None,
+        data_of: Mapping[str, DataSet] | None = None,
     ) -> None:
-        """Logs params, tags and metrics (name, value, step, seconds since 1970) in few calls."""
+        """Logs params, tags and metrics in few calls.
+
+        Args:
+            run_id: Of the run.
+            params: That the run does not have yet; MLflow refuses to change one.
+            tags: New, or in the place of old ones.
+            metrics: Points of any metrics.
+            model_id: Of the logged model that was measured, if there is one.
+            data_of: On what data a metric was measured; such ones are the model's too.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
+        def metric(name: str, value: float, step: int, at: float) -> Metric:
+            data = (data_of or {}).get(name) if model_id else None
+            about = (model_id, data.name, data.digest) if data else (None, None, None)
+            return Metric(name, value, round(1000 * at), step, *about)
+
         waiting = {
-            "params": [Param(k, v) for k, v in _cut(params or {}, "params").items()],
-            "tags": [RunTag(k, v) for k, v in _cut(tags or {}, "tags").items()],
-            "metrics": [Metric(k, v, round(1000 * at), step) for k, v, step, at in metrics],
+            "params": [Param(k, v) for k, v in cut(params or {}, "params").items()],
+            "tags": [RunTag(k, v) for k, v in cut(tags or {}, "tags").items()],
+            "metrics": [metric(*point) for point in metrics],
         }
         while any(waiting.values()):
             batch = {kind: rows[: MAX_PER_BATCH[kind]] for kind, rows in waiting.items()}
             waiting = {kind: rows[MAX_PER_BATCH[kind] :] for kind, rows in waiting.items()}
             self.client.log_batch(run_id, **batch)
 
-    def log_dataset(
-        self, run_id: str, name: str, digest: str, location: str, profile: Mapping[str, Any]
+    def log_inputs(
+        self,
+        run_id: str,
+        data_sets: Iterable[DataSet],
+        context: Literal["training", "evaluation"],
+        model_id: str | None,
     ) -> None:
-        """Names a data set, known by its content and with its figures, as an input of the run."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+        """Names data sets, known by their content, and a logged model as inputs of the run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
 
-        source = json.dumps({"uri": location})
-        figures = json.dumps(profile) if profile else None
-        data = Dataset(name, digest, source_type="local", source=source, profile=figures)
-        context = [InputTag("mlflow.data.context", "training")]
-        self.client.log_inputs(run_id, datasets=[DatasetInput(data, context)])
+        role = InputTag("mlflow.data.context", context)
+        inputs = []
+        for name, digest, location, profile in data_sets:
+            source = json.dumps({"uri": location})
+            figures = json.dumps(profile) if profile else None
+            data = Dataset(name, digest, source_type="local", source=source, profile=figures)
+            inputs.append(DatasetInput(data, [role]))
+        models = [LoggedModelInput(model_id)] if model_id else []
+        if inputs or models:
+            self.client.log_inputs(run_id, datasets=inputs, models=models)
 
     def logged_points(self, run: "Run") -> set[tuple[str, int]]:
         """Name and step of every metric value that the run has already."""
@@ -238,23 +244,32 @@ class Store:
         return f"{place}?{UI_MODE}&{urlencode(query, quote_via=quote)}"
 
 
-def _cut(values: Mapping[str, str], kind: str) -> dict[str, str]:
+def origin() -> dict[str, str]:
+    """Tags that MLflow's UI shows as who made a thing, and with what."""
+    return {"mlflow.user": getpass.getuser(), "mlflow.source.name": "wit"}
+
+
+def cut(values: Mapping[str, str], kind: str) -> dict[str, str]:
+    """Params or tags with values that are as long as MLflow takes."""
     limit = MAX_VALUE[kind]
     return {k: v if len(v) <= limit else v[: limit - 1] + "…" for k, v in values.items()}
 
 
-def open_store(uri: str) -> Store:
+def open_store(uri: str, *, creates: bool = True) -> Store:
     """The store of ``uri``, opened once per process.
 
     Raises:
-        InputError: It cannot be reached, or is not MLflow's.
+        StoreDownError: Nobody listens there.
+        InputError: It is not MLflow's, or has nothing of ours and nothing may be made.
     """
-    return _open(uri, os.getpid())
+    if not is_up(uri):
+        raise StoreDownError(unreachable(uri))
+    return _open(uri, creates, os.getpid())
 
 
 @cache
-def _open(uri: str, pid: int) -> Store:  # noqa: ARG001  a forked child needs its own connections
-    return Store(uri)
+def _open(uri: str, creates: bool, pid: int) -> Store:  # noqa: ARG001  a fork needs its own
+    return Store(uri, creates=creates)
 
 
 @contextmanager
@@ -262,6 +277,7 @@ def translated(uri: str) -> Iterator[None]:
     """Says in one sentence what is wrong with a store, instead of MLflow's traceback.
 
     Raises:
+        StoreDownError: It went away, or the proxy before it says so.
         InputError: MLflow raised; names the store and the remedy.
     """
     from mlflow.exceptions import MlflowException
@@ -270,7 +286,8 @@ def translated(uri: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         reason = str(error).strip().splitlines()[0][:300]
-        raise InputError(
-            f"MLflow at {uri} does not answer as it should: {reason}. Is the server up, is the "
-            "address right (runtime 'tracking_uri', MLFLOW_TRACKING_URI)?"
+        is_down = re.search(r"too many 50\d|error code 50[234]", reason) or not is_up(uri)
+        kind = StoreDownError if is_down else InputError
+        raise kind(
+            f"MLflow at {without_password(uri)} does not answer as it should: {reason}. {REMEDY}"
         ) from None

@@ -1,17 +1,21 @@
-"""Every score of a study as one tidy table, in three queries."""
+"""Every score of a study as one tidy table: from MLflow in three queries, or from artifacts."""
 
 import difflib
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wit._lineage_description import BASE
-from wit._lineage_store import Store, open_store, translated
-from wit.errors import InputError
+from wit._lineage_description import BASE, run_name, run_params, run_tags, study_params
+from wit._lineage_outcome import PREFERENCE_ACCURACY, outcome_of
+from wit._lineage_place import tracking_uri, without_password
+from wit._lineage_reader import Condition, RunRow, find_runs, tag
+from wit.artifacts import Artifact
+from wit.config import Runtime, Study
+from wit.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Run
 
 COLUMNS = (
     "study",
@@ -25,6 +29,7 @@ COLUMNS = (
     "role",  # select, report or diagnostic
     "score",
     "stderr",
+    "num_items",  # of the benchmark, or pairs; nothing where it is not known
     "higher_is_better",
     "status",  # finished, failed, running, killed, blocked or missing
     "error",
@@ -32,6 +37,8 @@ COLUMNS = (
     "run_id",  # of the model; for the base, which has none, of its evaluation
     "run_url",
 )
+SENSITIVITY = "sensitivity"  # to how a prompt is put; less is better
+MAX_CELLS_LENGTH = 7000  # characters of one tag; MLflow takes 8000
 NUMBER = r"\d[\d.]*(?:e[+-]\d+)?"
 CELL = re.compile(
     rf"^(?P<weights>p(?P<prompt>{NUMBER})-r(?P<response>{NUMBER})(-.+)?)-s(?P<seed>\d+)$"
@@ -39,82 +46,173 @@ CELL = re.compile(
 NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
 
 
-def newest_study_run(store: Store, study_name: str, version: str | None = None) -> "Run | None":
-    """The run of the study's version, or of the one that was started last."""
-    condition = f"tags.`wit.stage` = 'study' AND tags.`wit.study_name` = '{study_name}'"
-    if version is not None:
-        condition += f" AND tags.`wit.study_version` = '{version}'"
-    found = store.search(condition)
-    return max(found, key=lambda run: run.data.tags.get("wit.started", ""), default=None)
+class StudyVersion(NamedTuple):
+    """A study as its file stood at some time; another base or grid makes another version."""
+
+    version: str
+    started: str  # last time; ISO 8601, UTC
+    user: str
+    status: str
+    artifact_root: str
+    num_cells: int
+    run_id: str
 
 
-def table(study_name: str, uri: str, *, version: str | None = None) -> "pd.DataFrame":
+def study_versions(study_name: str, uri: str | None = None) -> list[StudyVersion]:
+    """All versions of a study, that which was started last first; ``table`` shows one of them.
+
+    People may give one name to different studies in a shared store: each has its version, to
+    which its artifacts belong, so nothing is mixed.
+
+    Raises:
+        InputError: The store is not there, or cannot be reached.
+    """
+    return [
+        StudyVersion(
+            run.tags["wit.study_version"],
+            run.tags.get("wit.started", ""),
+            run.tags.get("mlflow.user", ""),
+            run.status.lower(),
+            run.tags.get("wit.artifact_root", ""),
+            len(cells_of(run)),
+            str(run.run_id),
+        )
+        for run in _study_runs(study_name, uri or tracking_uri(Runtime()))
+    ]
+
+
+def _study_runs(study_name: str, uri: str) -> list[RunRow]:
+    if not NAME.match(study_name):
+        return []
+    found = find_runs(uri, tag("wit.stage", "study"), tag("wit.study_name", study_name))
+    return sorted(found, key=lambda run: run.tags.get("wit.started", ""), reverse=True)
+
+
+def table(study_name: str, uri: str | None = None, *, version: str | None = None) -> "pd.DataFrame":
     """Every score of a study, one row per model and benchmark; three queries in all.
 
     A model without scores has one row without a benchmark, whose ``status`` and ``error`` say why.
-    The columns are those of ``COLUMNS``.
+    The columns are those of ``COLUMNS``. ``attrs`` has the ``version`` that is shown, and
+    ``num_versions`` that the store has under this name; see ``study_versions``.
 
     Args:
         study_name: As in its file.
-        uri: Tracking URI.
-        version: Of the study, as ``StudyRun`` names it; else the one that was started last.
+        uri: Tracking URI; unset: that of the environment, else of ``artifacts/`` here.
+        version: Of the study, as ``study_versions`` names it; else the one that was started last.
 
     Raises:
         InputError: No such study is in the store, or the store cannot be reached.
     """
+    uri = uri or tracking_uri(Runtime())
+    known = _study_runs(study_name, uri)
+    if not known:
+        raise InputError(_no_such_study(study_name, uri))
+    chosen = [run for run in known if version in (None, run.tags["wit.study_version"])]
+    if not chosen:
+        others = ", ".join(run.tags["wit.study_version"] for run in known)
+        raise InputError(f"study {study_name!r} has no version {version!r}; it has {others}")
+    study_run = chosen[0]
+    version = study_run.tags["wit.study_version"]
+    member = tag(f"wit.study.{study_name}", f"%{version}%")
+    is_finished = Condition("status", "=", "FINISHED")
+    evaluations = find_runs(uri, member, tag("wit.stage", "evaluation"), is_finished)
+    unfinished = find_runs(uri, member, is_finished._replace(operator="!="))
+    frame = _frame(study_run, evaluations, unfinished)
+    frame.attrs = {"version": version, "num_versions": len(known)}
+    return frame
+
+
+def table_of_artifacts(
+    study: Study, artifacts: Sequence[Artifact], unfinished: Sequence[RunRow]
+) -> "pd.DataFrame":
+    """What ``table`` gives once MLflow knows the study, read from the artifacts themselves.
+
+    Args:
+        study: As it ran.
+        artifacts: All of it; those that do not exist have no scores.
+        unfinished: What failed, and why.
+    """
+    tags = {"wit.study_name": study.name, **cell_tags(study)}
+    study_run = RunRow(None, study.name, "RUNNING", study_params(study), tags, {})
+    evaluations = []
+    for artifact in artifacts:
+        if artifact.stage != "evaluation" or not artifact.exists():
+            continue
+        try:
+            found = outcome_of(artifact)
+        except ArtifactError:  # its own stage says so
+            continue
+        name, tags = run_name(artifact), run_tags(artifact) | found.tags
+        row = RunRow(None, name, "FINISHED", run_params(artifact), tags, found.metrics)
+        evaluations.append(row)
+    return _frame(study_run, evaluations, unfinished)
+
+
+def _frame(
+    study_run: RunRow, evaluations: Iterable[RunRow], unfinished: Iterable[RunRow]
+) -> "pd.DataFrame":
     import pandas as pd
 
-    store = open_store(uri)
-    with translated(uri):
-        is_name = NAME.match(study_name)
-        study_run = newest_study_run(store, study_name, version) if is_name else None
-        if study_run is None:
-            raise InputError(_no_such_study(store, study_name))
-        version = study_run.data.tags["wit.study_version"]
-        member = f"tags.`wit.study.{study_name}` LIKE '%{version}%'"
-        evaluations = store.search(
-            f"{member} AND tags.`wit.stage` = 'evaluation' AND attributes.status = 'FINISHED'"
-        )
-        unfinished = store.search(f"{member} AND attributes.status != 'FINISHED'")
-    rows = [row for run in evaluations for row in _score_rows(store, study_run, run)]
+    rows = [row for run in evaluations for row in _score_rows(study_run, run)]
     measured = {(row["cell"], row["stage"]) for row in rows}
-    rows += _rows_without_scores(store, study_run, unfinished, measured)
+    rows += _rows_without_scores(study_run, unfinished, measured)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    numbers = ["prompt_weight", "response_weight", "score", "stderr"]
+    numbers = ["prompt_weight", "response_weight", "score", "stderr", "num_items"]
     frame[numbers] = frame[numbers].astype(float)
     return frame.astype({"seed": "Int64"})
 
 
-def _no_such_study(store: Store, study_name: str) -> str:
-    runs = store.search("tags.`wit.stage` = 'study'")
-    known = sorted({run.data.tags["wit.study_name"] for run in runs})
+def cell_tags(study: Study) -> dict[str, str]:
+    """Names of all cells, in as many tags as they need."""
+    parts = [""]
+    for name in map(str, study.cells):
+        if len(parts[-1]) + len(name) > MAX_CELLS_LENGTH:
+            parts.append("")
+        parts[-1] += f"{name} "
+    return {f"wit.cells.{n}" if n else "wit.cells": part for n, part in enumerate(parts)}
+
+
+def cells_of(study_run: RunRow) -> list[str]:
+    """What ``cell_tags`` wrote."""
+    tags = study_run.tags
+    more = takewhile(tags.__contains__, (f"wit.cells.{number}" for number in count(1)))
+    return "".join(tags[key] for key in ("wit.cells", *more)).split()
+
+
+def _no_such_study(study_name: str, uri: str) -> str:
+    known = sorted(
+        {run.tags["wit.study_name"] for run in find_runs(uri, tag("wit.stage", "study"))}
+    )
     near = difflib.get_close_matches(study_name, known, cutoff=0.4) or known[:5]
     hint = f"Did you mean {', '.join(near)}?" if near else "It holds no study yet; 'wit run' one."
-    return f"study {study_name!r} is not in MLflow at {store.uri}. {hint}"
+    return f"study {study_name!r} is not in MLflow at {without_password(uri)}. {hint}"
 
 
-def _score_rows(store: Store, study_run: "Run", run: "Run") -> Iterable[dict[str, Any]]:
-    params, tags, metrics = run.data.params, run.data.tags, run.data.metrics
+def _score_rows(study_run: RunRow, run: RunRow) -> Iterable[dict[str, Any]]:
+    params, tags, metrics = run.params, run.tags, run.metrics
     lower_is_better = tags.get("wit.lower_is_better", "").split()
-    model_run = tags.get("wit.parent_run.model", run.info.run_id)
+    num_items = dict(part.rsplit(":", 1) for part in tags.get("wit.num_items", "").split())
+    model_run = tags.get("wit.parent_run.model", run.run_id)
     for name, value in metrics.items():
-        role = study_run.data.params.get(f"benchmarks.{name}.role")
-        is_diagnostic = name.startswith("nll_") or name == "preference_accuracy"
+        role = study_run.params.get(f"benchmarks.{name}.role")
+        is_diagnostic = name.startswith("nll_") or name in (PREFERENCE_ACCURACY, SENSITIVITY)
         if role is None and not is_diagnostic:
             continue  # seconds, standard errors
+        is_cost = name.startswith("nll_") or name == SENSITIVITY
         yield {
-            "study": study_run.data.tags["wit.study_name"],
+            "study": study_run.tags["wit.study_name"],
             **_cell_columns(tags["wit.cell"]),
             "stage": params["model_stage"],
             "benchmark": name,
             "role": role or "diagnostic",
             "score": value,
             "stderr": metrics.get(f"{name}_stderr"),
-            "higher_is_better": name not in lower_is_better and not name.startswith("nll_"),
+            "num_items": num_items.get(name),
+            "higher_is_better": name not in lower_is_better and not is_cost,
             "status": "finished",
             "fingerprint": tags["wit.parent.model"],
             "run_id": model_run,
-            "run_url": store.run_url(model_run),
+            "run_url": run.url and run.url.replace(str(run.run_id), str(model_run)),
         }
 
 
@@ -132,20 +230,23 @@ def _cell_columns(cell: str) -> dict[str, Any]:
 
 
 def _rows_without_scores(
-    store: Store, study_run: "Run", unfinished: list["Run"], measured: set[tuple[str, str]]
+    study_run: RunRow, unfinished: Iterable[RunRow], measured: set[tuple[str, str]]
 ) -> Iterable[dict[str, Any]]:
     """One row for every model of the plan that has no score, and why it has none."""
-    stopped: dict[tuple[str, str], Run] = {}
-    for run in unfinished:
-        if "model_stage" in run.data.params:
-            stopped[run.data.tags["wit.cell"], run.data.params["model_stage"]] = run
-    cells = study_run.data.tags["wit.cells"].split()
-    planned = [(BASE, BASE), *((cell, stage) for stage in ("sft", "dpo") for cell in cells)]
+    stopped: Mapping[tuple[str, str], RunRow] = {
+        (run.tags["wit.cell"], run.params["model_stage"]): run
+        for run in unfinished
+        if "model_stage" in run.params
+    }
+    planned = [
+        (BASE, BASE),
+        *((cell, stage) for stage in ("sft", "dpo") for cell in cells_of(study_run)),
+    ]
     for cell, stage in planned:
         if (cell, stage) in measured:
             continue
         row = {
-            "study": study_run.data.tags["wit.study_name"],
+            "study": study_run.tags["wit.study_name"],
             **_cell_columns(cell),
             "stage": stage,
             "higher_is_better": True,
@@ -153,19 +254,19 @@ def _rows_without_scores(
         run = stopped.get((cell, stage))
         sft = stopped.get((cell, "sft"))
         if run is not None:
-            row |= _stopped_columns(store, run)
-        elif stage == "dpo" and sft is not None and sft.info.status == "FAILED":
-            row |= {"status": "blocked", "error": f"its SFT model failed (run {sft.info.run_id})"}
+            row |= _stopped_columns(run)
+        elif stage == "dpo" and sft and sft.tags["wit.stage"] == "sft" and sft.status == "FAILED":
+            row |= {"status": "blocked", "error": f"its SFT model failed (run {sft.run_id})"}
         else:
             row["status"] = "missing"
         yield row
 
 
-def _stopped_columns(store: Store, run: "Run") -> dict[str, Any]:
+def _stopped_columns(run: RunRow) -> dict[str, Any]:
     return {
-        "status": run.info.status.lower(),
-        "error": run.data.tags.get("wit.error"),
-        "fingerprint": run.data.tags["wit.fingerprint"],
-        "run_id": run.info.run_id,
-        "run_url": store.run_url(run.info.run_id),
+        "status": run.status.lower(),
+        "error": run.tags.get("wit.error"),
+        "fingerprint": run.tags["wit.fingerprint"],
+        "run_id": run.run_id,
+        "run_url": run.url,
     }

@@ -5,7 +5,8 @@ WitError                     a message for people: what, where, what is allowed,
 │   ├── ConfigError          a study or runtime file, or ``--set``
 │   ├── DataError            a data file or a row of it
 │   ├── BaseModelError       the base model, its tokenizer or its chat template
-│   └── ArtifactError        an artifact is damaged, or its root cannot be written
+│   ├── ArtifactError        an artifact is damaged, or its root cannot be written
+│   └── StoreDownError       the MLflow server does not answer; what it should know is kept
 └── StageError               a stage failed while it ran; exit code 1
     ├── TrainingError        the loss or a weight is not finite
     ├── HandOverError        DPO did not start at the SFT model
@@ -45,6 +46,10 @@ class BaseModelError(InputError):
 
 class ArtifactError(InputError):
     """An artifact is damaged, or the artifact root cannot be written."""
+
+
+class StoreDownError(InputError):
+    """The MLflow server does not answer; a run goes on, and what it should know is kept."""
 
 
 class StageError(WitError):

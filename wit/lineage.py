@@ -2,50 +2,70 @@
 
 * ``tracked`` surrounds the making of an artifact. A stage that was killed and resumes logs into
   the same run; a failure of MLflow is a warning, never the end of a training.
+* An SFT or DPO model is also a logged model of MLflow, with its data sets and scores. Its run
+  names its children by tags ``wit.child.FINGERPRINT``; every run names its parents by tags
+  ``wit.parent.PART`` and ``wit.parent_run.PART``. What came of anything is one filter away:
+  ``tags.`wit.ancestors` LIKE '%FINGERPRINT%'``.
 * ``link`` says that a study uses artifacts that exist already: a tag, not a second run. What a
   store does not know (it is new, or it was down) is written from the artifact's own directory.
 * ``start_study`` is the run on top. It fixes which artifacts belong to the study as it is now.
+* ``sync`` sends what a server that was down did not take.
 * ``table`` and ``lineage`` answer questions: every score of a study; all that led to an artifact
   and all that came of it.
 
 The artifact directory is the truth, MLflow is the index over it.
 """
 
-import hashlib
-import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wit._lineage_description import Point, points, run_name, study_params
+from wit._lineage_description import run_name, run_params, run_tags
 from wit._lineage_family import Node, lineage
-from wit._lineage_runs import StudyRun, complete, ensure_finished_run, ensure_run
-from wit._lineage_store import Store, open_store, prepare, tracking_uri, translated
-from wit._lineage_table import table
+from wit._lineage_outcome import Point, points
+from wit._lineage_place import tracking_uri
+from wit._lineage_reader import RunRow
+from wit._lineage_runs import StudyRun, complete, end_badly, ensure_run
+from wit._lineage_spool import (
+    Packed,
+    Status,
+    UnsentArtifact,
+    artifact_file,
+    keep,
+    kept_artifacts,
+    read_kept,
+)
+from wit._lineage_store import Store, open_store, prepare, translated
+from wit._lineage_studies import end_study, link, start_study, sync, unsent_note
+from wit._lineage_table import StudyVersion, study_versions, table, table_of_artifacts
 from wit.artifacts import Artifact
 from wit.config import Study
-from wit.errors import ArtifactError, InputError, WitError
+from wit.errors import InputError, StoreDownError, WitError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.entities import Run
 
 __all__ = [
     "Node",
     "StudyRun",
+    "StudyVersion",
     "Tracker",
     "end_study",
     "lineage",
     "link",
     "open_store",
     "prepare",
+    "scores_of_run",
     "start_study",
+    "study_versions",
+    "sync",
     "table",
     "tracked",
     "tracking_uri",
+    "unsent_note",
 ]
 
 FLUSH_SECONDS = 2.0  # between writes of metrics: a write to SQLite takes 20 ms of the training
@@ -86,14 +106,29 @@ class Tracker:
             store.write(self.run_id, metrics=self._waiting)
         self._waiting, self._flushed_at = [], time.monotonic()
 
-    def _fail(self, store: Store, error: BaseException) -> None:
-        if self.run_id is None:
+    def _fail(self, store: Store, status: Status, message: str) -> None:
+        if self._run is not None:
+            end_badly(store, self._run, status, message, self._waiting)
+
+    def _keep(self, status: Status, message: str | None) -> None:
+        """Has it sent later; what exists and belongs to a study is sent with the study."""
+        file = artifact_file(self._artifact)
+        if not self._is_down:
+            file.unlink(missing_ok=True)  # an earlier attempt's
+        if not self._is_down or (message is None and self._study is not None):
             return
-        self._flush(store)
-        message = str(error) if isinstance(error, WitError) else f"{type(error).__name__}: {error}"
-        store.write(self.run_id, tags={"wit.error": message})
-        is_ours = isinstance(error, Exception)  # else somebody pressed Ctrl-C
-        store.client.set_terminated(self.run_id, "FAILED" if is_ours else "KILLED")
+        studies = ((self._study.name, self._study.version),) if self._study else ()
+        if file.exists():
+            studies = tuple({*studies, *read_kept(UnsentArtifact, file).studies})
+        unsent = UnsentArtifact(
+            uri=self._uri,
+            packed=Packed.of([self._artifact]),
+            studies=studies,
+            status=status,
+            error=message,
+            points=tuple(self._waiting) if message is not None else (),
+        )
+        keep(file, unsent)
 
     def _finish(self, store: Store) -> None:
         if self._run is not None:
@@ -110,11 +145,7 @@ class Tracker:
                 act(store)
         except (InputError, OSError) as error:
             self._is_down = True
-            _log.warning(
-                "%s is made, but not recorded in MLflow; the next run of the study records it. %s",
-                run_name(self._artifact),
-                error,
-            )
+            _log.warning("%s is not recorded in MLflow yet: %s", run_name(self._artifact), error)
 
 
 @contextmanager
@@ -129,97 +160,40 @@ def tracked(artifact: Artifact, study: StudyRun | None, uri: str) -> Iterator[Tr
     Yields:
         What to log metrics to. The run ends FINISHED with all that the artifact's directory
         holds; or FAILED with the error as its tag ``wit.error``; or stays RUNNING after a kill.
+        What MLflow does not take is kept on the disk for ``sync``.
     """
     tracker = Tracker(artifact, study, uri)
     tracker._attempt(tracker._begin)
     try:
         yield tracker
     except BaseException as error:
-        tracker._attempt(lambda store, error=error: tracker._fail(store, error))
+        message = str(error) if isinstance(error, WitError) else f"{type(error).__name__}: {error}"
+        status: Status = "FAILED" if isinstance(error, Exception) else "KILLED"  # that is Ctrl-C
+        tracker._attempt(lambda store: tracker._fail(store, status, message))
+        tracker._keep(status, message)
         raise
     tracker._attempt(tracker._finish)
+    tracker._keep("FINISHED", None)
 
 
-def link(artifacts: Iterable[Artifact], study: StudyRun, uri: str) -> None:
-    """Says that the study uses these artifacts; those that do not exist yet are passed over.
-
-    One query when all of them are known members, else one more for each new one.
-
-    Raises:
-        InputError: MLflow cannot be reached.
-    """
-    store = open_store(uri)
-    with translated(uri):
-        members = store.search(f"tags.`{study.membership}` LIKE '%{study.version}%'")
-        done = [run for run in members if run.info.status == "FINISHED"]
-        known = {run.data.tags["wit.fingerprint"] for run in done}
-        for artifact in {a.fingerprint: a for a in artifacts}.values():
-            if artifact.fingerprint in known or not artifact.exists():
-                continue
-            try:
-                ensure_finished_run(store, artifact, study)
-            except ArtifactError as error:  # its own stage refuses it, and no other
-                _log.warning("%s is not linked: %s", run_name(artifact), error)
-
-
-def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyRun:
-    """The run on top of a study; the same one when the same study is run again.
-
-    Args:
-        study: As its file says.
-        artifacts: All that it will make or reuse. They, and the roles of the benchmarks, decide
-            whether it is the same study still; ``table`` shows the version started last.
-        uri: Tracking URI.
+def scores_of_run(
+    study: Study, artifacts: Sequence[Artifact], version: str, uri: str
+) -> "pd.DataFrame":
+    """The table of a study that has just run; from its artifacts while MLflow is down.
 
     Raises:
-        InputError: MLflow cannot be reached.
+        InputError: The store is not MLflow's.
     """
-    roles = sorted(f"{b.name}={b.role}" for b in study.benchmarks)
-    identity = [study.name, sorted({a.fingerprint for a in artifacts}), roles]
-    version = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
-    started = datetime.now(UTC).isoformat()
-    store = open_store(uri)
-    with translated(uri):
-        condition = f"tags.`wit.study_version` = '{version}' AND tags.`wit.stage` = 'study'"
-        found = store.search(condition, limit=1)
-        if found:
-            run = found[0]
-            store.client.update_run(run.info.run_id, status="RUNNING")
-        else:
-            tags = {"wit.stage": "study", "wit.study_name": study.name}
-            run = store.create(f"study {study.name}", tags | {"wit.study_version": version})
-        known = run.data.params
-        params = {k: v for k, v in study_params(study).items() if k not in known}
-        tags = {"wit.started": started, "wit.cells": " ".join(map(str, study.cells))}
-        tags["mlflow.note.content"] = _note(store, study)
-        store.write(run.info.run_id, params=params, tags=tags)
-        if not found:
-            content = study.model_dump(mode="json", exclude_none=True)
-            store.client.log_dict(run.info.run_id, content, "study.yaml")
-    return StudyRun(study.name, run.info.run_id, version, store.run_url(run.info.run_id))
+    try:
+        return table(study.name, uri, version=version)
+    except StoreDownError:
+        kept = (read_kept(UnsentArtifact, file) for file in kept_artifacts(artifacts[0].root))
+        ours = {artifact.fingerprint for artifact in artifacts}
+        unfinished = [_as_row(one) for one in kept if one.packed.wanted[0] in ours]
+        return table_of_artifacts(study, artifacts, unfinished)
 
 
-def _note(store: Store, study: Study) -> str:
-    """Markdown that MLflow's UI shows with the study's run."""
-    metric = next(b.name for b in study.benchmarks if b.role == "select")
-    models = [
-        f"[{stage.upper()} models]({store.charts_link(condition, metric)})"
-        for stage in ("sft", "dpo")
-        for condition in [
-            f"tags.`wit.study.{study.name}` LIKE '%' AND tags.`wit.stage` = '{stage}'"
-        ]
-    ]
-    return f"Charts of {' and '.join(models)}. In the list of runs, sort by a score to see all."
-
-
-def end_study(run: StudyRun, uri: str, *, is_failed: bool, files: Iterable[Path] = ()) -> None:
-    """Ends the study's run and keeps ``files``, such as the report, with it.
-
-    Raises:
-        InputError: MLflow cannot be reached.
-    """
-    store = open_store(uri)
-    with translated(uri):
-        for file in files:
-            store.client.log_artifact(run.run_id, str(file))
-        store.client.set_terminated(run.run_id, "FAILED" if is_failed else "FINISHED")
+def _as_row(unsent: UnsentArtifact) -> RunRow:
+    artifact = unsent.artifact
+    tags = run_tags(artifact) | ({"wit.error": unsent.error} if unsent.error else {})
+    return RunRow(None, run_name(artifact), unsent.status, run_params(artifact), tags, {})

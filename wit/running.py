@@ -21,7 +21,7 @@ from rich.text import Text
 from wit.artifacts import Artifact
 from wit.config import Cell, Study
 from wit.doctor import problem_with_prefect
-from wit.errors import InputError, StageError, StudyFailedError, WitError
+from wit.errors import InputError, StageError, StoreDownError, StudyFailedError, WitError
 from wit.evaluation.catalogue import local_data_files, resolve_benchmark
 from wit.guard import MARK
 from wit.lineage import open_store, tracking_uri
@@ -54,7 +54,11 @@ def run_here(
     _set_environment(study)
     check_machine(plan, runtime)  # as the flow does, but before Prefect's server is started
     save_study(study, study_folder(runtime, study.name))
-    open_store(tracking_uri(runtime))
+    try:
+        open_store(tracking_uri(runtime))
+    except StoreDownError as error:
+        said = f"note: {error}. The study runs; what MLflow should know is kept until it is up"
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
     _check_prefect()
     _guard_children()
     if not os.environ.get("PREFECT_API_URL"):
@@ -79,7 +83,7 @@ def run_here(
     if not isinstance(outcome, StudyOutcome):
         cause = ended if isinstance(ended, BaseException) else None
         raise StageError(f"the study did not reach its end: {state.message}") from cause
-    _show_outcome(console, outcome, time.monotonic() - started)
+    _show_outcome(console, plan, outcome, time.monotonic() - started)
     return outcome
 
 
@@ -161,11 +165,13 @@ def _picture(stages: list[tuple[Artifact, Cell | None]], seconds: float) -> Grou
     return Group(head, ProgressBar(total=len(stages), completed=done), running)
 
 
-def _show_outcome(console: Console, outcome: StudyOutcome, seconds: float) -> None:
+def _show_outcome(console: Console, plan: Plan, outcome: StudyOutcome, seconds: float) -> None:
     from wit.display import show_comparison
-    from wit.lineage import table
+    from wit.lineage import scores_of_run
 
-    show_comparison(console, table(outcome.study, outcome.tracking_uri, version=outcome.version))
+    artifacts = [artifact for artifact, _ in plan.artifacts()]
+    uri = outcome.tracking_uri
+    show_comparison(console, scores_of_run(plan.study, artifacts, outcome.version, uri))
     for failure in outcome.failures:
         name = f"{failure.stage} {failure.cell or ''}".strip()
         console.print(

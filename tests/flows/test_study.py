@@ -240,14 +240,25 @@ def test_a_place_that_cannot_be_written_exits_with_2(study_file: Path, tmp_path:
     assert "--set-runtime artifact_root=DIR" in said
 
 
-def test_an_mlflow_that_does_not_answer_exits_with_2_before_anything_is_made(
-    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_study_runs_without_its_mlflow_and_is_sent_later(
+    study_file: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    nobody = ["--set-runtime", "tracking_uri=http://127.0.0.1:9"]
-    assert "Is the server up" in output_of(command(study_file, tmp_path, *nobody), 2)
-    assert not list(tmp_path.glob("*/*.partial"))
-    assert not (tmp_path / "tokenizer").exists()
+    one_cell = "weights=[{prompt: 0, response: 1}]"
+    nobody = ["--set-runtime", "tracking_uri=http://127.0.0.1:9", "--set", one_cell]
+    said = output_of(command(study_file, tmp_path, *nobody), 0)
+    assert "MLflow at http://127.0.0.1:9 cannot be reached" in said
+    assert said.count("'wit lineage --sync'") == 1
+    assert "p0-r1-s0" in said, "the table is that of the artifacts"
+    assert (tmp_path / "studies" / "tiny" / "report.html").exists()
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    place = ["--set-runtime", f"artifact_root={tmp_path}"]
+    plan = plan_of(study_file, tmp_path, one_cell)
+    num_runs = 1 + sum(artifact.exists() for artifact, _ in plan.artifacts())
+    assert num_runs == 1 + 6 + 4
+    assert f"sent {num_runs} runs" in output_of([*WIT, "lineage", "--sync", *place], 0)
+    scores = table("tiny", uri)
+    assert sorted(set(scores["stage"])) == ["base", "dpo", "sft"]
+    assert set(scores["status"]) == {"finished"}
 
 
 def test_a_gpu_that_is_not_there_exits_with_2_and_leaves_nothing(

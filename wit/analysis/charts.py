@@ -1,20 +1,23 @@
 """Plotly figures of the report, as plain JSON; colours of ink and paper come from the page."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from wit.analysis.grid import INSTRUCTION_TUNING, CellScore, Grid, StageScores
+from wit.analysis.digits import decimals_of, with_interval
+from wit.analysis.grid import CellScore, Grid, StageScores
 
 Figure = dict[str, Any]
 # Even in lightness and safe for colour-blind readers; the same in the legend of the page.
 SCALE = "Cividis"
 SCALE_STOPS = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
 BEST = "#d55e00"  # vermilion: stands out on the scale, in light and in dark
+FAR = {-1: "triangle-down", 1: "triangle-up"}  # what lies beyond the lower, the upper edge
+FEW = 10  # scores; of fewer, quartiles say too little of what is far out
 FAR_OUT = 3.0  # quartile distances below the lower quartile, Tukey's "far out"
-MAX_LABELLED = 12  # cells; with more, labels would cover each other
+ROOMY = 4  # columns; cells of more are too narrow for intervals
+MAX_COLUMNS = 12  # with more, numbers would cover each other: only the best cell has one
 
 
 class ColourRange(NamedTuple):
@@ -32,13 +35,24 @@ def colour_range(grid: Grid) -> ColourRange:
     show all others in one colour.
     """
     sign = -1 if grid.dpo.is_less_better else 1
-    both = (*grid.sft.cells, *grid.dpo.cells)
-    scores = sorted(sign * cell.score for cell in both) or [0.0]
-    first, third = np.quantile(scores, [0.25, 0.75])
-    fence = float(first - FAR_OUT * (third - first))
-    low = min(score for score in scores if score >= fence)
+    scores = sorted(sign * score for score in scores_of(grid)) or [0.0]
+    low = worst_of_most(scores)
     high = max(scores[-1], low + 1e-9)
-    return ColourRange(sign * low, sign * high, is_clipped=scores[0] < fence)
+    return ColourRange(sign * low, sign * high, is_clipped=scores[0] < low)
+
+
+def worst_of_most(scores: Sequence[float]) -> float:
+    """The lowest score that is not far below the rest."""
+    if len(scores) < FEW:
+        return min(scores)
+    first, third = np.quantile(scores, [0.25, 0.75])
+    fence = first - FAR_OUT * (third - first)
+    return min(score for score in scores if score >= fence)
+
+
+def scores_of(grid: Grid) -> list[float]:
+    """All scores of cells, before and after."""
+    return [cell.score for cell in (*grid.sft.cells, *grid.dpo.cells)]
 
 
 def heat_map(stage: StageScores, grid: Grid) -> Figure:
@@ -47,14 +61,14 @@ def heat_map(stage: StageScores, grid: Grid) -> Figure:
     everywhere = [c for s in (grid.sft, grid.dpo) for c in s.cells if c.is_on_grid]
     across = sorted({c.prompt_weight for c in everywhere if c.prompt_weight is not None})
     up = sorted({c.response_weight for c in everywhere if c.response_weight is not None})
-    scale = colour_range(grid)
+    scale, decimals = colour_range(grid), decimals_of(scores_of(grid))
     rows = [[cells.get((p, r)) for p in across] for r in up]
     heat = {
         "type": "heatmap",
         "x": [f"{p:g}" for p in across],
         "y": [f"{r:g}" for r in up],
         "z": [[None if c is None else c.score for c in row] for row in rows],
-        "customdata": [[_hover_text(c) for c in row] for row in rows],
+        "customdata": [[_hover_text(c, decimals) for c in row] for row in rows],
         "hovertemplate": "%{customdata}<extra></extra>",
         "hoverongaps": False,
         "zmin": min(scale.worst, scale.best),
@@ -66,32 +80,37 @@ def heat_map(stage: StageScores, grid: Grid) -> Figure:
         "ygap": 3,
     }
     layout = {
-        "xaxis": _axis("prompt weight λ<sub>p</sub>") | {"type": "category"},
-        "yaxis": _axis("response weight λ<sub>r</sub>") | {"type": "category"},
+        "xaxis": axis("prompt weight λ<sub>p</sub>") | {"type": "category"},
+        "yaxis": axis("response weight λ<sub>r</sub>") | {"type": "category"},
         "margin": {"l": 56, "r": 8, "t": 8, "b": 48},
         "height": max(250, 66 * len(up) + 130),
         "shapes": [] if stage.best is None else _frame(stage.best, across, up),
         "annotations": [
-            _label(cell, cell == stage.best, scale, (x, y), len(across))
+            _label(cell, cell == stage.best, scale, (x, y), len(across), decimals)
             for y, row in enumerate(rows)
             for x, cell in enumerate(row)
-            if cell is not None
+            if cell is not None and (len(across) <= MAX_COLUMNS or cell == stage.best)
         ],
     }
     return {"data": [heat], "layout": layout}
 
 
 def _label(
-    cell: CellScore, is_best: bool, scale: ColourRange, place: tuple[int, int], num_columns: int
+    cell: CellScore,
+    is_best: bool,
+    scale: ColourRange,
+    place: tuple[int, int],
+    num_columns: int,
+    decimals: int,
 ) -> Figure:
     """The numbers on a cell, in white or black, whichever can be read on its colour."""
-    score = f"<b>{cell.score:.3f}</b>" if is_best else f"{cell.score:.3f}"
-    is_roomy = num_columns <= 4
+    number = with_interval(cell.score, None, decimals)
+    score = f"<b>{number}</b>" if is_best else number
     is_dark = (cell.score - scale.worst) / (scale.best - scale.worst) < 0.5
     return {
         "x": place[0],  # Plotly takes a category that looks like a number for a position
         "y": place[1],
-        "text": f"{score}<br>{_interval_and_seeds(cell)}" if is_roomy else score,
+        "text": f"{score}<br>{_more(cell, decimals)}" if num_columns <= ROOMY else score,
         "showarrow": False,
         "captureevents": False,
         "font": {
@@ -101,8 +120,9 @@ def _label(
     }
 
 
-def _interval_and_seeds(cell: CellScore) -> str:
-    interval = "" if cell.half_width is None else f"± {cell.half_width:.3f}<br>"
+def _more(cell: CellScore, decimals: int) -> str:
+    """Interval and number of seeds."""
+    interval = "" if cell.half_width is None else f"± {cell.half_width:.{decimals}f}<br>"
     return interval + ("1 seed" if cell.num_seeds == 1 else f"{cell.num_seeds} seeds")
 
 
@@ -116,98 +136,10 @@ def _frame(
     return [{"type": "rect", "line": {"color": BEST, "width": 3}, **box}]
 
 
-def _hover_text(cell: CellScore | None) -> str:
+def _hover_text(cell: CellScore | None, decimals: int) -> str:
     if cell is None:
         return ""
-    return f"<b>{cell.weights}</b><br>{cell.score:.4f}<br>{_interval_and_seeds(cell)}"
-
-
-def scatter(grid: Grid) -> Figure:
-    """DPO score over SFT score, one point per cell that has both."""
-    both = [(c, after) for c in grid.sft.cells if (after := grid.dpo.cell(c.weights))]
-    is_labelled = len(both) <= MAX_LABELLED
-    named = {INSTRUCTION_TUNING}
-    named |= {stage.best.weights for stage in (grid.sft, grid.dpo) if stage.best is not None}
-    best = grid.dpo.best
-    points = [(before.score, after.score) for before, after in both]
-    labels = [c.weights if is_labelled or c.weights in named else "" for c, _ in both]
-    return {
-        "data": [
-            {
-                "type": "scatter",
-                "mode": "markers+text",
-                "x": [x for x, _ in points],
-                "y": [y for _, y in points],
-                "error_x": _error([before for before, _ in both]),
-                "error_y": _error([after for _, after in both]),
-                "text": labels,
-                "textposition": _label_corners(points, labels),
-                "customdata": [_pair_text(before, after) for before, after in both],
-                "hovertemplate": "%{customdata}<extra></extra>",
-                "marker": {
-                    "size": 11,
-                    "color": [
-                        BEST if best is not None and c.weights == best.weights else "#0072b2"
-                        for c, _ in both
-                    ],
-                },
-                "cliponaxis": False,
-            }
-        ],
-        "layout": {
-            "xaxis": _axis("score after SFT"),
-            "yaxis": _axis("score after DPO"),
-            "margin": {"l": 64, "r": 16, "t": 16, "b": 52},
-            "height": 420,
-            "showlegend": False,
-        },
-    }
-
-
-def _label_corners(points: Sequence[tuple[float, float]], texts: Sequence[str]) -> list[str]:
-    """For every point the corner with most room for its label: away from points and labels."""
-    if not points:
-        return []
-    sides = list(zip(*points, strict=True))
-    scaled = [
-        tuple(
-            (v - min(side)) / (max(side) - min(side) or 1) for v, side in zip(p, sides, strict=True)
-        )
-        for p in points
-    ]
-    names = {(-1, 1): "top left", (1, 1): "top right", (-1, -1): "bottom left"}
-    names[1, -1] = "bottom right"
-    placed: list[tuple[float, float]] = []
-    corners = []
-    for (x, y), text in zip(scaled, texts, strict=True):
-        # About where the middle of the label would stand, in shares of the figure.
-        middles = {c: (x + 0.07 * c[0], y + 0.06 * c[1]) for c in names}
-        others = [other for other in scaled if other != (x, y)] + placed
-        best = max(names, key=lambda c, m=middles, o=others: _room(m[c], o))
-        corners.append(names[best])
-        placed += [middles[best]] if text else []
-    return corners
-
-
-def _room(place: tuple[float, float], others: Sequence[tuple[float, ...]]) -> float:
-    """Distance to the nearest of ``others``, or to the left and right edge and the top."""
-    to_others = [math.hypot(place[0] - x, place[1] - y) for x, y in others]
-    return min([*to_others, place[0] + 0.05, 1.05 - place[0]])
-
-
-def _error(cells: Sequence[CellScore]) -> Figure:
-    widths = [cell.half_width for cell in cells]
-    return {
-        "type": "data",
-        "array": widths,
-        "visible": any(width is not None for width in widths),
-        "thickness": 1,
-        "width": 3,
-    }
-
-
-def _pair_text(before: CellScore, after: CellScore) -> str:
-    return f"<b>{after.weights}</b><br>SFT {before.score:.4f}<br>DPO {after.score:.4f}"
+    return f"<b>{cell.weights}</b><br>{cell.score:.{decimals + 1}f}<br>{_more(cell, decimals)}"
 
 
 def lengths_chart(lengths: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Figure | None:
@@ -236,7 +168,7 @@ def lengths_chart(lengths: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Fig
         "fillcolor": "rgba(86, 180, 233, 0.3)",
     }
     layout = {
-        "xaxis": _axis("tokens") | {"rangemode": "tozero"},
+        "xaxis": axis("tokens") | {"rangemode": "tozero"},
         "yaxis": {"fixedrange": True, "automargin": True, "autorange": "reversed"},
         "margin": {"l": 8, "r": 16, "t": 8, "b": 48},
         "height": 90 + 34 * len(boxes),
@@ -245,5 +177,6 @@ def lengths_chart(lengths: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Fig
     return {"data": [trace], "layout": layout}
 
 
-def _axis(title: str) -> Figure:
+def axis(title: str) -> Figure:
+    """An axis that cannot be zoomed: a finger on a phone scrolls the page instead."""
     return {"title": {"text": title, "standoff": 8}, "fixedrange": True, "automargin": True}

@@ -1,12 +1,14 @@
 """Every cell and seed side by side: before and after DPO. For ``wit compare``."""
 
+import math
 from typing import Any
 
 import pandas as pd
 from pydantic import Field
 
-from wit.analysis.grid import stage_scores
-from wit.analysis.scores import STAGES, Result, Row, rows_of, select_benchmarks
+from wit.analysis.grid import ModelScore, stage_scores
+from wit.analysis.intervals import half_width
+from wit.analysis.scores import STAGES, Result, Row, rows_of
 
 
 class Measured(Result):
@@ -38,22 +40,31 @@ def compare(table: pd.DataFrame) -> list[ComparedCell]:
     Args:
         table: Of one study, as ``wit.lineage.table`` gives it.
     """
-    names = select_benchmarks(table)
-    cells: dict[tuple[str, int], list[Row]] = {}
+    scores = {
+        (stage, model.weights, model.seed): model
+        for stage in STAGES
+        for model in stage_scores(table, stage).models
+    }
+    cells: dict[tuple[str, int], dict[str, list[Row]]] = {}
     for row in rows_of(table):
-        cells.setdefault((row["weights"], row["seed"]), []).append(row)
+        stages = cells.setdefault((row["weights"], row["seed"]), {})
+        stages.setdefault(row["stage"], []).append(row)
     compared = []
-    for (weights, seed), rows in cells.items():
+    for (weights, seed), stages in cells.items():
         is_base = weights == "base"
-        stages = [stage for stage in STAGES if any(row["stage"] == stage for row in rows)]
+        first = next(iter(stages.values()))[0]
         compared.append(
             ComparedCell(
                 cell="base" if is_base else f"{weights}-s{seed}",
                 weights=weights,
-                prompt_weight=None if is_base else rows[0]["prompt_weight"],
-                response_weight=None if is_base else rows[0]["response_weight"],
+                prompt_weight=None if is_base else first["prompt_weight"],
+                response_weight=None if is_base else first["response_weight"],
                 seed=None if is_base else seed,
-                models={stage: _measured(rows, stage, names) for stage in stages},
+                models={
+                    stage: _measured(stages[stage], scores.get((stage, weights, seed)))
+                    for stage in STAGES
+                    if stage in stages
+                },
             )
         )
     return sorted(compared, key=_base_first_then_by_weights)
@@ -64,17 +75,15 @@ def _base_first_then_by_weights(cell: ComparedCell) -> tuple[Any, ...]:
     return cell.weights != "base", *weights, cell.seed or 0
 
 
-def _measured(cell_rows: list[Row], stage: str, names: tuple[str, ...]) -> Measured:
-    found = stage_scores(pd.DataFrame(cell_rows), stage, names)
-    cell = found.cells[0] if found.cells else None
-    rows = [row for row in cell_rows if row["stage"] == stage]
+def _measured(rows: list[Row], found: ModelScore | None) -> Measured:
     scored = [row for row in rows if isinstance(row["benchmark"], str)]
+    stderr = None if found is None or math.isnan(found.stderr) else found.stderr
     return Measured(
         status=rows[0].get("status", "finished"),
         error=_text(rows[0], "error"),
         fingerprint=_text(rows[0], "fingerprint"),
-        score=None if cell is None else cell.score,
-        half_width=None if cell is None else cell.half_width,
+        score=None if found is None else found.score,
+        half_width=half_width(None, stderr, 0),
         benchmarks={r["benchmark"]: r["score"] for r in scored if r["role"] != "diagnostic"},
         diagnostics={r["benchmark"]: r["score"] for r in scored if r["role"] == "diagnostic"},
     )

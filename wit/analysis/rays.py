@@ -11,13 +11,21 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 from wit.analysis.grid import ModelScore, StageScores
-from wit.analysis.intervals import LEVEL, Spread, half_width, pooled_spread
+from wit.analysis.intervals import (
+    LEVEL,
+    Spread,
+    half_width,
+    of_difference,
+    pooled_spread,
+    t_quantile,
+)
 from wit.analysis.scores import INSTRUCTION_TUNING, Result
 
 NUM_DRAWS = 20_000  # of normal differences: the 95 % point of the largest is known to 1 %
+MAX_DRAWN = 50  # rays; for more, Bonferroni's point, which is a little wider, and quick
 SEED = 0
 Array = np.ndarray
 
@@ -65,20 +73,26 @@ class Rays(NamedTuple):
         """How much better ``one`` is."""
         return (-1 if self.stage.is_less_better else 1) * (one.score - other.score)
 
-    def noise_of(self, control: RayScore) -> dict[str, float] | None:
+    def noise_of(
+        self, control: RayScore, others: Sequence[RayScore] | None = None
+    ) -> dict[str, float] | None:
         """By ray, the half-width of the interval of its difference from ``control``.
 
         All of these intervals hold together with 95 % (Dunnett 1955), so that the ray that looks
         best of many must lead by more. The wider of two: over runs, and over the benchmarks'
         items, whose errors are taken to be apart. None: neither is known.
+
+        Args:
+            control: What is compared with all others.
+            others: Those whose intervals are asked for; unset: all.
         """
-        others = [ray for ray in self.rays if ray != control]
         wide = self._over_runs(control)
         found = {}
-        for ray in others:
-            stderrs = (ray.item_stderr, control.item_stderr)
-            items = None if None in stderrs else math.hypot(*(s for s in stderrs if s is not None))
-            over_items = half_width(None, items, 0, len(others))
+        for ray in self.rays if others is None else others:
+            if ray == control:
+                continue
+            items = of_difference(ray.item_stderr, control.item_stderr)
+            over_items = half_width(None, items, 0, len(self.rays) - 1)
             widths = [w for w in (wide.get(ray.ray), over_items) if w is not None]
             if not widths:
                 return None
@@ -86,15 +100,19 @@ class Rays(NamedTuple):
         return found
 
     def _over_runs(self, control: RayScore) -> dict[str, float]:
-        if not self.freedom or not self.variance:
+        if not self.freedom or not self.variance or len(self.rays) < 2:
             return {}
         names = [ray.ray for ray in self.rays]
         place = names.index(control.ray)
-        contrasts = np.delete(np.eye(len(names)), place, axis=0)
-        contrasts[:, place] -= 1
-        covariance = contrasts @ self.covariance @ contrasts.T
-        errors = np.sqrt(np.diag(covariance))
-        point = _largest(covariance / np.outer(errors, errors), self.freedom)
+        shared = self.covariance[place]
+        squares = np.diag(self.covariance) + shared[place] - 2 * shared
+        errors = np.sqrt(np.delete(squares, place))
+        if len(errors) > MAX_DRAWN:
+            point = _bonferroni(len(errors), self.freedom)
+        else:
+            both = self.covariance - shared[:, None] - shared[None, :] + shared[place]
+            covariance = np.delete(np.delete(both, place, axis=0), place, axis=1)
+            point = _largest(covariance / np.outer(errors, errors), self.freedom)
         widths = point * errors * math.sqrt(self.variance)
         others = [name for name in names if name != control.ray]
         return dict(zip(others, map(float, widths), strict=True))
@@ -158,7 +176,8 @@ def _fit(runs: Sequence[tuple[int, ModelScore]]) -> _Fit:
     # Constants of seeds sum to 0, so that a ray's mean is over all seeds.
     effects = np.vstack([np.eye(len(seeds) - 1), -np.ones(len(seeds) - 1)])[blocks]
     both = np.hstack([design, effects])
-    is_blocked = len(seeds) > 1 and np.linalg.matrix_rank(both) == both.shape[1] < len(scores)
+    rank = np.linalg.matrix_rank(both.T @ both, hermitian=True)
+    is_blocked = len(seeds) > 1 and rank == both.shape[1] < len(scores)
     return _least_squares(both if is_blocked else design, scores, design.shape[1], is_blocked)
 
 
@@ -183,6 +202,8 @@ def _largest(correlation: Array, freedom: int) -> float:
 
 @cache  # studies of one grid, and a hundred simulated ones, share their points
 def _largest_of(correlation: bytes, freedom: int) -> float:
+    from scipy import optimize  # takes 0.3 s to load
+
     flat = np.frombuffer(correlation)
     size = math.isqrt(len(flat))
     values, vectors = np.linalg.eigh(flat.reshape(size, size))
@@ -193,10 +214,12 @@ def _largest_of(correlation: bytes, freedom: int) -> float:
         """Of t values: drawn normal ones over the estimated deviation, whose law is known."""
         return float(special.chdtrc(freedom, freedom * (largest / point) ** 2).mean())
 
-    single = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
-    most = float(stats.t.ppf(1 - (1 - LEVEL) / 2 / size, freedom))  # Bonferroni's
-    between = [0.8 * single, 1.2 * most]
+    between = [0.8 * t_quantile((1 + LEVEL) / 2, freedom), 1.2 * _bonferroni(size, freedom)]
     return optimize.root_scalar(lambda point: share_below(point) - LEVEL, bracket=between).root
+
+
+def _bonferroni(size: int, freedom: int) -> float:
+    return t_quantile(1 - (1 - LEVEL) / 2 / size, freedom)
 
 
 @cache

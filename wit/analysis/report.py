@@ -1,43 +1,48 @@
-"""The report: one HTML file that reads top to bottom, offline, on a screen or a phone."""
+"""The report: one HTML file that reads top to bottom, offline, on a screen, a phone or paper."""
 
-import json
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from importlib.resources import files
+import shlex
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import jinja2
 import pandas as pd
 import yaml
-from markupsafe import Markup
 from pydantic import Field
 
 from wit.analysis import charts
-from wit.analysis.data_section import data_section
+from wit.analysis.analyse import StudyAnalysis, analyse
+from wit.analysis.chart_parts import parts_chart
+from wit.analysis.chart_rays import ray_chart
+from wit.analysis.chart_scatter import points_of, scatter
+from wit.analysis.data_section import DataSection, data_section
 from wit.analysis.data_summary import DataSummary
-from wit.analysis.grid import (
-    INSTRUCTION_TUNING,
-    CellScore,
-    Grid,
-    Result,
-    StageScores,
-    gain,
-    rows_of,
-    select_benchmarks,
-    stage_scores,
-    summarise,
+from wit.analysis.digits import decimals_of
+from wit.analysis.grid import CellScore, Grid
+from wit.analysis.page import write_page
+from wit.analysis.rays import Rays, rays_of
+from wit.analysis.report_findings import (
+    capitalised,
+    findings,
+    parts_sentence,
+    relation_words,
+    signals_sentence,
+    variance_note,
 )
-from wit.analysis.selection import Recommendation, basis_in_words, in_words, recommend
+from wit.analysis.report_tables import (
+    DIAGNOSTICS,
+    cells_of,
+    correlations_of,
+    figures_of,
+    parts_numbers,
+    problems,
+    rays_numbers,
+    runs_of,
+    signal_name,
+    signals_of,
+)
+from wit.analysis.scores import Result, select_benchmarks, with_objectives
+from wit.analysis.selection import within_noise
+from wit.analysis.variance import VarianceSplit
 from wit.config import Study
-from wit.errors import InputError
-
-DIAGNOSTICS = {
-    "nll_prompt": "prompt NLL",
-    "nll_response": "response NLL",
-    "preference_accuracy": "preference accuracy",
-}
 
 
 class Extras(Result):
@@ -48,29 +53,23 @@ class Extras(Result):
     data: DataSummary | None = None  # None where the scores did not come from here
 
 
-class Problem(NamedTuple):
-    """A model without scores."""
+class Share(NamedTuple):
+    """A piece of the bar of what scores differ by."""
 
-    cell: str
+    name: str
+    deviation: float  # standard deviation, in units of the score
+    percent: float  # of the variance
+    colour: str
+
+
+class Split(NamedTuple):
+    """How the scores of a stage differ."""
+
     stage: str
-    status: str
-    error: str
-
-
-class Line(NamedTuple):
-    """One row of a table of scores: a pair of weights, and a column per figure."""
-
-    weights: str
-    is_best: bool
-    values: list[CellScore | None]
-
-
-class Figures(NamedTuple):
-    """A table of scores: one group of columns per benchmark or diagnostic."""
-
-    groups: list[str]
-    stages: list[str]  # within each group
-    lines: list[Line]
+    shares: list[Share]  # empty: nothing can be told
+    note: str  # what cannot be told, and why
+    noise_sd: float | None  # within rays
+    freedom: int
 
 
 def write_report(table: pd.DataFrame, study: Study | None, extras: Extras, out: Path) -> Path:
@@ -88,180 +87,142 @@ def write_report(table: pd.DataFrame, study: Study | None, extras: Extras, out: 
     Raises:
         InputError: It cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("wit.analysis", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.jinja").render(_content(table, study, extras))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # A folder of its own: others may write the same report at this moment.
-        with TemporaryDirectory(dir=out.parent, prefix=".", suffix=".partial") as folder:
-            aside = Path(folder) / out.name
-            aside.write_text(page, encoding="utf-8")
-            aside.replace(out)
-    except OSError as error:
-        raise InputError(
-            f"{out}: the report cannot be written ({error.strerror}); choose another with --out"
-        ) from None
-    return out
+    figures, content = _content(table, study, extras)
+    title = study.name if study is not None else _name(table)
+    return write_page("report.html.jinja", title, figures, content | {"title": title}, out)
 
 
-def _content(table: pd.DataFrame, study: Study | None, extras: Extras) -> dict[str, Any]:
-    grid, recommendation = summarise(table), recommend(table)
-    select, report = select_benchmarks(table), select_benchmarks(table, "report")
-    measured = {row["benchmark"] for row in rows_of(table) if isinstance(row["benchmark"], str)}
-    diagnostics = [name for name in DIAGNOSTICS if name in measured]
+def _content(
+    table: pd.DataFrame, study: Study | None, extras: Extras
+) -> tuple[dict[str, charts.Figure], dict[str, Any]]:
+    # One study, whatever it is called: a table of none has no name to group by.
+    table = with_objectives(table, study)
+    [found] = analyse(table.drop(columns="study", errors="ignore")).studies.values()
+    grid, choice = found.grid, found.recommendation
+    rays = {"sft": rays_of(grid.sft), "dpo": rays_of(grid.dpo)}
+    near_sft = [ray.ray for ray in within_noise(rays["sft"])]
+    parts = found.dpo.parts or found.sft.parts
+    near = {"sft": near_sft, "dpo": [*choice.within_noise]}
     data = data_section(extras.data)
-    figures = {
-        "sft": charts.heat_map(grid.sft, grid),
-        "dpo": charts.heat_map(grid.dpo, grid),
-        "scatter": charts.scatter(grid),
-    }
-    if data is not None and data.chart is not None:
-        figures["lengths"] = data.chart
-    return {
-        "title": study.name if study is not None else _name(table),
-        "subtitle": _subtitle(grid, study, select),
-        "recommendation": recommendation,
-        "basis": _capitalised(basis_in_words(recommendation)),
+    decimals = decimals_of(charts.scores_of(grid))
+    roles = {role: select_benchmarks(table, role) for role in ("select", "report", "part")}
+    benchmarks = figures_of(table, [name for names in roles.values() for name in names], choice)
+    known = select_benchmarks(table, "diagnostic")
+    diagnostics = sorted(known, key=lambda name: (name not in DIAGNOSTICS, name))
+    return _figures(found, rays, near, data), {
+        "subtitle": _subtitle(grid, study, roles["select"]),
+        "recommendation": choice,
+        "basis": capitalised(choice.basis),
         "findings": [
-            *_findings(grid, recommendation),
+            *findings(found, decimals, benchmarks.decimals),
             *([f"Beware: {data.finding}; see below."] if data and data.finding else []),
         ],
-        "figures": {name: Markup(_json(figure)) for name, figure in figures.items()},
         "data": data,
         "scale": charts.colour_range(grid),
-        "scale_stops": ", ".join(charts.SCALE_STOPS),
         "grid": grid,
+        "decimals": decimals,
+        "cells": cells_of(grid, decimals),
         "off_grid": sorted({c.weights for c in _all_cells(grid) if not c.is_on_grid}),
-        "select": select,
-        "report": report,
-        "benchmarks": figures_of(table, [*select, *report], recommendation),
-        "diagnostics": figures_of(table, diagnostics, recommendation),
-        "diagnostic_names": DIAGNOSTICS,
+        "rays": rays_numbers(found, near_sft, decimals),
+        "has_noise": {name: bool(of.noise.deviation) for name, of in rays.items()},
+        "has_halo": {"sft": bool(found.sft.from_usual), "dpo": bool(found.dpo.from_usual)},
+        "is_same_best": found.relation.same_best,
+        "relation": relation_words(found, decimals),
+        "correlations": correlations_of(found),
+        "signals": signals_of(found, decimals),
+        "signals_sentence": signals_sentence(found.signals),
+        "parts": parts and parts.together and parts_numbers(parts),
+        "parts_ratio": parts and parts.ratio,
+        "parts_stage": parts and parts.stage,
+        "parts_sentence": parts_sentence(parts),
+        "is_scale_seen": _is_scale_seen(rays["dpo"]) or _is_scale_seen(rays["sft"]),
+        "splits": [_split(found, name, stage) for name, stage in rays.items() if stage.rays],
+        "select": roles["select"],
+        "benchmarks": benchmarks,
+        "diagnostics": figures_of(table, diagnostics, choice),
+        "diagnostic_names": {name: signal_name(name) for name in diagnostics},
         "problems": problems(table),
+        "num_excluded": {"SFT": grid.sft.num_excluded, "DPO": grid.dpo.num_excluded},
         "study_yaml": _yaml(study),
         "extras": extras,
-        "runs": _runs(table),
+        "runs": runs_of(table),
+        "tracking": shlex.quote(extras.tracking_uri or ""),
         "is_server": (extras.tracking_uri or "").startswith("http"),
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "plotly": Markup((files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")),
     }
 
 
-def figures_of(table: pd.DataFrame, names: Iterable[str], choice: Recommendation) -> Figures:
-    """Each of ``names`` apart, for the base and for every cell before and after DPO."""
-    groups = list(names)
-    stages = ("sft", "dpo")
-    scores = {(n, s): stage_scores(table, s, [n]) for n in groups for s in ("base", *stages)}
-    lines = []
-    base = [scores[name, "base"].cell("base") for name in groups]
-    if any(base):
-        lines.append(Line("base", False, [cell for cell in base for _ in stages]))
-    known = {c.weights: c for found in scores.values() for c in found.cells if c.weights != "base"}
-    ordered = sorted(
-        known.values(), key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0)
+def _figures(
+    found: StudyAnalysis,
+    rays: dict[str, Rays],
+    near: dict[str, list[str]],
+    data: DataSection | None,
+) -> dict[str, charts.Figure]:
+    """Every chart that has something to show, by its place."""
+    grid = found.grid
+    figures: dict[str, charts.Figure] = {}
+    for name, stage, part in (("sft", grid.sft, found.sft), ("dpo", grid.dpo, found.dpo)):
+        if any(cell.is_on_grid for cell in stage.cells):
+            figures[name] = charts.heat_map(stage, grid)
+        if rays[name].rays:
+            figures[f"rays-{name}"] = ray_chart(rays[name], near[name], part.from_usual)
+    if len(points_of(grid)) > 1:
+        figures["scatter"] = scatter(grid)
+    parts = found.dpo.parts or found.sft.parts
+    gains = None if parts is None else parts_chart(parts)
+    if gains is not None:
+        figures["parts"] = gains
+    if data is not None and data.chart is not None:
+        figures["lengths"] = data.chart
+    return figures
+
+
+def _is_scale_seen(rays: Rays) -> bool:
+    """Whether several objectives have one ratio: the recipe makes them differ by scale."""
+    angles = [ray.degrees for ray in rays.rays if ray.degrees is not None]
+    return len(set(angles)) < len(angles)
+
+
+def _split(study: StudyAnalysis, name: str, rays: Rays) -> Split:
+    stage = study.sft if name == "sft" else study.dpo
+    num_seeds = len({model.seed for model in rays.stage.models})
+    shares = _shares(stage.variance, [model.score for model in rays.stage.models])
+    return Split(
+        stage=name.upper(),
+        shares=shares,
+        note=variance_note(stage.variance, num_seeds, is_alike=not shares),
+        noise_sd=stage.noise_sd,
+        freedom=stage.noise_freedom,
     )
-    best = None if choice.best is None else choice.best.weights
-    for cell in ordered:
-        values = [scores[name, stage].cell(cell.weights) for name in groups for stage in stages]
-        lines.append(Line(cell.weights, cell.weights == best, values))
-    return Figures(groups, list(stages), lines)
 
 
-def problems(table: pd.DataFrame) -> list[Problem]:
-    """Every model that has no score, and every score that is not a number."""
-    found = []
-    for row in rows_of(table):
-        cell = row.get("cell") or f"{row['weights']}-s{row['seed']}"
-        if not isinstance(row["benchmark"], str):
-            error = row.get("error")
-            reason = error if isinstance(error, str) else ""
-            found.append(Problem(cell, row["stage"], row.get("status", "missing"), reason))
-        elif pd.isna(row["score"]):
-            found.append(Problem(cell, row["stage"], "not a number", row["benchmark"]))
-    return found
+def _shares(split: VarianceSplit, scores: list[float]) -> list[Share]:
+    parts = [
+        ("ratio of weights", split.ray, "#0072b2"),
+        ("seed", split.seed, "#e69f00"),
+        ("rest", split.rest, "#8c939d"),
+    ]
+    known = [(name, value, colour) for name, value, colour in parts if value is not None]
+    total = sum(value**2 for _, value, _ in known)
+    are_alike = max(scores) - min(scores) <= 1e-9 * max(map(abs, scores))  # but for rounding
+    if split.rest is None or not total or are_alike:
+        return []
+    return [Share(name, value, 100 * value**2 / total, colour) for name, value, colour in known]
 
 
 def _all_cells(grid: Grid) -> tuple[CellScore, ...]:
     return (*grid.sft.cells, *grid.dpo.cells)
 
 
-def _findings(grid: Grid, choice: Recommendation) -> Iterable[str]:
-    """One sentence each on choice, ranks, alignment and what is left out."""
-    if choice.report_scores:
-        parts = [_report_phrase(score.model_dump()) for score in choice.report_scores]
-        yield f"On the benchmarks that had no say in the choice it scores {'; '.join(parts)}."
-    if choice.within_noise:
-        yield f"Within the noise of the best: {', '.join(choice.within_noise)}."
-    sft, dpo = grid.sft.shared_with(grid.dpo).best, grid.dpo.shared_with(grid.sft).best
-    if sft is not None and dpo is not None and grid.num_in_both > 1 and grid.regret is not None:
-        has_more = not grid.num_in_both == len(grid.sft.cells) == len(grid.dpo.cells)
-        of = "of the cells with both scores, " if has_more else ""
-        yield _capitalised(of + _agreement(sft, dpo, grid.regret))
-    if grid.spearman is not None:
-        yield (
-            f"Ranks before and after DPO correlate by {grid.spearman:+.2f} "
-            f"(Spearman, {grid.num_in_both} cells)."
-        )
-    yield from _usual_gains(grid.sft, grid.dpo)
-
-
-def _report_phrase(score: dict[str, Any]) -> str:
-    interval = "" if score["half_width"] is None else f" ± {score['half_width']:.3f}"
-    usual = score["instruction_tuning"]
-    than = "" if usual is None else f" (instruction tuning {usual:.3f})"
-    return f"{score['score']:.3f}{interval} on {score['benchmark']}{than}"
-
-
-def _agreement(sft: CellScore, dpo: CellScore, regret: float) -> str:
-    if sft.weights == dpo.weights:
-        return f"the same cell, {in_words(sft)}, is best before DPO and after it."
-    return (
-        f"before DPO {in_words(sft)} is best, after it {in_words(dpo)}: choosing by the SFT score "
-        f"would cost {regret:.3f}."
-    )
-
-
-def _usual_gains(sft: StageScores, dpo: StageScores) -> Iterable[str]:
-    parts = []
-    if sft.is_mixed:
-        return  # a mean of both directions has no unit to gain in
-    for stage, name in ((sft, "before DPO"), (dpo, "after DPO")):
-        usual, best = stage.cell(INSTRUCTION_TUNING), stage.best
-        if usual is not None and best is not None and best != usual:
-            found = gain(best, usual)
-            percent = "" if found.percent is None else f" ({found.percent:+.1f} %)"
-            parts.append(f"{found.absolute:+.3f}{percent} {name}")
-    if parts:
-        yield f"Best cell against instruction tuning (0, 1): {', '.join(parts)}."
-
-
 def _subtitle(grid: Grid, study: Study | None, select: tuple[str, ...]) -> str:
     num_cells = len({cell.weights for cell in _all_cells(grid)})
     seeds = max((cell.num_seeds for cell in _all_cells(grid)), default=0)
-    parts = [f"{num_cells} pairs of weights", f"{seeds} seed{'s' * (seeds != 1)}"]
+    parts = []
+    if num_cells:
+        parts.append(f"{num_cells} pair{'s' * (num_cells != 1)} of weights")
+        parts.append(f"{seeds} seed{'s' * (seeds != 1)}")
     if study is not None:
         parts.insert(0, f"base {study.base.repo or Path(study.base.path or '').name}")
-    return " · ".join([*parts, f"chosen by {', '.join(select) or 'nothing'}"])
-
-
-def _runs(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """One entry per model that has a run, in the order of the table."""
-    found = {}
-    for row in rows_of(table):
-        if isinstance(row.get("run_id"), str):
-            keys = ("cell", "stage", "status", "fingerprint", "run_id", "run_url")
-            found[row["run_id"]] = {key: row.get(key) for key in keys}
-    return list(found.values())
-
-
-def _capitalised(words: str) -> str:
-    return words[:1].upper() + words[1:]
+    return " · ".join([*parts, f"chosen by {', '.join(select)}" if select else "no scores yet"])
 
 
 def _name(table: pd.DataFrame) -> str:
@@ -274,11 +235,3 @@ def _yaml(study: Study | None) -> str:
         return ""
     values = study.model_dump(mode="json", exclude_none=True)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _json(figure: charts.Figure) -> str:
-    """JSON that may stand inside a script element."""
-    return json.dumps(figure, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-
-
-__all__ = ["Extras", "Problem", "figures_of", "problems", "write_report"]

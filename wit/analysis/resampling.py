@@ -14,9 +14,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
-from wit.analysis.intervals import LEVEL
+from wit.analysis.intervals import LEVEL, t_quantile
 from wit.analysis.scores import Result
 
 NUM_DRAWS = 2000
@@ -54,7 +54,7 @@ def interval(
     tail = (1 - LEVEL) / 2
     if is_expanded:
         wider = np.sqrt(num_units / (num_units - 1))
-        tail = float(stats.norm.cdf(wider * stats.t.ppf(tail, num_units - 1)))
+        tail = float(special.ndtr(wider * t_quantile(tail, num_units - 1)))
     low, high = np.quantile(finite, [tail, 1 - tail])
     return float(low), float(high)
 

@@ -6,7 +6,6 @@ the others mean where they are not there.
 """
 
 import math
-from collections.abc import Iterable
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -105,9 +104,9 @@ def _num_objectives(label: str, rays: dict[str, str], study: Study) -> int:
 
 
 def select_benchmarks(table: pd.DataFrame, role: str = "select") -> tuple[str, ...]:
-    """Benchmarks of that role, by name."""
-    return _names(row["benchmark"] for row in rows_of(table) if row["role"] == role)
-
-
-def _names(values: Iterable[Any]) -> tuple[str, ...]:
+    """Benchmarks of that role, by name; without roles, all select."""
+    if "role" in table:
+        values = table.loc[table["role"] == role, "benchmark"]
+    else:
+        values = table["benchmark"] if role == "select" else []
     return tuple(sorted({value for value in values if isinstance(value, str)}))

@@ -90,7 +90,7 @@ def within_noise(rays: Rays) -> list[RayScore]:
         return []
     found = []
     for ray in rays.rays:
-        noise = rays.noise_of(ray)
+        noise = rays.noise_of(ray, [best])
         width = 0.0 if noise is None else noise.get(best.ray, 0.0)
         if ray != best and rays.lead(best, ray) <= width:
             found.append(ray)

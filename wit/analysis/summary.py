@@ -1,27 +1,94 @@
-"""A study in a few lines of Markdown, for the Prefect UI."""
+"""A study in a few lines of Markdown and in one table, for the Prefect UI."""
+
+import re
+from typing import Any
 
 import pandas as pd
 
 from wit.analysis.comparison import Measured, compare
+from wit.analysis.digits import decimals_of, with_interval
+from wit.analysis.grid import stage_scores
+from wit.analysis.rays import rays_of
+from wit.analysis.report_tables import problems
+from wit.analysis.scores import with_objectives
 from wit.analysis.selection import recommend
+from wit.config import Study
+
+MAX_REASON = 300  # letters of why a model failed; the report has them all
+MARKUP = re.compile(r"([\\`*_\[\]<>|#~$&!])")  # what Markdown, HTML and tables read as their own
 
 
-def markdown_summary(table: pd.DataFrame, report: str, tracking: str) -> str:
-    """The recommendation, one line per cell and seed, and where to read on.
+def markdown_summary(
+    table: pd.DataFrame, report: str, tracking: str, study: Study | None = None
+) -> str:
+    """The recommendation, every ratio and every cell, what failed, and where to read on.
 
     Args:
         table: As ``wit.lineage.table`` gives it, of one study.
         report: Path of the HTML report.
         tracking: Address of the study's MLflow run, or of the store.
+        study: Its recipe, which says what is one objective.
     """
-    lines = [recommend(table).sentence, "", "| cell | SFT | DPO |", "|---|---|---|"]
+    table = with_objectives(table, study)
+    lines = [plain(recommend(table).sentence), "", *_rays(table)]
+    lines += ["| cell | SFT | DPO |", "|---|---|---|"]
     for cell in compare(table):
         before = cell.models.get("sft") or cell.models.get("base")
-        lines.append(f"| {cell.cell} | {_score(before)} | {_score(cell.models.get('dpo'))} |")
-    return "\n".join([*lines, "", f"Report: `{report}`", "", f"MLflow: {tracking}"])
+        scores = _score(before), _score(cell.models.get("dpo"))
+        lines.append(f"| {plain(cell.cell)} | {' | '.join(map(plain, scores))} |")
+    if missing := problems(table):
+        lines += ["", "| missing | stage | state | why |", "|---|---|---|---|"]
+    for problem in missing:
+        why = problem.error[:MAX_REASON]
+        fields = (problem.cell, problem.stage, problem.status, why)
+        lines.append(f"| {' | '.join(map(plain, fields))} |")
+    is_link = tracking.startswith("http")
+    mlflow = f"[MLflow]({tracking})" if is_link else f"MLflow: `{tracking}`"
+    return "\n".join([*lines, "", f"Report: `{report}`", "", mlflow])
+
+
+def cells_table(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row per cell and seed with plain values, for a table that can be sorted."""
+    rows = []
+    for cell in compare(table):
+        row: dict[str, Any] = {"cell": cell.cell}
+        for stage in ("base", "sft", "dpo"):
+            measured = cell.models.get(stage)
+            if measured is not None:
+                row |= {f"{stage} score": measured.score, f"{stage} state": measured.status}
+        rows.append(row)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in columns} for row in rows]
+
+
+def plain(text: str) -> str:
+    """The text as Markdown that means just this, in one line."""
+    return MARKUP.sub(r"\\\1", " ".join(text.split()))
+
+
+def _rays(table: pd.DataFrame) -> list[str]:
+    """Every ratio of the weights, before and after DPO."""
+    stages = [rays_of(stage_scores(table, stage)) for stage in ("sft", "dpo")]
+    names = list(dict.fromkeys(ray.ray for rays in stages for ray in rays.rays))
+    if not names:
+        return []
+    decimals = decimals_of(model.score for rays in stages for model in rays.stage.models)
+    lines = ["| ratio of prompt to response weight | SFT | DPO |", "|---|---|---|"]
+    for name in names:
+        found = [rays.ray(name) for rays in stages]
+        scores = [
+            "" if ray is None else with_interval(ray.score, ray.half_width, decimals)
+            for ray in found
+        ]
+        best = stages[1].best
+        mark = " (best)" if best is not None and best.ray == name else ""
+        lines.append(f"| {plain(name)}{mark} | {' | '.join(scores)} |")
+    return [*lines, ""]
 
 
 def _score(measured: Measured | None) -> str:
     if measured is None:
         return ""
-    return measured.status if measured.score is None else f"{measured.score:.3f}"
+    if measured.score is None:
+        return measured.status if measured.status != "finished" else "no complete score"
+    return f"{measured.score:.{decimals_of([measured.score])}f}"

@@ -35,16 +35,35 @@ def compare(
 
 
 def lineage(
-    artifact: Annotated[str, typer.Argument(help="Fingerprint of an artifact, or MLflow run id")],
+    artifact: Annotated[
+        str | None, typer.Argument(help="Fingerprint of an artifact or source, or MLflow run id")
+    ] = None,
+    is_sync: Annotated[
+        bool, typer.Option("--sync", help="Send what an MLflow that was down did not take")
+    ] = False,
     runtime_file: RuntimeFile = None,
     runtime_overrides: RuntimeOverrides = None,
     as_json: AsJSON = False,
 ) -> None:
     """Show what an artifact was made of, up to the data, and what was made of it."""
+    from wit import lineage as found_by
     from wit.display import show_lineage
-    from wit.lineage import lineage as find_lineage
+    from wit.errors import InputError
+    from wit.loading import load_runtime
 
-    node = find_lineage(artifact, uri_of(runtime_file, runtime_overrides))
+    uri = uri_of(runtime_file, runtime_overrides)
+    if is_sync == (artifact is not None):
+        raise InputError("wit lineage takes either a FINGERPRINT or --sync")
+    if artifact is None:
+        root = load_runtime(runtime_file, runtime_overrides or []).artifact_root.resolve()
+        num_runs = found_by.sync(uri, root)
+        if as_json:
+            print_json({"num_runs": num_runs})
+        else:
+            runs = "run" if num_runs == 1 else "runs"
+            console.print(f"sent {num_runs} {runs} to MLflow", highlight=False)
+        return
+    node = found_by.lineage(artifact, uri)
     if as_json:
         print_json(node.model_dump(mode="json"))
     else:

@@ -55,3 +55,18 @@ def bench_data(
         print_json(measurement.model_dump(mode="json"))
     else:
         show_measurement(console, measurement)
+
+
+@app.command("lineage")
+def bench_lineage(
+    num_runs: Annotated[int, typer.Option("--runs", min=10, help="In the store")] = 10_000,
+    as_json: AsJSON = False,
+) -> None:
+    """Table and lineage from a store of many runs: seconds, and number of statements."""
+    from wit.bench.lineage import measure, show_measurement
+
+    answers = measure(num_runs)
+    if as_json:
+        print_json([answer.model_dump(mode="json") for answer in answers])
+    else:
+        show_measurement(console, answers)

@@ -186,3 +186,9 @@ def test_a_recipe_in_which_the_scale_counts_makes_rays_of_cells():
     alone = table.assign(ray=["1 : 2 (p0.2-r0.4)", "1 : 2 (p0.5-r1)"])
     assert len(rays_of(stage_scores(table, "dpo")).rays) == 1
     assert len(rays_of(stage_scores(alone, "dpo")).rays) == 2
+
+
+def test_a_single_ray_has_nothing_to_compare_with():
+    found = recommend(table_of("dpo", {(0.2, 0.4): [2.0], (0.5, 1): [1.0]}))
+    assert "only objective with scores" in found.sentence
+    assert (found.within_noise, found.interval) == ((), ("1 : 2", "1 : 2"))

@@ -13,7 +13,8 @@ import pytest
 
 from wit.analysis import charts
 from wit.analysis.grid import summarise
-from wit.analysis.report import Extras, problems, write_report
+from wit.analysis.report import Extras, write_report
+from wit.analysis.report_tables import problems
 from wit.config import Study
 from wit.errors import InputError
 
@@ -111,7 +112,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Page:
     out = tmp_path_factory.mktemp("report") / "new" / "report.html"
-    extras = Extras(tracking_uri="sqlite:////a/mlflow.db", versions={"torch": "2.13.0"})
+    extras = Extras(tracking_uri="sqlite:////a b/mlflow.db", versions={"torch": "2.13.0"})
     assert write_report(make_table(), STUDY, extras, out) == out
     assert [file.name for file in out.parent.iterdir()] == ["report.html"]  # nothing left aside
     return Page(out)
@@ -147,7 +148,7 @@ def test_both_heat_maps_share_one_scale_and_show_the_scores(page):
 
 def test_what_failed_is_named_with_its_reason_and_cannot_break_the_page(page):
     assert "loss <is> not finite </script>" in page.text
-    assert len(page.scripts) == 5  # three figures, plotly, ours
+    assert len(page.scripts) == 7  # five figures, plotly, ours
 
 
 def test_a_name_from_a_file_of_scores_cannot_break_the_figures(tmp_path):
@@ -158,7 +159,7 @@ def test_a_name_from_a_file_of_scores_cannot_break_the_figures(tmp_path):
 
 
 def test_the_way_to_mlflow_is_given(page):
-    assert "mlflow server --backend-store-uri sqlite:////a/mlflow.db" in page.text
+    assert "mlflow server --backend-store-uri 'sqlite:////a b/mlflow.db'" in page.text
 
 
 def test_runs_on_a_server_are_links(tmp_path):
@@ -205,7 +206,7 @@ def test_a_few_scores_far_below_do_not_take_the_colours_of_the_others():
 
 def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="choose another with --out"):
+    with pytest.raises(InputError, match="choose another file"):
         write_report(make_table(), STUDY, Extras(), tmp_path / "file" / "r.html")
 
 
@@ -235,7 +236,7 @@ def test_the_cell_named_best_before_dpo_is_the_one_whose_cost_is_told(tmp_path: 
     assert (
         "Of the cells with both scores, before DPO prompt weight 0.2 with response weight 0.4 is "
         "best, after it prompt weight 0.5 with response weight 1: choosing by the SFT score "
-        "would cost 0.300." in page.text
+        "would cost 0.300 ± 7.636, which is within the noise." in page.text
     )
 
 

@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,20 +46,18 @@ def finished(empty_store, tmp_path_factory) -> tuple[Plan, str]:
     return artifacts, uri
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory) -> Iterator[str]:
-    """A real MLflow server on a free loopback port."""
-    folder = tmp_path_factory.mktemp("server")
-    database = f"sqlite:///{folder}/server.db"
-    lineage.prepare(database)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database]
+@contextmanager
+def served(backend: str, folder: Path, port: int | None = None) -> Iterator[str]:
+    """A real MLflow server on a loopback port."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend]
     command += ["--artifacts-destination", str(folder / "files"), "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
+    quick = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # nobody asks for jobs
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env=quick
+        )
     uri = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{uri}/health", process, folder / "log")
@@ -67,8 +67,61 @@ def server(tmp_path_factory) -> Iterator[str]:
         process.wait(30)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def server(empty_store, tmp_path_factory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_store, folder / "server.db")
+    with served(f"sqlite:///{folder}/server.db", folder) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """An empty database of a PostgreSQL cluster that belongs to this session."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not programs:
+        pytest.skip("Debian's postgresql is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="wit-postgresql-"))
+    # Its programs refuse root.
+    user = {"user": "postgres", "group": "postgres", "extra_groups": []} if not os.getuid() else {}
+    if user:
+        shutil.chown(folder, "postgres", "postgres")
+    bin_folder, data, port = programs[-1].parent, folder / "data", free_port()
+    initdb = [bin_folder / "initdb", "-D", data, "-U", "wit", "-A", "trust", "-E", "UTF8", "-N"]
+    subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **user)
+    command = [programs[-1], "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1"]
+    command += ["-c", "unix_socket_directories=", "-c", "fsync=off"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **user)
+    try:
+        for _ in range(240):
+            assert process.poll() is None, (folder / "log").read_text()
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.25)
+        yield f"postgresql+psycopg2://wit@127.0.0.1:{port}/postgres"
+    finally:
+        process.send_signal(signal.SIGINT)  # ends its connections, and then itself
+        process.wait(60)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(postgresql, tmp_path_factory) -> Iterator[str]:
+    """A real MLflow server on PostgreSQL."""
+    with served(postgresql, tmp_path_factory.mktemp("postgresql")) as uri:
+        yield uri
+
+
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(240):
+    for _ in range(800):
         assert process.poll() is None, log.read_text()
         try:
             with urllib.request.urlopen(address, timeout=5):

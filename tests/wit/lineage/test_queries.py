@@ -27,11 +27,13 @@ def test_the_table_has_every_score_with_its_role_and_error(finished):
         "finished",
     )
     assert (row["prompt_weight"], row["response_weight"], row["seed"]) == (0.2, 1.0, 0)
-    assert (row["score"], row["stderr"]) == (score.value, score.stderr)
+    assert (row["score"], row["stderr"], row["num_items"]) == (score.value, score.stderr, 50)
     assert row["run_id"] == runs(uri)[wanted.fingerprint].info.run_id
     assert set(table[table.role == "diagnostic"].benchmark) == {"nll_prompt", "preference_accuracy"}
     assert set(table[~table.higher_is_better].benchmark) == {"cloze", "nll_prompt"}
     assert set(table[table.stage == "base"].cell) == {"base"}
+    counts = table[table.stage == "base"].set_index("benchmark").num_items
+    assert counts.dropna().to_dict() == {"unseen": 50, "cloze": 10, "preference_accuracy": 40}
 
 
 def test_cells_without_scores_stand_in_the_table_with_the_reason(uri, tmp_path):
@@ -58,6 +60,56 @@ def test_the_table_shows_the_version_of_the_study_that_was_started_last(uri, tmp
     fewer = plan(tmp_path, smaller)
     lineage.link(fewer.all, lineage.start_study(smaller, fewer.all, uri), uri)
     assert set(lineage.table("tiny", uri).weights) == {"base", "p0-r1"}
+
+
+def test_studies_of_one_name_are_not_mixed_and_each_can_be_chosen(uri, tmp_path):
+    """Somebody else's base, folder and grid, in a store that both share."""
+    ours = plan(tmp_path / "ours")
+    study = STUDY.model_copy(update={"weights": STUDY.weights[1:]})
+    other_base = BASE.model_copy(update={"fingerprint": "0ddba5e0ddba"})
+    theirs = plan(tmp_path / "theirs", study, other_base)
+    for of_study, artifacts in ((STUDY, ours), (study, theirs)):
+        run = lineage.start_study(of_study, artifacts.all, uri)
+        make_without_lineage(artifacts.all)
+        lineage.link(artifacts.all, run, uri)
+        lineage.end_study(run, uri, is_failed=False)
+    newest, oldest = lineage.study_versions("tiny", uri)
+    assert (newest.artifact_root, newest.num_cells) == (str(tmp_path / "theirs"), 1)
+    assert (oldest.artifact_root, oldest.num_cells) == (str(tmp_path / "ours"), 2)
+    table = lineage.table("tiny", uri)
+    assert table.attrs == {"version": newest.version, "num_versions": 2}
+    models = {a.fingerprint for a in [*theirs.sft, *theirs.dpo]}
+    assert set(table.fingerprint) == {*models, other_base.fingerprint}
+    chosen = lineage.table("tiny", uri, version=oldest.version)
+    models = {a.fingerprint for a in [*ours.sft, *ours.dpo]}
+    assert set(chosen.fingerprint) == {*models, BASE.fingerprint}
+    with pytest.raises(InputError, match=f"it has {newest.version}, {oldest.version}"):
+        lineage.table("tiny", uri, version="none")
+
+
+def test_the_documented_query_needs_no_address(finished, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished[1])
+    assert lineage.table("tiny").equals(lineage.table("tiny", finished[1]))
+    assert lineage.lineage(BASE.fingerprint).children
+
+
+def test_a_cell_of_a_study_with_a_thousand_is_in_its_table(uri, tmp_path):
+    weights = [TokenWeights(prompt=i / 1000, response=1, template=0.5) for i in range(1000)]
+    study = STUDY.model_copy(update={"weights": tuple(weights)})
+    lineage.start_study(study, plan(tmp_path).data, uri)
+    table = lineage.table("tiny", uri)
+    assert len(table) == 1 + 2 * 1000
+    assert {str(cell) for cell in study.cells} == set(table.cell) - {"base"}
+
+
+def test_sensitivity_is_a_diagnostic_of_which_less_is_better(uri, tmp_path):
+    artifacts = plan(tmp_path)
+    make_without_lineage(artifacts.all)
+    lineage.link(artifacts.all, lineage.start_study(STUDY, artifacts.all, uri), uri)
+    run = runs(uri)[artifacts.evaluations[-1].fingerprint]
+    open_store(uri).write(run.info.run_id, metrics=[("sensitivity", 0.25, 0, 1.0)])
+    [row] = lineage.table("tiny", uri).query("benchmark == 'sensitivity'").to_dict("records")
+    assert (row["role"], row["score"], row["higher_is_better"]) == ("diagnostic", 0.25, False)
 
 
 def test_an_unknown_study_is_answered_with_near_ones(finished):

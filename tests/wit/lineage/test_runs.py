@@ -6,7 +6,8 @@ import pytest
 from tiny_study import STUDY, fail, make, num_runs, plan, runs, scores_of, write
 
 from wit import lineage
-from wit._lineage_description import flat, model_sha256, run_name
+from wit._lineage_description import flat, run_name
+from wit._lineage_outcome import model_sha256
 from wit._lineage_store import open_store
 from wit.artifacts import Artifact
 from wit.config import TokenWeights

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from wit import lineage
-from wit._lineage_store import EXPERIMENT, open_store
+from wit._lineage_place import EXPERIMENT
+from wit._lineage_store import open_store
 from wit.config import Runtime
 from wit.errors import InputError
 

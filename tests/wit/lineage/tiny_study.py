@@ -11,7 +11,7 @@ from wit._lineage_store import open_store
 from wit.artifacts import Artifact, Source
 from wit.config import Study
 from wit.errors import TrainingError
-from wit.evaluation.results import EvaluationResult, RoleNLL, Score, share_score
+from wit.evaluation.results import BenchmarkRun, EvaluationResult, RoleNLL, Score, share_score
 from wit.recipes import (
     BenchmarkRecipe,
     DPORecipe,
@@ -83,7 +83,12 @@ def plan(root: Path, study: Study = STUDY, base: Source = BASE) -> Plan:
         Artifact(
             root=root,
             recipe=EvaluationRecipe(benchmarks=tuple(names)),
-            parents={"model": model, "tokenizer": tokenizer, "instructions": instructions},
+            parents={
+                "model": model,
+                "tokenizer": tokenizer,
+                "instructions": instructions,
+                "preferences": preferences,
+            },
         )
         for model in [base, *sft, *dpo]
     ]
@@ -104,7 +109,18 @@ def scores_of(artifact: Artifact) -> EvaluationResult:
     )
     return EvaluationResult(
         scores=(share_score("unseen", "exact_match", share, 50), lower),
-        runs={},
+        runs={
+            name: BenchmarkRun(
+                version="1",
+                items_hash=f"1739{number}",
+                num_items=num_items,
+                num_fewshot=0,
+                is_chat=True,
+                empty_response_share=None,
+                num_cut_prompts=0,
+            )
+            for number, (name, num_items) in enumerate({"unseen": 50, "cloze": 10}.items())
+        },
         held_out_nll={"prompt": RoleNLL(nll=2.0, num_tokens=9)},
         preference_accuracy=share_score("held-out preferences", "accuracy", 0.75, 40),
     )

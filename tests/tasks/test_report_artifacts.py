@@ -1,0 +1,77 @@
+"""What the Prefect UI shows of a study, written to a real Prefect and read back."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+from samples import ROOT
+
+from tasks.report import show_artifacts
+from wit.config import Runtime
+from wit.loading import load_study
+from wit.outcome import StudyOutcome
+from wit.plan import make_plan
+
+URL = "http://127.0.0.1:5000/#/experiments/1/runs/2"
+
+
+@pytest.fixture(scope="module")
+def prefect() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def shown(folder: Path, name: str, mlflow_url: str | None) -> dict[str, Any]:
+    """The artifacts of a study of two models, by kind."""
+    study = load_study(ROOT / "configs/studies/quickstart.yaml")
+    plan = make_plan(study, Runtime(artifact_root=folder))
+    plan = dataclasses.replace(plan, study=study.model_copy(update={"name": name}))
+    scores = pd.DataFrame(
+        {
+            "stage": ["sft", "dpo"],
+            "weights": "p0-r1",
+            "prompt_weight": 0.0,
+            "response_weight": 1.0,
+            "benchmark": "wit_seen",
+            "score": [0.25, 0.5],
+        }
+    )
+    outcome = StudyOutcome(
+        study=name,
+        version="1",
+        stages=(),
+        report=str(folder / "r.html"),
+        tracking_uri="sqlite:///m.db",
+        mlflow_url=mlflow_url,
+        notes=(),
+    )
+    show_artifacts(plan, outcome, scores, folder / "r.html")
+
+    async def read() -> list[Any]:
+        async with get_client() as client:
+            return await client.read_latest_artifacts()
+
+    found = asyncio.run(read())
+    return {f"{a.type}": a.data for a in found if a.key and a.key.endswith("gr--e-1")}
+
+
+def test_a_study_has_a_summary_a_table_and_a_link(prefect: None, tmp_path: Path) -> None:
+    """Also under a name whose letters no key of Prefect may have."""
+    found = shown(tmp_path, "Größe 1", URL)
+    assert "After DPO, instruction tuning" in found["markdown"]
+    [row] = json.loads(found["table"])
+    assert (row["cell"], row["sft score"], row["dpo score"]) == ("p0-r1-s0", 0.25, 0.5)
+    assert f"({URL})" in str(found)
+
+
+def test_without_a_server_the_link_is_to_the_report(prefect: None, tmp_path: Path) -> None:
+    found = shown(tmp_path, "Größe 1", None)
+    assert (tmp_path / "r.html").as_uri() in str(found)
+    assert "`sqlite:///m.db`" in found["markdown"]

@@ -1,0 +1,48 @@
+"""The summary for the Prefect UI shows what failed as it is, and nothing can break its tables."""
+
+import json
+import math
+
+from test_report import STUDY, make_table
+
+from wit.analysis.summary import cells_table, markdown_summary, plain
+
+HOSTILE = "loss | is `not` <b>finite</b>\n# and [more](http://x) *here*"
+
+
+def test_it_has_the_recommendation_the_ratios_the_cells_and_the_ways_on() -> None:
+    text = markdown_summary(make_table(), "/a/r.html", "http://127.0.0.1:5000/#/runs/1", STUDY)
+    assert text.startswith("After DPO, prompt weight 0.2 with response weight 1 scores best")
+    assert "| 1 : 5 (best) | 0.565 ± " in text
+    assert "| p0.2-r1-s0 | 0.560 | 0.620 |" in text
+    assert "[MLflow](http://127.0.0.1:5000/#/runs/1)" in text
+    assert "`/a/r.html`" in text
+
+
+def test_a_message_of_an_error_cannot_break_the_table_nor_be_markup() -> None:
+    [line, _] = [
+        line
+        for line in markdown_summary(make_table(HOSTILE), "r", "sqlite:///m.db").splitlines()
+        if "and" in line and "finite" in line
+    ]
+    assert line.replace("\\|", "").count("|") == 5
+    for markup in ("<b>", "`not`", "[more]", " *here*", " # and"):
+        assert markup not in line
+
+
+def test_plain_text_stays_as_it_is() -> None:
+    assert (
+        plain("0.625 ± 0.050 (mean of 2 seeds), p0.2-r1")
+        == "0.625 ± 0.050 (mean of 2 seeds), p0.2-r1"
+    )
+
+
+def test_the_table_of_cells_has_the_same_columns_everywhere_and_is_json() -> None:
+    table = make_table()
+    table.loc[table["weights"] == "p0-r1", "score"] = math.nan
+    rows = cells_table(table)
+    assert len({tuple(row) for row in rows}) == 1
+    by_cell = {row["cell"]: row for row in json.loads(json.dumps(rows, allow_nan=False))}
+    assert by_cell["p0.2-r1-s0"]["dpo score"] == 0.62
+    assert by_cell["p1-r1-s1"]["sft state"] == "failed"
+    assert by_cell["p0-r1-s0"]["sft score"] is None

@@ -1,0 +1,87 @@
+"""Where MLflow keeps runs, and whether somebody is there; nothing here imports mlflow."""
+
+import os
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from wit.config import Runtime
+from wit.errors import InputError
+
+EXPERIMENT = "wit"  # artifacts are shared by studies, so all runs live in one experiment
+UI_MODE = "workflowType=machine_learning"  # else MLflow's pages are those for agents and traces
+SQLITE = "sqlite:///"
+SCHEMES = (SQLITE, "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+REMEDY = (
+    "Is the server up, is the address right (runtime 'tracking_uri', MLFLOW_TRACKING_URI)? "
+    "'wit doctor' looks"
+)
+EMPTY = (
+    "holds nothing of wit, so nothing has run there yet. 'wit run STUDY.yaml' fills it; or name "
+    "another by --runtime, --set-runtime artifact_root=DIR or tracking_uri=URI"
+)
+KNOCK_SECONDS = 3.0  # for a connection; MLflow's own attempts go on for minutes
+
+
+def tracking_uri(runtime: Runtime) -> str:
+    """Where MLflow keeps runs: the runtime's, the environment's, else SQLite in the artifact root.
+
+    Raises:
+        InputError: MLflow 3 cannot write there.
+    """
+    default = f"{SQLITE}{runtime.artifact_root.resolve()}/mlflow.db"
+    uri = runtime.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    if not uri.startswith(SCHEMES):
+        raise InputError(
+            f"tracking_uri {uri!r}: MLflow 3 writes to a database or to a server, not to plain "
+            f"files; try {default} or http://HOST:PORT"
+        )
+    file = sqlite_file(uri)
+    return uri if file is None else f"{SQLITE}{file}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The database file of an SQLite store, absolute because workers may run elsewhere."""
+    if not uri.startswith(SQLITE):
+        return None
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]).resolve()
+
+
+def is_initialised(file: Path) -> bool:
+    """Whether it holds MLflow's tables; asked without importing mlflow."""
+    if not file.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
+            return bool(database.execute("SELECT count(*) FROM alembic_version").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        if file.stat().st_size == 0 or "no such table" in str(error):
+            return False
+        raise InputError(f"{file}: is not an MLflow database ({error})") from None
+
+
+def is_up(uri: str) -> bool:
+    """Whether somebody listens where the store should be; a file always does."""
+    address = urlsplit(uri)
+    port = address.port or PORTS.get(address.scheme.partition("+")[0])
+    if address.hostname is None or port is None:
+        return True
+    try:
+        socket.create_connection((address.hostname, port), KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def without_password(uri: str) -> str:
+    """The address as it may be shown."""
+    address = urlsplit(uri)
+    return uri.replace(f"{address.netloc.rpartition('@')[0]}@", "") if address.password else uri
+
+
+def unreachable(uri: str) -> str:
+    """What to say when nobody listens."""
+    return f"MLflow at {without_password(uri)} cannot be reached. {REMEDY}"

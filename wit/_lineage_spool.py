@@ -1,0 +1,199 @@
+"""What MLflow did not take is kept beside the artifacts, in ``<root>/unsent``, until it does.
+
+* A study's file is written when it starts and goes when MLflow knows how it ended. It holds the
+  study and all its artifacts, so that their runs can be written from their directories.
+* An artifact's file holds what its directory cannot: that it failed, why, and its last metrics.
+
+Every file is written aside and renamed: it is whole or absent. JSON, for a person to read.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AllowInfNan, ValidationError
+
+from wit.artifacts import Artifact, Source
+from wit.errors import ArtifactError
+from wit.files import write_durably
+from wit.recipes import (
+    DPORecipe,
+    EvaluationRecipe,
+    InstructionsRecipe,
+    ItemsRecipe,
+    OverlapRecipe,
+    PreferencesRecipe,
+    SFTRecipe,
+    TokenizerRecipe,
+)
+from wit.settings import Settings
+
+UNSENT = "unsent"
+RECIPES = (
+    TokenizerRecipe,
+    InstructionsRecipe,
+    PreferencesRecipe,
+    ItemsRecipe,
+    OverlapRecipe,
+    SFTRecipe,
+    DPORecipe,
+    EvaluationRecipe,
+)
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+_BY_STAGE = {recipe.stage: recipe for recipe in RECIPES}
+
+
+# The loss of a failed training may be NaN, which our settings refuse elsewhere.
+NumberPoint = tuple[str, Annotated[float, AllowInfNan(True)], int, float]
+
+
+class Packed(Settings):
+    """Artifacts with all that they were made of, each once."""
+
+    wanted: tuple[str, ...]  # fingerprints
+    things: dict[str, dict[str, Any]]  # by fingerprint
+
+    @classmethod
+    def of(cls, artifacts: Iterable[Artifact]) -> "Packed":
+        """Packs them."""
+        wanted = tuple(artifacts)
+        things: dict[str, dict[str, Any]] = {}
+
+        def add(thing: Artifact | Source) -> None:
+            if thing.fingerprint in things:
+                return
+            if isinstance(thing, Source):
+                things[thing.fingerprint] = thing.model_dump(mode="json", exclude={"stamps"})
+                return
+            things[thing.fingerprint] = {
+                "stage": thing.recipe.stage,
+                "root": str(thing.root),
+                "recipe": thing.recipe.model_dump(mode="json"),
+                "parents": {part: parent.fingerprint for part, parent in thing.parents.items()},
+            }
+            for parent in thing.parents.values():
+                add(parent)
+
+        for artifact in wanted:
+            add(artifact)
+        return cls(wanted=tuple(artifact.fingerprint for artifact in wanted), things=things)
+
+    def artifacts(self) -> list[Artifact]:
+        """Unpacks them.
+
+        Raises:
+            ArtifactError: Another version of wit packed them.
+        """
+        known: dict[str, Artifact | Source] = {}
+
+        def get(fingerprint: str) -> Artifact | Source:
+            if fingerprint in known:
+                return known[fingerprint]
+            packed = self.things[fingerprint]
+            if "stage" not in packed:
+                thing: Artifact | Source = Source.model_validate(packed)
+            else:
+                recipe = _BY_STAGE[packed["stage"]].model_validate(packed["recipe"])
+                parents = {part: get(parent) for part, parent in packed["parents"].items()}
+                thing = Artifact(root=Path(packed["root"]), recipe=recipe, parents=parents)
+            if thing.fingerprint != fingerprint:
+                raise KeyError(fingerprint)
+            known[fingerprint] = thing
+            return thing
+
+        try:
+            found = [get(fingerprint) for fingerprint in self.wanted]
+        except (KeyError, ValidationError) as error:
+            raise ArtifactError(
+                f"what MLflow did not take was kept by another version of wit ({error}); send it "
+                "with that version"
+            ) from None
+        return [thing for thing in found if isinstance(thing, Artifact)]
+
+
+class UnsentArtifact(Settings):
+    """A run that ended while MLflow could not be reached."""
+
+    uri: str  # where it was to be sent
+    packed: Packed  # one artifact
+    studies: tuple[tuple[str, str], ...]  # name and version of those that want it
+    status: Status
+    error: str | None = None
+    points: tuple[NumberPoint, ...] = ()  # metrics that were not sent
+
+    @property
+    def artifact(self) -> Artifact:
+        """What was made, or was to be made."""
+        return self.packed.artifacts()[0]
+
+
+class UnsentStudy(Settings):
+    """A study that MLflow does not know, or does not know the end of."""
+
+    uri: str
+    study: dict[str, Any]
+    packed: Packed
+    version: str
+    started: str  # ISO 8601, UTC
+    status: Literal["FINISHED", "FAILED"] | None = None  # None: it runs, or was killed
+    files: tuple[str, ...] = ()  # to keep with the run
+
+
+Kept = TypeVar("Kept", UnsentArtifact, UnsentStudy)
+
+
+def artifact_file(artifact: Artifact) -> Path:
+    """Where the run of an artifact is kept."""
+    return artifact.root / UNSENT / f"{artifact.stage}-{artifact.fingerprint}.json"
+
+
+def study_file(root: Path, version: str) -> Path:
+    """Where a study is kept."""
+    return root / UNSENT / f"study-{version}.json"
+
+
+def keep(file: Path, unsent: UnsentArtifact | UnsentStudy) -> None:
+    """Writes it, whole or not at all.
+
+    Raises:
+        ArtifactError: The artifact root cannot be written.
+    """
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(aside, json.dumps(unsent.model_dump(), indent=1).encode())
+        aside.replace(file)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise ArtifactError(f"{file}: cannot be written ({error.strerror or error})") from None
+
+
+def read_kept(kind: type[Kept], file: Path) -> Kept:
+    """What ``keep`` wrote.
+
+    Raises:
+        ArtifactError: It was changed.
+    """
+    try:
+        return kind.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{file}: cannot be read ({error}). It tells MLflow of a run; without it that run is "
+            "not recorded, or recorded when its study runs again"
+        ) from None
+
+
+def kept_artifacts(root: Path) -> list[Path]:
+    """Files of single runs."""
+    return [file for file in _kept(root) if not file.name.startswith("study-")]
+
+
+def kept_studies(root: Path) -> list[Path]:
+    """Files of studies."""
+    return [file for file in _kept(root) if file.name.startswith("study-")]
+
+
+def _kept(root: Path) -> list[Path]:
+    return sorted((root / UNSENT).glob("[!.]*.json"))
