@@ -5,7 +5,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from wit._lineage_registry import (
+from wit.analysis.paired import ItemScores, PairedComparison, compare_paired
+from wit.artifacts import RECORD, verify
+from wit.choice import Choice
+from wit.errors import InputError
+from wit.evaluation.results import SAMPLES_FOLDER, EvaluationResult, Sample
+from wit.lineage.registry import (
     CARD,
     CHALLENGER,
     CHAMPION,
@@ -13,11 +18,6 @@ from wit._lineage_registry import (
     ModelRegistry,
     Version,
 )
-from wit.analysis.paired import ItemScores, PairedComparison, compare_paired
-from wit.artifacts import RECORD, verify
-from wit.choice import Choice
-from wit.errors import InputError
-from wit.evaluation.results import SAMPLES_FOLDER, EvaluationResult, Sample
 from wit.model_card import model_card, shortened
 from wit.records import Kept, evaluations_by_model
 from wit.settings import Settings

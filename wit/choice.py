@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wit._card_scores import Z
-from wit._lineage_registry import folder_in_mlflow
 from wit.analysis.selection import Recommendation, recommend
 from wit.errors import InputError
+from wit.lineage.registry import folder_in_mlflow
 from wit.records import MODEL
 from wit.settings import Settings
 

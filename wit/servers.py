@@ -18,10 +18,10 @@ from rich.console import Console
 
 import wit
 from wit import deployments, lineage
-from wit._lineage_store import EXPERIMENT, UI_MODE
 from wit.config import Runtime
 from wit.errors import InputError, StageError
 from wit.guard import MARK, end_marked
+from wit.lineage.store import EXPERIMENT, UI_MODE
 
 HOST = "127.0.0.1"
 PROJECT = Path(wit.__file__).resolve().parent.parent  # where prefect.yaml is

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 from samples import ROOT
@@ -29,7 +30,7 @@ def prefect() -> Iterator[None]:
 
 
 def shown(folder: Path, name: str, mlflow_url: str | None) -> dict[str, Any]:
-    """The artifacts of a study of two models, by kind."""
+    """The artifacts of a study of two models, by the first word of their keys."""
     study = load_study(ROOT / "configs/studies/quickstart.yaml")
     plan = make_plan(study, Runtime(artifact_root=folder))
     plan = dataclasses.replace(plan, study=study.model_copy(update={"name": name}))
@@ -52,26 +53,31 @@ def shown(folder: Path, name: str, mlflow_url: str | None) -> dict[str, Any]:
         mlflow_url=mlflow_url,
         notes=(),
     )
-    show_artifacts(plan, outcome, scores, folder / "r.html")
+
+    @flow
+    def show() -> None:
+        show_artifacts(plan, outcome, scores, folder / "r.html")
+
+    show()
 
     async def read() -> list[Any]:
         async with get_client() as client:
             return await client.read_latest_artifacts()
 
     found = asyncio.run(read())
-    return {f"{a.type}": a.data for a in found if a.key and a.key.endswith("gr--e-1")}
+    return {a.key.split("-")[0]: a.data for a in found if a.key and a.key.endswith("gr--e-1")}
 
 
 def test_a_study_has_a_summary_a_table_and_a_link(prefect: None, tmp_path: Path) -> None:
     """Also under a name whose letters no key of Prefect may have."""
     found = shown(tmp_path, "Größe 1", URL)
-    assert "After DPO, instruction tuning" in found["markdown"]
-    [row] = json.loads(found["table"])
+    assert "After DPO, instruction tuning" in found["report"]
+    [row] = json.loads(found["cells"])
     assert (row["cell"], row["sft score"], row["dpo score"]) == ("p0-r1-s0", 0.25, 0.5)
-    assert f"({URL})" in str(found)
+    assert f"({URL})" in found["link"]
 
 
 def test_without_a_server_the_link_is_to_the_report(prefect: None, tmp_path: Path) -> None:
     found = shown(tmp_path, "Größe 1", None)
-    assert (tmp_path / "r.html").as_uri() in str(found)
-    assert "`sqlite:///m.db`" in found["markdown"]
+    assert (tmp_path / "r.html").as_uri() in found["link"]
+    assert "`sqlite:///m.db`" in found["report"]

@@ -16,8 +16,8 @@ COLUMNS = {
     "gain_dpo_best_pct": "best\nDPO\n%",
     "gain_dpo_at_sft_best_pct": "DPO at\nbest\nSFT %",
     "regret": "regret",
-    "spearman_all": "ρ",
-    "spearman_response_positive": "ρ,\nλr>0",
+    "spearman_all": "corr.",
+    "spearman_response_positive": "corr.,\nλr>0",
     "noise_sd": "noise\nSD",
 }
 
@@ -28,7 +28,7 @@ def show_analysis(console: Console, analysis: Analysis) -> None:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        title="Gains over instruction tuning (0, 1) in percent; ρ: Spearman, SFT to DPO",
+        title="Gains over instruction tuning (0, 1) in percent; rank correlation SFT to DPO",
     )
     table.add_column("study", overflow="fold")
     for column in COLUMNS.values():

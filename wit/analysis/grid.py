@@ -10,7 +10,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from wit.analysis.intervals import (
@@ -22,7 +21,6 @@ from wit.analysis.intervals import (
     of_difference,
     pooled_spread,
 )
-from wit.analysis.resampling import spearman as weighted_spearman
 from wit.analysis.scores import (
     INSTRUCTION_TUNING,
     Result,
@@ -31,8 +29,6 @@ from wit.analysis.scores import (
     select_benchmarks,
     weights_label,
 )
-
-MIN_FOR_RANKS = 3  # cells; two points always agree or disagree fully
 
 
 class ModelScore(Result):
@@ -114,9 +110,11 @@ class StageScores(Result):
 
     @property
     def best(self) -> CellScore | None:
-        """The best score; of equal ones, that of the smaller prompt weight."""
+        """The best score; of equal ones the smaller prompt weight, the larger response weight."""
         sign = -1 if self.is_less_better else 1
-        ordered = sorted(self.cells, key=lambda c: (c.prompt_weight or 0, c.response_weight or 0))
+        ordered = sorted(
+            self.cells, key=lambda c: (c.prompt_weight or 0, -(c.response_weight or 0))
+        )
         return max(ordered, key=lambda cell: sign * cell.score, default=None)
 
     def shared_with(self, other: "StageScores") -> "StageScores":
@@ -131,16 +129,6 @@ class Grid(Result):
     base: CellScore | None
     sft: StageScores
     dpo: StageScores
-    regret: float | None  # how much better the best DPO score is than DPO from the best SFT cell
-    spearman: float | None  # rank correlation of SFT and DPO scores over cells
-    num_in_both: int  # cells with both scores
-
-    @property
-    def same_best(self) -> bool | None:
-        """Whether one cell is best before and after; None where a stage has no scores."""
-        if self.sft.best is None or self.dpo.best is None:
-            return None
-        return self.sft.best.weights == self.dpo.best.weights
 
 
 class Gain(Result):
@@ -259,31 +247,7 @@ def _or_none(value: float) -> float | None:
 def summarise(table: pd.DataFrame) -> Grid:
     """The study of ``table`` before and after alignment, by its select benchmarks."""
     base, sft, dpo = (stage_scores(table, stage) for stage in ("base", "sft", "dpo"))
-    pairs = [(c.score, after.score) for c in sft.cells if (after := dpo.cell(c.weights))]
-    return Grid(
-        base=base.cells[0] if base.cells else None,
-        sft=sft,
-        dpo=dpo,
-        regret=selection_regret(sft, dpo),
-        spearman=spearman(pairs),
-        num_in_both=len(pairs),
-    )
-
-
-def selection_regret(sft: StageScores, dpo: StageScores) -> float | None:
-    """What is lost after DPO by choosing the cell by SFT scores, among cells that have both."""
-    chosen, best = sft.shared_with(dpo).best, dpo.shared_with(sft).best
-    after = None if chosen is None else dpo.cell(chosen.weights)
-    return None if best is None or after is None else dpo.lead(best, after)
-
-
-def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Rank correlation; None for fewer than three pairs, or where all values of a side agree."""
-    if len(pairs) < MIN_FOR_RANKS:
-        return None
-    one, other = np.array(pairs, dtype=float).T
-    found = float(weighted_spearman(np.ones((1, len(pairs))), one, other)[0])
-    return None if math.isnan(found) else found
+    return Grid(base=base.cells[0] if base.cells else None, sft=sft, dpo=dpo)
 
 
 def reference_cell(stage: StageScores) -> CellScore | None:

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 
 from wit.analysis.grid import (
-    MIN_FOR_RANKS,
     CellScore,
     StageScores,
     difference_half_width,
-    selection_regret,
     stage_scores,
 )
 from wit.analysis.resampling import CORRELATIONS, Estimate, draws, estimate, interval_of
 from wit.analysis.scores import Result, rows_of
+
+MIN_FOR_RANKS = 3  # cells; two points always agree or disagree fully
 
 
 class Relation(Result):
@@ -72,6 +72,13 @@ def relate(sft: StageScores, dpo: StageScores) -> Relation:
         regret=selection_regret(sft, dpo),
         regret_half_width=width,
     )
+
+
+def selection_regret(sft: StageScores, dpo: StageScores) -> float | None:
+    """What is lost after DPO by choosing the cell by SFT scores, among cells that have both."""
+    chosen, best = sft.shared_with(dpo).best, dpo.shared_with(sft).best
+    after = None if chosen is None else dpo.cell(chosen.weights)
+    return None if best is None or after is None else dpo.lead(best, after)
 
 
 def correlations(

@@ -46,10 +46,11 @@ def interval(
 ) -> tuple[float, float] | None:
     """The percentile interval of the drawn figures; None for too few units.
 
-    Draws in which the figure does not exist (a correlation of one value) are left out.
+    Draws in which the figure does not exist (a correlation of one value) are left out. Where all
+    draws agree, as those of a perfect ranking do, they tell nothing of how it may err.
     """
     finite = found[np.isfinite(found)]
-    if num_units < MIN_UNITS or len(finite) < len(found) / 2:
+    if num_units < MIN_UNITS or len(finite) < len(found) / 2 or np.ptp(finite) < ROUNDING:
         return None
     tail = (1 - LEVEL) / 2
     if is_expanded:

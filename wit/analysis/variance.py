@@ -32,6 +32,7 @@ def variance_split(stage: StageScores) -> VarianceSplit:
     scores = np.array([model.score for model in stage.models])
     if len(scores) < 2:
         return VarianceSplit(ray=None, seed=None, rest=None)
+    scores = np.zeros(len(scores)) if np.ptp(scores) == 0 else scores - scores.mean()
     rays = _indicators([model.ray for model in stage.models])
     seeds = _indicators([model.seed for model in stage.models])
     mean = np.ones((len(scores), 1))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from wit.analysis.digits import decimals_of, with_interval
 from wit.analysis.grid import CellScore, StageScores
 from wit.analysis.rays import Rays, RayScore
 from wit.analysis.scores import INSTRUCTION_TUNING
@@ -60,17 +61,18 @@ def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list
         return (
             f"{lead}. Putting loss on the prompt does not help here: all else scores worse.{hedge}"
         )
+    decimals = _decimals(rays)
     side = "below" if stage.is_less_better else "above"
     subject = f"the {stage.measure} is " if stage.is_mixed else ""
-    gap = f"{lead}, {subject}{rays.lead(ray, usual):.3f} {side} instruction tuning (0, 1)"
+    gap = f"{lead}, {subject}{rays.lead(ray, usual):.{decimals}f} {side} instruction tuning (0, 1)"
     if width is None:
         return (
             f"{gap}. Neither runs that differ nor standard errors: whether that is more than "
             "noise is unknown."
         )
     if rays.lead(ray, usual) > width:
-        return f"{gap}. That is more than the noise of ± {width:.3f}: it is better.{hedge}"
-    return f"{gap}. The noise is ± {width:.3f}, so no difference can be told.{hedge}"
+        return f"{gap}. That is more than the noise of ± {width:.{decimals}f}: it is better.{hedge}"
+    return f"{gap}. The noise is ± {width:.{decimals}f}, so no difference can be told.{hedge}"
 
 
 def _lead(rays: Rays, ray: RayScore, best: CellScore, tied: Sequence[RayScore]) -> str:
@@ -80,7 +82,7 @@ def _lead(rays: Rays, ray: RayScore, best: CellScore, tied: Sequence[RayScore]) 
     also = f" (as do {_names(tied)})" if tied and len(tied) < count - 1 else ""
     return (
         f"After DPO, {ray_in_words(ray, best)} scores best of {count} "
-        f"{what}{'s' * (count != 1)}{also}: {_scores_in_words(stage, ray, best)}"
+        f"{what}{'s' * (count != 1)}{also}: {_scores_in_words(rays, ray, best)}"
     )
 
 
@@ -98,14 +100,17 @@ def _names(rays: Sequence[RayScore]) -> str:
     return ", ".join(names[:MAX_NAMED]) + more
 
 
-def _scores_in_words(stage: StageScores, ray: RayScore, best: CellScore) -> str:
+def _decimals(rays: Rays) -> int:
+    return decimals_of(ray.score for ray in rays.rays)
+
+
+def _scores_in_words(rays: Rays, ray: RayScore, best: CellScore) -> str:
     """A score with its interval and number of runs; each of them, where no mean has a meaning."""
     if ray.num_runs == best.num_seeds:
         runs = "one seed" if best.num_seeds == 1 else f"mean of {best.num_seeds} seeds"
     else:
         runs = f"mean of {ray.num_runs} runs"
-    if stage.is_mixed:
-        scores = ", ".join(f"{name} {best.values[name]:.3f}" for name in stage.benchmarks)
+    if rays.stage.is_mixed:
+        scores = ", ".join(f"{name} {best.values[name]:.3f}" for name in rays.stage.benchmarks)
         return f"{scores} ({runs})"
-    interval = "" if ray.half_width is None else f" ± {ray.half_width:.3f}"
-    return f"{ray.score:.3f}{interval} ({runs})"
+    return f"{with_interval(ray.score, ray.half_width, _decimals(rays))} ({runs})"

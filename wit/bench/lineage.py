@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from wit import lineage
-from wit._lineage_description import cell_of, run_name, run_params, run_tags, study_params
-from wit._lineage_place import EXPERIMENT
-from wit._lineage_reader import RunRow
-from wit._lineage_table import cell_tags
 from wit.artifacts import Artifact, Source
 from wit.config import Cell, Study
+from wit.lineage.description import cell_of, run_name, run_params, run_tags, study_params
+from wit.lineage.place import EXPERIMENT
+from wit.lineage.reader import RunRow
+from wit.lineage.score_table import cell_tags
 from wit.recipes import (
     BenchmarkRecipe,
     DPORecipe,
@@ -36,7 +36,7 @@ from wit.recipes import (
 BENCHMARKS = ("gsm8k", "arc_challenge", "ifeval", "truthfulqa", "mmlu")
 VERSION = "123456789abc"  # of every study; the name tells them apart
 CELLS_OF_OTHERS = 100
-READER = "wit._lineage_reader"
+READER = "wit.lineage.reader"
 
 
 class Answer(BaseModel):

@@ -1,7 +1,6 @@
 """The grid's numbers against pencil and paper, and against what the paper's own tables hold."""
 
 import math
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,15 +11,12 @@ from wit.analysis.comparison import compare
 from wit.analysis.grid import (
     difference_half_width,
     gain_of,
-    selection_regret,
-    spearman,
     stage_scores,
     summarise,
 )
 from wit.analysis.intervals import basis_in_words
+from wit.analysis.relation import relate, selection_regret
 from wit.analysis.scores import weights_label
-
-PAPER = Path(__file__).parents[4] / "shared" / "paper" / "wit_scores.csv"
 
 
 def rows(stage, pair, seeds, *, benchmark="a", **more):
@@ -187,9 +183,10 @@ def test_regret_is_what_choosing_by_sft_costs_after_dpo():
         + rows("dpo", (1, 1), [0.6])
     )
     grid = summarise(table)
-    assert grid.regret == pytest.approx(0.15)
-    assert grid.same_best is False
-    assert grid.spearman == pytest.approx(-1.0)  # 2, 1, 3 against 2, 3, 1
+    relation = relate(grid.sft, grid.dpo)
+    assert relation.regret == pytest.approx(0.15)
+    assert relation.same_best is False
+    assert relation.all["spearman"].value == pytest.approx(-1.0)  # 2, 1, 3 against 2, 3, 1
     best, usual = grid.dpo.best, grid.dpo.cell("p0-r1")
     assert best is not None
     assert usual is not None
@@ -201,17 +198,8 @@ def test_regret_looks_only_at_cells_that_have_both_scores():
         rows("sft", (0, 1), [0.9]) + rows("sft", (1, 1), [0.5]) + rows("dpo", (1, 1), [0.4])
     )
     grid = summarise(table)
-    assert (grid.regret, grid.num_in_both, grid.spearman) == (0.0, 1, None)
-
-
-def test_ranks_without_any_order_have_no_correlation():
-    assert spearman([(1, 1), (1, 2), (1, 3)]) is None
-    assert spearman([(1, 2), (2, 3)]) is None
-
-
-@given(st.lists(st.integers(0, 1000), min_size=3, max_size=12, unique=True))
-def test_any_growing_relation_has_rank_correlation_one(scores):
-    assert spearman([(s, math.atan(s / 300) - 5) for s in scores]) == pytest.approx(1)
+    relation = relate(grid.sft, grid.dpo)
+    assert (relation.regret, relation.num_cells, relation.all) == (0.0, 1, {})
 
 
 scores = st.floats(0, 1, allow_nan=False)
@@ -269,16 +257,20 @@ def test_regret_is_that_of_the_cell_which_is_named_best_before_dpo(cells):
     assert grid.dpo.best is not None
     after = grid.dpo.cell(grid.sft.best.weights)
     assert after is not None
-    assert grid.regret == grid.dpo.best.score - after.score
-    assert grid.regret == 0 or not grid.same_best
+    relation = relate(grid.sft, grid.dpo)
+    assert relation.regret == grid.dpo.best.score - after.score
+    assert relation.regret == 0 or not relation.same_best
 
 
 @given(tied_grids)
 def test_where_less_is_better_scores_keep_their_sign_and_nothing_else_differs(cells):
     more, less = summarise(_table(cells)), summarise(_table(cells, -1, higher_is_better=False))
     assert [-cell.score for cell in less.dpo.cells] == [cell.score for cell in more.dpo.cells]
-    assert (less.regret, less.same_best) == (more.regret, more.same_best)
-    assert less.spearman == pytest.approx(more.spearman)
+    found, expected = relate(less.sft, less.dpo), relate(more.sft, more.dpo)
+    assert (found.regret, found.same_best) == (expected.regret, expected.same_best)
+    assert found.all.keys() == expected.all.keys()
+    for name, value in expected.all.items():
+        assert found.all[name].value == pytest.approx(value.value)
     assert less.sft.best is not None
     assert more.sft.best is not None
     assert less.sft.best.weights == more.sft.best.weights
@@ -289,24 +281,6 @@ def test_the_table_that_was_given_is_not_changed():
     before = table.copy()
     summarise(table)
     pd.testing.assert_frame_equal(table, before)
-
-
-@pytest.mark.skipif(not PAPER.is_file(), reason=f"{PAPER} is not here")
-def test_the_papers_own_tables_say_what_is_known_of_them():
-    table = pd.read_csv(PAPER)
-    studies = [g for _, g in table[table.benchmark == "average"].groupby("study")]
-    grids = [summarise(study) for study in studies]
-    assert sum(grid.same_best is True for grid in grids) == 1
-    assert sum(grid.regret or 0 for grid in grids) / 15 == pytest.approx(2.38, abs=0.005)
-    assert sum(grid.spearman or 0 for grid in grids) / 15 == pytest.approx(0.713, abs=0.0005)
-    gains = [
-        gain_of(stage, stage.best, usual).percent
-        for grid in grids
-        for stage in (grid.sft, grid.dpo)
-        if stage.best is not None and (usual := stage.cell("p0-r1")) is not None
-    ]
-    assert sum(g or 0 for g in gains[::2]) / 15 == pytest.approx(6.76, abs=0.005)
-    assert sum(g or 0 for g in gains[1::2]) / 15 == pytest.approx(8.01, abs=0.005)
 
 
 def test_comparison_lists_every_cell_and_seed_measured_or_not():

@@ -188,7 +188,8 @@ def test_a_recipe_in_which_the_scale_counts_makes_rays_of_cells():
     assert len(rays_of(stage_scores(alone, "dpo")).rays) == 2
 
 
-def test_a_single_ray_has_nothing_to_compare_with():
-    found = recommend(table_of("dpo", {(0.2, 0.4): [2.0], (0.5, 1): [1.0]}))
-    assert "only objective with scores" in found.sentence
+@pytest.mark.parametrize("scores", [{(0.2, 0.4): [2.0], (0.5, 1): [1.0]}, {(0.5, 1): [2.0, 1.0]}])
+def test_a_single_ray_has_nothing_to_compare_with(scores):
+    found = recommend(table_of("dpo", scores))
+    assert "with scores, so there is nothing to compare it with" in found.sentence
     assert (found.within_noise, found.interval) == ((), ("1 : 2", "1 : 2"))

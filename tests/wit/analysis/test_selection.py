@@ -162,7 +162,7 @@ def test_where_both_directions_select_each_benchmark_keeps_its_own_score():
     accuracy = study([0.5, 0.6, 0.5], seeds=1).assign(higher_is_better=True)
     sentence = recommend(pd.concat([accuracy, perplexity[perplexity.role == "select"]])).sentence
     assert ": ppl 12.000, select 0.600 (one seed)" in sentence
-    assert "the mean of minus ppl, select is 1.550 above instruction tuning" in sentence
+    assert "the mean of minus ppl, select is 1.55 above instruction tuning" in sentence
 
 
 def test_without_instruction_tuning_there_is_nothing_to_compare_with():

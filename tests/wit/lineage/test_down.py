@@ -10,9 +10,9 @@ from conftest import free_port, served
 from tiny_study import STUDY, fail, make, make_without_lineage, num_runs, plan, runs
 
 from wit import lineage
-from wit._lineage_spool import UNSENT, UnsentArtifact, artifact_file, read_kept
-from wit._lineage_store import open_store
 from wit.errors import ArtifactError, StoreDownError
+from wit.lineage.spool import UNSENT, UnsentArtifact, artifact_file, read_kept
+from wit.lineage.store import open_store
 
 WIT = [sys.executable, "-m", "wit.cli"]
 COLUMNS_OF_MLFLOW = ["run_id", "run_url"]

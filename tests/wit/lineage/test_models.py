@@ -6,9 +6,9 @@ import pytest
 from tiny_study import STUDY, fail, make, make_without_lineage, plan, runs, scores_of, write
 
 from wit import lineage
-from wit._lineage_models import ensure_model
-from wit._lineage_runs import ensure_run
-from wit._lineage_store import open_store
+from wit.lineage.models import ensure_model
+from wit.lineage.runs import ensure_run
+from wit.lineage.store import open_store
 
 
 def models(uri: str, condition: str | None = None, **order):

@@ -4,10 +4,10 @@ import pytest
 from tiny_study import BASE, STUDY, fail, make_without_lineage, plan, runs, scores_of
 
 from wit import lineage
-from wit._lineage_store import open_store
-from wit._lineage_table import _cell_columns
 from wit.config import TokenWeights
 from wit.errors import InputError
+from wit.lineage.score_table import _cell_columns
+from wit.lineage.store import open_store
 
 
 def test_the_table_has_every_score_with_its_role_and_error(finished):

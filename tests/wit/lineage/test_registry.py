@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from contest import SELECT, Contest, hold
 
-from wit._lineage_registry import MAX_DESCRIPTION
-from wit._lineage_store import open_store, sqlite_file
 from wit.choice import choose
 from wit.errors import InputError
 from wit.lineage import table
+from wit.lineage.registry import MAX_DESCRIPTION
+from wit.lineage.store import open_store, sqlite_file
 
 GOOD = [1.0] * 30 + [0.0] * 10
 SAME = [0.0] * 10 + [1.0] * 30  # as good, on other items

@@ -9,10 +9,10 @@ import pytest
 from tiny_study import BASE, STUDY, Plan, make, make_without_lineage, plan, runs, scores_of, write
 
 from wit import lineage
-from wit._lineage_place import EXPERIMENT
-from wit._lineage_reader import as_row, find_runs, tag
-from wit._lineage_store import open_store
 from wit.artifacts import Artifact
+from wit.lineage.place import EXPERIMENT
+from wit.lineage.reader import as_row, find_runs, tag
+from wit.lineage.store import open_store
 
 
 class Shared(NamedTuple):

@@ -6,12 +6,12 @@ import pytest
 from tiny_study import STUDY, fail, make, num_runs, plan, runs, scores_of, write
 
 from wit import lineage
-from wit._lineage_description import flat, run_name
-from wit._lineage_outcome import model_sha256
-from wit._lineage_store import open_store
 from wit.artifacts import Artifact
 from wit.config import TokenWeights
 from wit.data.overlap import OVERLAP, BenchmarkOverlap, Overlap
+from wit.lineage.description import flat, run_name
+from wit.lineage.outcome import model_sha256
+from wit.lineage.store import open_store
 from wit.recipes import InstructionsRecipe, OverlapRecipe, SFTRecipe
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from wit import lineage
-from wit._lineage_place import EXPERIMENT
-from wit._lineage_store import open_store
 from wit.config import Runtime
 from wit.errors import InputError
+from wit.lineage.place import EXPERIMENT
+from wit.lineage.store import open_store
 
 
 def test_importing_lineage_does_not_import_mlflow():

@@ -5,8 +5,8 @@ import shutil
 from tiny_study import BASE, STUDY, make, make_without_lineage, num_runs, plan, runs
 
 from wit import lineage
-from wit._lineage_reader import find_runs, tag
-from wit._lineage_store import open_store
+from wit.lineage.reader import find_runs, tag
+from wit.lineage.store import open_store
 
 
 def test_reuse_adds_a_tag_and_no_run(uri, tmp_path):

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import pytest
 
 from wit import lineage
-from wit._lineage_store import open_store
 from wit.artifacts import Artifact, Source
 from wit.config import Study
 from wit.errors import TrainingError
 from wit.evaluation.results import BenchmarkRun, EvaluationResult, RoleNLL, Score, share_score
+from wit.lineage.store import open_store
 from wit.recipes import (
     BenchmarkRecipe,
     DPORecipe,

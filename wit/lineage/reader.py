@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from wit._lineage_place import (
+from wit.errors import InputError, StoreDownError
+from wit.lineage.place import (
     EMPTY,
     EXPERIMENT,
     is_initialised,
@@ -21,7 +22,6 @@ from wit._lineage_place import (
     unreachable,
     without_password,
 )
-from wit.errors import InputError, StoreDownError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -90,7 +90,7 @@ def find_runs(uri: str, *conditions: Condition) -> list[RunRow]:
     if uri.startswith(SQL_SCHEMES):
         with _connected(uri) as ask:
             return _from_tables(ask, conditions)
-    from wit._lineage_store import open_store, translated
+    from wit.lineage.store import open_store, translated
 
     store = open_store(uri, creates=False)
     with translated(uri):

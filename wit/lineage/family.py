@@ -6,11 +6,11 @@ from collections import defaultdict
 
 from pydantic import BaseModel, ConfigDict
 
-from wit._lineage_description import PRINCIPAL
-from wit._lineage_place import tracking_uri, without_password
-from wit._lineage_reader import Condition, RunRow, find_runs, tag
 from wit.config import Runtime
 from wit.errors import InputError
+from wit.lineage.description import PRINCIPAL
+from wit.lineage.place import tracking_uri, without_password
+from wit.lineage.reader import Condition, RunRow, find_runs, tag
 
 
 class Node(BaseModel):

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wit._lineage_description import BASE, run_name, run_params, run_tags, study_params
-from wit._lineage_outcome import PREFERENCE_ACCURACY, outcome_of
-from wit._lineage_place import tracking_uri, without_password
-from wit._lineage_reader import Condition, RunRow, find_runs, tag
 from wit.artifacts import Artifact
 from wit.config import Runtime, Study
 from wit.errors import ArtifactError, InputError
+from wit.lineage.description import BASE, run_name, run_params, run_tags, study_params
+from wit.lineage.outcome import PREFERENCE_ACCURACY, outcome_of
+from wit.lineage.place import tracking_uri, without_password
+from wit.lineage.reader import Condition, RunRow, find_runs, tag
 
 if TYPE_CHECKING:
     import pandas as pd

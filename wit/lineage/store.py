@@ -18,8 +18,9 @@ from urllib.parse import quote, urlencode
 
 from filelock import FileLock
 
-from wit._lineage_outcome import DataSet, Point
-from wit._lineage_place import (
+from wit.errors import InputError, StoreDownError
+from wit.lineage.outcome import DataSet, Point
+from wit.lineage.place import (
     EMPTY,
     EXPERIMENT,
     REMEDY,
@@ -31,7 +32,6 @@ from wit._lineage_place import (
     unreachable,
     without_password,
 )
-from wit.errors import InputError, StoreDownError
 
 if TYPE_CHECKING:  # for types alone; at run time mlflow is imported when a store is opened
     from mlflow.entities import Run

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from wit._lineage_description import PRINCIPAL, run_name, run_params, run_tags
-from wit._lineage_models import MODEL_ID, MODEL_STAGES, ensure_model, join_study, set_status
-from wit._lineage_outcome import DataSet, Point, outcome_of, training_data
-from wit._lineage_store import Store
 from wit.artifacts import Artifact
+from wit.lineage.description import PRINCIPAL, run_name, run_params, run_tags
+from wit.lineage.models import MODEL_ID, MODEL_STAGES, ensure_model, join_study, set_status
+from wit.lineage.outcome import DataSet, Point, outcome_of, training_data
+from wit.lineage.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

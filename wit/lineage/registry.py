@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from wit._lineage_store import open_store, translated
 from wit.errors import InputError
+from wit.lineage.store import open_store, translated
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

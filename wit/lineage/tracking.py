@@ -1,20 +1,4 @@
-"""Lineage: one MLflow run per artifact, which names its parents and the studies it serves.
-
-* ``tracked`` surrounds the making of an artifact. A stage that was killed and resumes logs into
-  the same run; a failure of MLflow is a warning, never the end of a training.
-* An SFT or DPO model is also a logged model of MLflow, with its data sets and scores. Its run
-  names its children by tags ``wit.child.FINGERPRINT``; every run names its parents by tags
-  ``wit.parent.PART`` and ``wit.parent_run.PART``. What came of anything is one filter away:
-  ``tags.`wit.ancestors` LIKE '%FINGERPRINT%'``.
-* ``link`` says that a study uses artifacts that exist already: a tag, not a second run. What a
-  store does not know (it is new, or it was down) is written from the artifact's own directory.
-* ``start_study`` is the run on top. It fixes which artifacts belong to the study as it is now.
-* ``sync`` sends what a server that was down did not take.
-* ``table`` and ``lineage`` answer questions: every score of a study; all that led to an artifact
-  and all that came of it.
-
-The artifact directory is the truth, MLflow is the index over it.
-"""
+"""Surrounds the making of an artifact with its MLflow run."""
 
 import logging
 import time
@@ -22,13 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from wit._lineage_description import run_name, run_params, run_tags
-from wit._lineage_family import Node, lineage
-from wit._lineage_outcome import Point, points
-from wit._lineage_place import tracking_uri
-from wit._lineage_reader import RunRow
-from wit._lineage_runs import StudyRun, complete, end_badly, ensure_run
-from wit._lineage_spool import (
+from wit.artifacts import Artifact
+from wit.config import Study
+from wit.errors import InputError, StoreDownError, WitError
+from wit.lineage.description import run_name, run_params, run_tags
+from wit.lineage.outcome import Point, points
+from wit.lineage.reader import RunRow
+from wit.lineage.runs import StudyRun, complete, end_badly, ensure_run
+from wit.lineage.score_table import table, table_of_artifacts
+from wit.lineage.spool import (
     Packed,
     Status,
     UnsentArtifact,
@@ -37,36 +23,11 @@ from wit._lineage_spool import (
     kept_artifacts,
     read_kept,
 )
-from wit._lineage_store import Store, open_store, prepare, translated
-from wit._lineage_studies import end_study, link, start_study, sync, unsent_note
-from wit._lineage_table import StudyVersion, study_versions, table, table_of_artifacts
-from wit.artifacts import Artifact
-from wit.config import Study
-from wit.errors import InputError, StoreDownError, WitError
+from wit.lineage.store import Store, open_store, translated
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
-
-__all__ = [
-    "Node",
-    "StudyRun",
-    "StudyVersion",
-    "Tracker",
-    "end_study",
-    "lineage",
-    "link",
-    "open_store",
-    "prepare",
-    "scores_of_run",
-    "start_study",
-    "study_versions",
-    "sync",
-    "table",
-    "tracked",
-    "tracking_uri",
-    "unsent_note",
-]
 
 FLUSH_SECONDS = 2.0  # between writes of metrics: a write to SQLite takes 20 ms of the training
 _log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wit._lineage_description import TRAINING_DATA, flat, run_name
 from wit.artifacts import RECORD, Artifact, Source
 from wit.evaluation.results import SCORES_FILE, EvaluationResult
+from wit.lineage.description import TRAINING_DATA, flat, run_name
 from wit.recipes import OverlapRecipe
 
 if TYPE_CHECKING:

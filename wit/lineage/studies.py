@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from wit._lineage_description import run_name, study_params
-from wit._lineage_models import MODEL_ID
-from wit._lineage_place import without_password
-from wit._lineage_reader import find_runs, tag
-from wit._lineage_runs import StudyRun, end_badly, ensure_finished_run, ensure_run
-from wit._lineage_spool import (
+from wit.artifacts import Artifact
+from wit.config import Study
+from wit.errors import ArtifactError, StoreDownError
+from wit.lineage.description import run_name, study_params
+from wit.lineage.models import MODEL_ID
+from wit.lineage.place import without_password
+from wit.lineage.reader import find_runs, tag
+from wit.lineage.runs import StudyRun, end_badly, ensure_finished_run, ensure_run
+from wit.lineage.score_table import cell_tags
+from wit.lineage.spool import (
     UNSENT,
     Packed,
     UnsentArtifact,
@@ -26,11 +30,7 @@ from wit._lineage_spool import (
     read_kept,
     study_file,
 )
-from wit._lineage_store import Store, open_store, translated
-from wit._lineage_table import cell_tags
-from wit.artifacts import Artifact
-from wit.config import Study
-from wit.errors import ArtifactError, StoreDownError
+from wit.lineage.store import Store, open_store, translated
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

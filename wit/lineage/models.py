@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from wit._lineage_description import CellIdentity, cell_of, run_params, run_tags
-from wit._lineage_store import Store, cut, origin
 from wit.artifacts import Artifact
+from wit.lineage.description import CellIdentity, cell_of, run_params, run_tags
+from wit.lineage.store import Store, cut, origin
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

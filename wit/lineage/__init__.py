@@ -1,0 +1,45 @@
+"""Lineage: one MLflow run per artifact, which names its parents and the studies it serves.
+
+* ``tracked`` surrounds the making of an artifact. A stage that was killed and resumes logs into
+  the same run; a failure of MLflow is a warning, never the end of a training.
+* An SFT or DPO model is also a logged model of MLflow, with its data sets and scores. Its run
+  names its children by tags ``wit.child.FINGERPRINT``; every run names its parents by tags
+  ``wit.parent.PART`` and ``wit.parent_run.PART``. What came of anything is one filter away:
+  ``tags.`wit.ancestors` LIKE '%FINGERPRINT%'``.
+* ``link`` says that a study uses artifacts that exist already: a tag, not a second run. What a
+  store does not know (it is new, or it was down) is written from the artifact's own directory.
+* ``start_study`` is the run on top. It fixes which artifacts belong to the study as it is now.
+* ``sync`` sends what a server that was down did not take.
+* ``table`` and ``lineage`` answer questions: every score of a study; all that led to an artifact
+  and all that came of it.
+
+The artifact directory is the truth, MLflow is the index over it.
+"""
+
+from wit.lineage.family import Node, lineage
+from wit.lineage.place import tracking_uri
+from wit.lineage.runs import StudyRun
+from wit.lineage.score_table import StudyVersion, study_versions, table
+from wit.lineage.store import open_store, prepare
+from wit.lineage.studies import end_study, link, start_study, sync, unsent_note
+from wit.lineage.tracking import Tracker, scores_of_run, tracked
+
+__all__ = [
+    "Node",
+    "StudyRun",
+    "StudyVersion",
+    "Tracker",
+    "end_study",
+    "lineage",
+    "link",
+    "open_store",
+    "prepare",
+    "scores_of_run",
+    "start_study",
+    "study_versions",
+    "sync",
+    "table",
+    "tracked",
+    "tracking_uri",
+    "unsent_note",
+]
