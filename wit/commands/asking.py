@@ -10,24 +10,27 @@ from wit.commands.options import (
     RuntimeFile,
     RuntimeOverrides,
     StudyName,
+    StudyVersion,
     console,
+    kept_study,
     name_of,
     print_json,
+    scores_of,
     uri_of,
 )
 
 
 def compare(
     study: StudyName,
+    version: StudyVersion = None,
     runtime_file: RuntimeFile = None,
     runtime_overrides: RuntimeOverrides = None,
     as_json: AsJSON = False,
 ) -> None:
     """Compare the cells of a study: scores before and after DPO, with intervals."""
     from wit.display import comparison_as_json, show_comparison
-    from wit.lineage import table
 
-    scores = table(name_of(study), uri_of(runtime_file, runtime_overrides))
+    scores = scores_of(study, version, runtime_file, runtime_overrides)
     if as_json:
         print_json(comparison_as_json(scores))
     else:
@@ -73,6 +76,7 @@ def lineage(
 def report(
     study: StudyName,
     out: Annotated[Path | None, typer.Option(help="HTML file to write")] = None,
+    version: StudyVersion = None,
     runtime_file: RuntimeFile = None,
     runtime_overrides: RuntimeOverrides = None,
 ) -> None:
@@ -80,14 +84,16 @@ def report(
     from wit.analysis.data_summary import DataSummary
     from wit.analysis.report import Extras, write_report
     from wit.artifacts import versions
-    from wit.lineage import table
-    from wit.loading import load_runtime, load_study
-    from wit.outcome import REPORT, STUDY, study_folder
+    from wit.loading import load_runtime
+    from wit.outcome import REPORT, study_folder
 
     name, uri = name_of(study), uri_of(runtime_file, runtime_overrides)
     folder = study_folder(load_runtime(runtime_file, runtime_overrides or []), name)
-    as_run = load_study(folder / STUDY) if (folder / STUDY).exists() else None
-    page = out or folder / REPORT
-    extras = Extras(tracking_uri=uri, versions=versions(), data=DataSummary.load(folder))
-    write_report(table(name, uri), as_run, extras, page)
+    scores = scores_of(study, version, runtime_file, runtime_overrides)
+    # What lies in the folder is of the version that ran last.
+    as_run = None if version else kept_study(study, runtime_file, runtime_overrides)
+    data = None if version else DataSummary.load(folder)
+    page = out or folder / (f"report-{version}.html" if version else REPORT)
+    extras = Extras(tracking_uri=uri, versions=versions(), data=data)
+    write_report(scores, as_run, extras, page)
     console.print(f"report: {page}", soft_wrap=True)

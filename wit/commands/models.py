@@ -10,9 +10,11 @@ from wit.commands.options import (
     RuntimeFile,
     RuntimeOverrides,
     StudyName,
+    StudyVersion,
     console,
     name_of,
     print_json,
+    scores_of,
     uri_of,
 )
 
@@ -28,6 +30,7 @@ def best(
             metavar="NAME", help="Register its model in MLflow, as champion or challenger"
         ),
     ] = None,
+    version: StudyVersion = None,
     runtime_file: RuntimeFile = None,
     runtime_overrides: RuntimeOverrides = None,
     as_json: AsJSON = False,
@@ -35,12 +38,12 @@ def best(
     """Say which weights a study recommends, how sure that is, and which model to take."""
     from wit.champion import register as register_model
     from wit.choice import choose
-    from wit.lineage import table
     from wit.loading import load_runtime
 
     runtime = load_runtime(runtime_file, runtime_overrides or [])
     name, uri = name_of(study), uri_of(runtime_file, runtime_overrides)
-    choice = choose(table(name, uri), name, runtime.artifact_root.resolve(), uri)
+    scores = scores_of(study, version, runtime_file, runtime_overrides)
+    choice = choose(scores, name, runtime.artifact_root.resolve(), uri)
     registered = register_model(register, choice, uri) if register is not None else None
     if as_json:
         more = None if registered is None else registered.model_dump(mode="json")

@@ -2,12 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wit.config import Study
+
 console = Console()
+notes = Console(stderr=True)  # JSON stays alone on the standard output
 
 StudyFile = Annotated[Path, typer.Argument(help="A study, such as configs/studies/quickstart.yaml")]
 StudyName = Annotated[str, typer.Argument(help="Name of a study that has run, or its file")]
@@ -20,6 +26,10 @@ Overrides = Annotated[
 RuntimeOverrides = Annotated[
     list[str] | None,
     typer.Option("--set-runtime", metavar="KEY=VALUE", help="Over the runtime file"),
+]
+StudyVersion = Annotated[
+    str | None,
+    typer.Option("--version", help="Of several studies of one name; unset: started last"),
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
@@ -39,6 +49,41 @@ def uri_of(runtime_file: Path | None, overrides: list[str] | None) -> str:
     from wit.loading import load_runtime
 
     return tracking_uri(load_runtime(runtime_file, overrides or []))
+
+
+def kept_study(
+    study: str, runtime_file: Path | None, overrides: list[str] | None
+) -> "Study | None":
+    """The study as it was run last on this machine; None: it was run elsewhere."""
+    from wit.loading import load_runtime, load_study
+    from wit.outcome import STUDY, study_folder
+
+    file = study_folder(load_runtime(runtime_file, overrides or []), name_of(study)) / STUDY
+    return load_study(file) if file.exists() else None
+
+
+def scores_of(
+    study: str, version: str | None, runtime_file: Path | None, overrides: list[str] | None
+) -> "pd.DataFrame":
+    """Every score of a study, and on which ray each cell is; says so if others share its name."""
+    from wit.analysis.scores import with_objectives
+    from wit.lineage import study_versions, table
+
+    name, uri = name_of(study), uri_of(runtime_file, overrides)
+    scores = table(name, uri, version=version)
+    if version is None and scores.attrs["num_versions"] > 1:
+        first, *rest = study_versions(name, uri)
+        others = ", ".join(other.version for other in rest)
+        notes.print(
+            f"note: {len(rest) + 1} studies are called {name!r}; this is {first.version}, "
+            f"started last. --version takes another: {others}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+            highlight=False,
+        )
+    kept = kept_study(study, runtime_file, overrides) if version is None else None
+    return with_objectives(scores, kept)
 
 
 def print_json(value: Any) -> None:
