@@ -4,6 +4,7 @@ A chart and the table of its numbers are made from the same lines, so they canno
 """
 
 import html
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -116,6 +117,13 @@ def dot_plot(chart: Chart) -> Figure:
     return {"data": traces, "layout": layout}
 
 
+# Names of ratios by their angle in degrees, far enough from each other to be read.
+TICKS = {
+    math.degrees(math.atan2(prompt, response)): f"{prompt} : {response}"
+    for prompt, response in ((0, 1), (1, 4), (1, 2), (1, 1), (2, 1), (4, 1), (1, 0))
+}
+
+
 def curve(chart: Chart) -> Figure:
     """Values over the angle of a ray."""
     traces: list[Figure] = []
@@ -128,8 +136,8 @@ def curve(chart: Chart) -> Figure:
         ]
         traces += _traces(index, series, known, chart.digits, is_across=False)
     layout = {
-        "xaxis": _axis("angle of the ray")
-        | {"tickvals": [0, 15, 30, 45, 60, 75, 90], "ticksuffix": "°", "range": [-3, 93]},
+        "xaxis": _axis("ratio of prompt to response weight, by its angle")
+        | {"tickvals": list(TICKS), "ticktext": list(TICKS.values()), "range": [-3, 93]},
         "yaxis": _axis(chart.axis),
         "margin": {"l": 56, "r": 12, "t": 8, "b": 52},
         "height": 400,

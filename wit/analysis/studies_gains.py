@@ -105,7 +105,7 @@ def angles(analysis: Analysis) -> Section | None:
     left_out = f" {', '.join(far)} is far below and stands in the table only." if far else ""
     words = (
         "Gain of every ray over the ray of instruction tuning, which is 0 by definition. "
-        "0° is loss on responses only, 45° both alike, 90° prompts only. "
+        "0 : 1 is loss on responses only, 1 : 1 both alike, 1 : 0 prompts only. "
         f"Bars: 95 % intervals, {bars}.{left_out}"
     )
     what = "Gain over the angle of rays, before and after DPO"

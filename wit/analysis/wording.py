@@ -55,8 +55,11 @@ def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list
     hedge = _hedge(stage)
     if usual == ray:
         if near:
+            worse = [other for other in rays.rays if other != ray and other not in near]
+            rest = f" Worse beyond the noise: {_names(worse)}." if worse else ""
             return (
-                f"{lead}. Within the noise of it: {_names(near)}; no difference can be told.{hedge}"
+                f"{lead}. Within the noise of it, so that no difference can be told: "
+                f"{_names(near)}.{rest}{hedge}"
             )
         return (
             f"{lead}. Putting loss on the prompt does not help here: all else scores worse.{hedge}"

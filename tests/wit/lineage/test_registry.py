@@ -216,7 +216,9 @@ def test_a_model_that_is_not_here_is_not_registered(first: Contest, uri: str):
         first.register()
 
 
-def test_a_server_registers_too(server: str, tmp_path: Path):
+@pytest.mark.parametrize("store", ["server", "postgresql_server"])
+def test_a_server_registers_too(store: str, request, tmp_path: Path):
+    server = request.getfixturevalue(store)
     served = hold(tmp_path, server, "served", {"p0-r1-s0": GOOD})
     assert served.register("served").aliases == ("champion",)
     assert served.register("served").is_new is False
