@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wit.analysis.comparison import compare
 from wit.analysis.grid import (
     difference_half_width,
     gain_of,
@@ -281,22 +280,6 @@ def test_the_table_that_was_given_is_not_changed():
     before = table.copy()
     summarise(table)
     pd.testing.assert_frame_equal(table, before)
-
-
-def test_comparison_lists_every_cell_and_seed_measured_or_not():
-    failed = rows("dpo", (0, 1), [math.nan], benchmark=None, role=None, status="blocked")
-    table = pd.DataFrame(
-        rows("sft", (0, 1), [0.5, 0.6], role="select", status="finished", stderr=0.1)
-        + rows("sft", (0, 1), [2.0], benchmark="nll_prompt", role="diagnostic", status="finished")
-        + failed
-    )
-    first, second = compare(table)
-    assert (first.cell, second.cell) == ("p0-r1-s0", "p0-r1-s1")
-    assert first.models["sft"].score == 0.5
-    assert first.models["sft"].half_width == pytest.approx(0.1959964)
-    assert first.models["sft"].diagnostics == {"nll_prompt": 2.0}
-    assert (first.models["dpo"].status, first.models["dpo"].score) == ("blocked", None)
-    assert "dpo" not in second.models
 
 
 def test_weights_have_the_name_that_the_config_gives_them():

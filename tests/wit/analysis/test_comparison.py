@@ -1,0 +1,36 @@
+"""Every cell and seed side by side, measured or not."""
+
+import math
+
+import pandas as pd
+import pytest
+from simulated import table_of
+
+from wit.analysis.comparison import compare
+
+CELL = (0.0, 1.0)
+
+
+def test_every_cell_and_seed_is_listed_measured_or_not():
+    table = pd.concat(
+        [
+            table_of("sft", {CELL: [0.5, 0.6]}, role="select", status="finished", stderr=0.1),
+            table_of("sft", {CELL: [2.0]}, "nll_prompt", role="diagnostic", status="finished"),
+            table_of("dpo", {CELL: [math.nan]}).assign(benchmark=None, role=None, status="blocked"),
+        ]
+    )
+    first, second = compare(table)
+    assert (first.cell, second.cell) == ("p0-r1-s0", "p0-r1-s1")
+    assert first.models["sft"].score == 0.5
+    assert first.models["sft"].half_width == pytest.approx(0.1959964)
+    assert first.models["sft"].diagnostics == {"nll_prompt": 2.0}
+    assert (first.models["dpo"].status, first.models["dpo"].score) == ("blocked", None)
+    assert "dpo" not in second.models
+
+
+def test_the_base_comes_first_and_then_cells_by_weights():
+    cells = {(1.0, 1.0): [1.0], (0.0, 1.0): [2.0], (0.5, 0.5): [3.0]}
+    base = table_of("base", {CELL: [0.1]}).assign(prompt_weight=None, response_weight=None)
+    found = compare(pd.concat([table_of("sft", cells), base]))
+    assert [cell.cell for cell in found] == ["base", "p0-r1-s0", "p1-r1-s0", "p0.5-r0.5-s0"]
+    assert found[0].models["base"].score == 0.1
