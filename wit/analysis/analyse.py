@@ -117,14 +117,17 @@ def _each(grids: Mapping[str, Grid], stage: str) -> dict[str, StageScores]:
 
 def _study(name: str, table: pd.DataFrame, grid: Grid, sft: Rays, dpo: Rays) -> StudyAnalysis:
     relation = relate(grid.sft, grid.dpo)
-    at_sft_best = None if grid.sft.best is None else grid.dpo.cell(grid.sft.best.weights)
+    # What is said of both stages together is said of the cells that have both scores.
+    best_sft = relation.best_sft or grid.sft.best
+    best_dpo = relation.best_dpo or grid.dpo.best
+    at_sft_best = None if best_sft is None else grid.dpo.cell(best_sft.weights)
     return StudyAnalysis(
         name=name,
         grid=grid,
         sft=_stage(table, sft),
         dpo=_stage(table, dpo),
-        gain_sft_best=_gain(grid.sft, grid.sft.best),
-        gain_dpo_best=_gain(grid.dpo, grid.dpo.best),
+        gain_sft_best=_gain(grid.sft, best_sft),
+        gain_dpo_best=_gain(grid.dpo, best_dpo),
         gain_dpo_at_sft_best=_gain(grid.dpo, at_sft_best),
         relation=relation,
         signals=tuple(signals(table)),
@@ -167,8 +170,8 @@ def _study_as_json(study: StudyAnalysis) -> dict[str, Any]:
     return {
         **study.figures,
         "same_best": relation.same_best,
-        "best_sft": _pair(study.grid.sft.best),
-        "best_dpo": _pair(study.grid.dpo.best),
+        "best_sft": _pair(relation.best_sft or study.grid.sft.best),
+        "best_dpo": _pair(relation.best_dpo or study.grid.dpo.best),
         "num_cells": relation.num_cells,
         "num_rays": len(study.dpo.rays or study.sft.rays),
         "num_excluded": study.grid.sft.num_excluded + study.grid.dpo.num_excluded,
@@ -212,11 +215,12 @@ def _across_as_json(found: Across) -> dict[str, Any]:
 
 def _best_fixed(analysis: Analysis, stage: str) -> list[float | None] | None:
     found = analysis.sft if stage == "sft" else analysis.dpo
-    first = next(iter(analysis.studies.values()), None)
-    if not found.cells or first is None:
+    if not found.cells:
         return None
-    scores = first.grid.sft if stage == "sft" else first.grid.dpo
-    return _pair(scores.cell(found.cells[0].name))
+    grids = [study.grid for study in analysis.studies.values()]
+    stages = [grid.sft if stage == "sft" else grid.dpo for grid in grids]
+    cells = [cell for one in stages if (cell := one.cell(found.cells[0].name))]
+    return _pair(cells[0]) if cells else None
 
 
 def _pair(cell: CellScore | None) -> list[float | None] | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 SIGNIFICANT = 3  # digits of the largest score
 OF_SPREAD = 2  # significant digits of the difference of the best and the worst
-MOST = 4  # decimals
+MOST = 9  # decimals
 
 
 def decimals_of(scores: Iterable[float]) -> int:

@@ -50,6 +50,9 @@ def sentences(analysis: Analysis) -> Iterable[str]:
     if len(studies) == 1:
         yield from _about_one(studies[0])
         return
+    excluded = sum(s.grid.sft.num_excluded + s.grid.dpo.num_excluded for s in studies)
+    if excluded:
+        yield f"{excluded} model{'s' * (excluded != 1)} without complete scores left out."
     better = sum(study.recommendation.is_better is True for study in studies)
     yield (
         f"One cell is best before and after DPO in {analysis.num_same_best} of {len(studies)} "
@@ -62,6 +65,8 @@ def sentences(analysis: Analysis) -> Iterable[str]:
 
 def _about_one(study: StudyAnalysis) -> Iterable[str]:
     yield study.recommendation.sentence
+    basis = study.recommendation.basis
+    yield f"{basis[:1].upper()}{basis[1:]}."
     for name, found in (
         ("all cells", study.relation.all),
         ("cells with loss on responses", study.relation.response_positive),

@@ -199,7 +199,9 @@ def _model_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> M
         return None
     total = math.fsum(-value if name in negative else value for name, value in values.items())
     # Benchmarks err apart from each other, so their variances add up.
-    stderrs = [item_stderr(row["stderr"], row["num_items"]) for row in chosen.values()]
+    stderrs = [
+        item_stderr(row["score"], row["stderr"], row["num_items"]) for row in chosen.values()
+    ]
     return ModelScore(
         weights=str(rows[0]["weights"]),
         ray=str(rows[0]["ray"]),
@@ -260,7 +262,8 @@ def reference_cell(stage: StageScores) -> CellScore | None:
 def gain_of(stage: StageScores, cell: CellScore, over: CellScore) -> Gain:
     """How much better ``cell`` is; in percent of a positive score."""
     absolute = stage.lead(cell, over)
-    return Gain(absolute=absolute, percent=100 * absolute / over.score if over.score > 0 else None)
+    percent = 100 * absolute / over.score if over.score > 0 else math.inf
+    return Gain(absolute=absolute, percent=percent if math.isfinite(percent) else None)
 
 
 def difference_half_width(

@@ -31,7 +31,8 @@ class Spread(NamedTuple):
 def basis_in_words(basis: Basis, replicates: Replicates) -> str:
     """What the intervals rest on, and what is not in them."""
     over = (
-        "over seeds, their spread pooled over cells"
+        "over seeds, their spread pooled over cells (what a seed does to all cells alike is in no "
+        "difference, and not in them)"
         if replicates == "seeds"
         else "over cells of one ray, which are one objective, their spread pooled over rays; there "
         "is one seed only, and how much seeds vary is not in them"
@@ -48,20 +49,22 @@ def basis_in_words(basis: Basis, replicates: Replicates) -> str:
     }[basis]
 
 
-def item_stderr(stderr: float, num_items: float) -> float:
+def item_stderr(score: float, stderr: float, num_items: float) -> float:
     """Standard error of a benchmark, which is not 0 where all items score alike.
 
     Then the usual formula says 0, as if no other item could have scored otherwise. Wilson's
     interval reaches z² / (n + z²) from the end of the scale.
 
     Args:
+        score: A share, or one in percent.
         stderr: As measured; NaN: not known.
         num_items: n; NaN: not known, and then an error of 0 says nothing.
     """
     if stderr != 0:
         return stderr
+    unit = next((end for end in (1.0, 100.0) if 0 <= score <= end), math.nan)
     z = t_quantile((1 + LEVEL) / 2, math.inf)
-    return z / (num_items + z**2)
+    return unit * z / (num_items + z**2)
 
 
 def pooled_spread(groups: Sequence[Sequence[float]]) -> Spread:

@@ -69,6 +69,11 @@ class Rays(NamedTuple):
         ordered = sorted(self.rays, key=lambda ray: (ray != usual, _angle_first(ray)))
         return max(ordered, key=lambda ray: sign * ray.score, default=None)
 
+    @property
+    def is_noise_known(self) -> bool:
+        """Whether a difference of the best ray can be held against anything."""
+        return self.best is not None and self.noise_of(self.best) is not None
+
     def lead(self, one: RayScore, other: RayScore) -> float:
         """How much better ``one`` is."""
         return (-1 if self.stage.is_less_better else 1) * (one.score - other.score)

@@ -18,6 +18,7 @@ ROLES = ("select", "report", "diagnostic", "part")
 AVERAGE = "average"  # where a file has this benchmark, it is the score, and the others its parts
 DIAGNOSTICS = ("POSIX", "sensitivity", "preference_accuracy")  # no benchmarks: they choose nothing
 LOWER = ("POSIX", "sensitivity")  # less is better of these, and of every nll_<role>
+LARGEST = 1e9  # score or weight; squares of larger ones do not fit into a number
 NOT_MEASURED = ("", "nan", "na", "none", "null")
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -125,9 +126,25 @@ def _number(text: str) -> float:
 
 def _weight(text: str) -> float:
     weight = _number(text)
-    if weight < 0 or math.isinf(weight):
-        raise ValueError("is not a finite number from 0")
+    if weight < 0 or weight > LARGEST:
+        raise ValueError(f"is not a number from 0 to {LARGEST:g}")
+    if 0 < weight < 1 / LARGEST:
+        raise ValueError(f"is neither 0 nor at least {1 / LARGEST:g}")
     return weight
+
+
+def _score(text: str) -> float:
+    score = _number(text)
+    if math.isfinite(score) and abs(score) > LARGEST:
+        raise ValueError(f"is not between -{LARGEST:g} and {LARGEST:g}")
+    return score
+
+
+def _measure(text: str) -> float:
+    found = _number(text)
+    if found < 0 or math.isinf(found):
+        raise ValueError("is not a finite number from 0")
+    return found
 
 
 def _seed(text: str) -> float:
@@ -156,10 +173,10 @@ READERS: dict[str, Callable[[str], Any]] = {
     "response_weight": _weight,
     "seed": _seed,
     "benchmark": _name,
-    "score": _number,
+    "score": _score,
     "role": _one_of(ROLES),
-    "stderr": _weight,
-    "num_items": _weight,
+    "stderr": _measure,
+    "num_items": _measure,
     "higher_is_better": _truth,
 }
 

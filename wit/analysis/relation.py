@@ -90,8 +90,9 @@ def correlations(
     """Spearman, Kendall and Pearson of pairs of scores, each so that positive is agreement.
 
     The bootstrap draws rays, with all their cells: the interval says what other objectives,
-    measured as often, would have shown. Noise in the scores is in it: it makes all three smaller
-    than those of the true scores.
+    measured as often, would have shown. Noise in the scores is in it: noise of its own in each
+    stage makes all three smaller than those of the true scores; luck of a checkpoint that lasts
+    through DPO makes them larger.
     """
     if len(pairs) < MIN_FOR_RANKS:
         return {}

@@ -19,7 +19,6 @@ from wit.objectives import objectives
 Row = dict[str, Any]  # of the table, by column
 STAGES = ("base", "sft", "dpo")
 INSTRUCTION_TUNING = "p0-r1"  # the usual loss, on responses only
-MAX_DENOMINATOR = 10_000  # of a ratio of weights: 0.1 + 0.2 over 1 is 3 : 10
 MAX_IN_LABEL = 100  # of both sides of a ratio as a person reads it
 
 
@@ -39,10 +38,13 @@ def ray_label(prompt: float, response: float) -> str:
     """Name of the ray of a pair of weights: its ratio in lowest terms, such as ``1 : 4``."""
     if response == 0:
         return "1 : 0"
-    ratio = Fraction(prompt / response).limit_denominator(MAX_DENOMINATOR)
-    if max(ratio.numerator, ratio.denominator) <= MAX_IN_LABEL:
+    exact = prompt / response
+    ratio = Fraction(exact).limit_denominator(MAX_IN_LABEL)
+    # Decimal weights such as 0.1 + 0.2 are not exact; what differs by more is another ratio.
+    is_small = max(ratio.numerator, ratio.denominator) <= MAX_IN_LABEL
+    if is_small and abs(float(ratio) - exact) <= 1e-9 * exact:
         return f"{ratio.numerator} : {ratio.denominator}"
-    return f"{prompt / response:.4g} : 1"
+    return f"{exact:.10g} : 1"
 
 
 def rows_of(table: pd.DataFrame) -> list[Row]:

@@ -8,6 +8,9 @@ from wit.analysis.rays import Rays, RayScore
 from wit.analysis.scores import INSTRUCTION_TUNING
 
 MAX_NAMED = 6  # rays in one sentence
+UNKNOWN = (
+    "Neither runs that differ nor standard errors: whether that is more than noise is unknown."
+)
 
 
 def in_words(cell: CellScore) -> str:
@@ -38,6 +41,7 @@ def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list
         width: Half-width of the interval of its lead over instruction tuning; None: unknown.
         near: Rays within the noise of the best.
     """
+    is_known = rays.is_noise_known
     ray, usual, stage = rays.best, rays.instruction_tuning, rays.stage
     if best is None or ray is None:
         return "Nothing can be recommended yet: no cell has its select scores after DPO."
@@ -54,6 +58,8 @@ def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list
         return f"{lead}. Instruction tuning (0, 1) has no score to compare it with."
     hedge = _hedge(stage)
     if usual == ray:
+        if not is_known:
+            return f"{lead}. {UNKNOWN}"
         if near:
             worse = [other for other in rays.rays if other != ray and other not in near]
             rest = f" Worse beyond the noise: {_names(worse)}." if worse else ""
@@ -69,10 +75,7 @@ def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list
     subject = f"the {stage.measure} is " if stage.is_mixed else ""
     gap = f"{lead}, {subject}{rays.lead(ray, usual):.{decimals}f} {side} instruction tuning (0, 1)"
     if width is None:
-        return (
-            f"{gap}. Neither runs that differ nor standard errors: whether that is more than "
-            "noise is unknown."
-        )
+        return f"{gap}. {UNKNOWN}"
     if rays.lead(ray, usual) > width:
         return f"{gap}. That is more than the noise of ± {width:.{decimals}f}: it is better.{hedge}"
     return f"{gap}. The noise is ± {width:.{decimals}f}, so no difference can be told.{hedge}"

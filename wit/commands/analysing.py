@@ -10,7 +10,10 @@ from wit.errors import InputError
 
 
 def analyze(
-    scores: Annotated[Path, typer.Argument(help="CSV: study, stage, weights, benchmark, score")],
+    scores: Annotated[
+        Path,
+        typer.Argument(help="CSV: stage, prompt_weight, response_weight, benchmark, score, ..."),
+    ],
     benchmarks: Annotated[
         list[str] | None,
         typer.Option("--benchmark", metavar="NAME", help="Mean of these; unset: 'average' or all"),

@@ -31,6 +31,8 @@ def test_every_cell_and_seed_is_listed_measured_or_not():
 def test_the_base_comes_first_and_then_cells_by_weights():
     cells = {(1.0, 1.0): [1.0], (0.0, 1.0): [2.0], (0.5, 0.5): [3.0]}
     base = table_of("base", {CELL: [0.1]}).assign(prompt_weight=None, response_weight=None)
-    found = compare(pd.concat([table_of("sft", cells), base]))
+    table = pd.concat([table_of("sft", cells), base])
+    weights = {"prompt_weight": float, "response_weight": float}
+    found = compare(table.astype(weights))
     assert [cell.cell for cell in found] == ["base", "p0-r1-s0", "p1-r1-s0", "p0.5-r0.5-s0"]
     assert found[0].models["base"].score == 0.1

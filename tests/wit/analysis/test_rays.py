@@ -45,6 +45,12 @@ def test_a_ray_is_named_by_its_ratio():
     ]
 
 
+@pytest.mark.parametrize("pair", [(0.00001, 1), (0.99999, 1), (0.12341, 1), (1, 0.00001)])
+def test_a_ratio_near_a_simple_one_is_another(pair):
+    near = [(0, 1), (1, 1), (0.12342, 1), (1, 0)]
+    assert ray_label(*pair) not in {ray_label(*other) for other in near}
+
+
 def test_the_papers_35_cells_are_21_rays():
     assert (len(PAPER_GRID), len(rays_of_grid())) == (35, 21)
 

@@ -52,14 +52,22 @@ def test_the_unit_of_a_score_does_not_matter(name, one, factor):
     assert before == pytest.approx(after, nan_ok=True, abs=1e-9)
 
 
+def test_draws_that_all_agree_are_no_interval():
+    assert interval(np.ones(100), 21) is None
+
+
 def test_every_draw_has_as_many_units_as_there_are():
     counts = draws(7)
     assert (counts.sum(axis=1) == 7).all()
     assert counts.mean(axis=0) == pytest.approx(np.ones(7), abs=0.1)
 
 
-def test_two_units_have_no_interval():
-    assert interval(np.zeros(100), 2) is None
+@pytest.mark.parametrize("num_units", range(1, 6))
+def test_few_units_have_no_interval(num_units):
+    assert interval(np.arange(100.0), num_units) is None
+
+
+def test_a_mean_of_two_has_no_interval():
     found = mean_estimate([1.0, 3.0])
     assert found is not None
     assert (found.value, found.low, found.high) == (2.0, None, None)

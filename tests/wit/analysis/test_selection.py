@@ -108,6 +108,12 @@ def test_seeds_that_agree_and_no_standard_errors_prove_nothing():
     assert "whether that is more than noise is unknown" in found.sentence
 
 
+def test_where_nothing_is_known_of_noise_instruction_tuning_has_not_won_either():
+    found = recommend(study([50, 49.999, 49.998], seeds=1))
+    assert "does not help" not in found.sentence
+    assert "whether that is more than noise is unknown" in found.sentence
+
+
 def test_where_all_score_alike_nothing_is_best():
     found = recommend(study([0.5, 0.5, 0.5], seeds=3))
     assert found.within_noise == ("1 : 5", "1 : 2")
@@ -128,6 +134,9 @@ def test_items_that_all_fail_are_no_certainty(score):
     found = recommend(table)
     assert found.best is not None
     assert found.best.half_width == pytest.approx(0.161, abs=0.001)
+    percent = recommend(study([100 * score], seeds=1, stderr=0.0).assign(num_items=20))
+    assert percent.best is not None
+    assert percent.best.half_width == pytest.approx(0.161 if score == 0 else 16.1, abs=0.05)
     unknown = recommend(study([score], seeds=1, stderr=0.0))
     assert unknown.best is not None
     assert unknown.best.half_width is None
