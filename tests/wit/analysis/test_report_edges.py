@@ -151,7 +151,7 @@ def test_a_mean_that_is_none_is_said_to_be_so(tmp_path: Path) -> None:
 def test_what_is_said_first_is_not_said_again(tmp_path: Path) -> None:
     """Instruction tuning is best: what is near it stands in the recommendation already."""
     text = text_of(scores(cells=[(1, 1), (0.5, 1), (0, 1)], stderr=0.1), tmp_path)
-    assert "Within the noise of it: " in text
+    assert "Within the noise of it, so that no difference can be told: " in text
     assert "within the noise of the best." not in text.split("Before and after")[0]
     other = text_of(scores(stderr=0.1), tmp_path)
     assert "All 4 other objectives are within the noise of the best; no ratio from 0 : 1" in other
