@@ -157,13 +157,9 @@ def stage_scores(
     scored = [_model_score(rows, names, negative) for rows in models.values()]
     found = [model for model in scored if model is not None]
     by_weights: dict[str, list[ModelScore]] = {}
-    by_ray: dict[str, list[ModelScore]] = {}
     for model in found:
         by_weights.setdefault(model.weights, []).append(model)
-        by_ray.setdefault(model.ray, []).append(model)
-    has_seeds = any(len(seeds) > 1 for seeds in by_weights.values())
-    replicates = by_weights if has_seeds else by_ray
-    spread = pooled_spread([[model.score for model in same] for same in replicates.values()])
+    spread, replicates = noise_of_runs(found)
     cells = [_cell_score(seeds, spread) for seeds in by_weights.values()]
     cells.sort(key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0, c.weights))
     return StageScores(
@@ -173,10 +169,25 @@ def stage_scores(
         models=tuple(found),
         cells=tuple(cells),
         basis=_basis(cells, spread),
-        replicates="seeds" if has_seeds else "rays",
+        replicates=replicates,
         degrees_of_freedom=spread.freedom or None,
         num_excluded=len(models) - len(found),
     )
+
+
+def noise_of_runs(models: Sequence[ModelScore]) -> tuple[Spread, Replicates]:
+    """The noise floor: how runs of one objective differ, pooled within rays.
+
+    With several seeds, cells of one ray and seed count as one run: they share the order of the
+    rows, and often agree to the last digit. With one seed, they are all that there is.
+    """
+    has_seeds = len({model.seed for model in models}) > 1
+    by_ray: dict[str, dict[object, list[float]]] = {}
+    for place, model in enumerate(models):
+        runs = by_ray.setdefault(model.ray, {})
+        runs.setdefault(model.seed if has_seeds else place, []).append(model.score)
+    means = [[_mean(scores) for scores in runs.values()] for runs in by_ray.values()]
+    return pooled_spread(means), "seeds" if has_seeds else "rays"
 
 
 def _lower_is_better(table: pd.DataFrame) -> set[str]:

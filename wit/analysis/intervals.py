@@ -31,7 +31,7 @@ class Spread(NamedTuple):
 def basis_in_words(basis: Basis, replicates: Replicates) -> str:
     """What the intervals rest on, and what is not in them."""
     over = (
-        "over seeds, their spread pooled over cells (what a seed does to all cells alike is in no "
+        "over seeds, their spread pooled over rays (what a seed does to all cells alike is in no "
         "difference, and not in them)"
         if replicates == "seeds"
         else "over cells of one ray, which are one objective, their spread pooled over rays; there "

@@ -15,6 +15,8 @@ from markupsafe import Markup
 from wit.analysis.charts import SCALE_STOPS, Figure
 from wit.errors import InputError
 
+SUFFIXES = (".html", ".htm")  # so that nobody overwrites a table by a slip
+
 
 class Page(NamedTuple):
     """What every page has."""
@@ -46,8 +48,10 @@ def write_page(
         ``out``.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: It cannot be written, or has another suffix than an HTML file.
     """
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{out}: is no name of a page; let it end in {' or '.join(SUFFIXES)}")
     page = Page(
         title=title,
         figures={name: Markup(_json(figure)) for name, figure in figures.items()},

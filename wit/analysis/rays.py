@@ -13,13 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from wit.analysis.grid import ModelScore, StageScores
+from wit.analysis.grid import ModelScore, StageScores, noise_of_runs
 from wit.analysis.intervals import (
     LEVEL,
     Spread,
     half_width,
     of_difference,
-    pooled_spread,
     t_quantile,
 )
 from wit.analysis.scores import INSTRUCTION_TUNING, Result
@@ -132,14 +131,15 @@ def rays_of(stage: StageScores) -> Rays:
     by_ray: dict[str, list[ModelScore]] = {}
     for model in stage.models:
         by_ray.setdefault(model.ray, []).append(model)
-    noise = pooled_spread([[m.score for m in models] for models in by_ray.values()])
+    noise, _ = noise_of_runs(stage.models)
+    has_seeds = stage.replicates == "seeds"
     names = sorted(by_ray, key=lambda name: _key(by_ray[name]))
     fit = _fit([(place, model) for place, name in enumerate(names) for model in by_ray[name]])
     rays = []
     for place, name in enumerate(names):
         models = by_ray[name]
         item_stderr = _mean_or_none([model.stderr for model in models])
-        num_units = len({m.seed for m in models}) if fit.is_blocked else len(models)
+        num_units = len({m.seed for m in models}) if has_seeds else len(models)
         seed_stderr = noise.deviation / math.sqrt(num_units) if noise.deviation else None
         rays.append(
             RayScore(

@@ -135,7 +135,7 @@ def _weight(text: str) -> float:
 
 def _score(text: str) -> float:
     score = _number(text)
-    if math.isfinite(score) and abs(score) > LARGEST:
+    if abs(score) > LARGEST:
         raise ValueError(f"is not between -{LARGEST:g} and {LARGEST:g}")
     return score
 

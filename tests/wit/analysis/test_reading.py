@@ -74,6 +74,7 @@ BAD = {
     GOOD + "s,sft,-1,1,0,a,1\n": r":7: prompt_weight '-1' is not a number from 0",
     GOOD + "s,sft,inf,1,0,a,1\n": r":7: prompt_weight 'inf' is not a number from 0",
     GOOD + "s,sft,1,1e-320,0,a,1\n": r":7: response_weight '1e-320' is neither 0 nor at least",
+    GOOD + "s,sft,1,1,0,a,1e400\n": r":7: score '1e400' is not between",
     GOOD + "s,sft,1,1,0,a,1e200\n": r":7: score '1e200' is not between",
     GOOD + "s,sft,,1,0,a,1\n": r":7: prompt_weight is empty; sft needs both weights",
     GOOD + "s,dpo,0,0,0,a,1\n": r":7: both weights are 0",
@@ -84,6 +85,14 @@ BAD = {
     GOOD + "s,sft,0,1,0,a,9\n": r":7: says again what line 3 says .*need a seed each",
     GOOD + 's,sft,1,1,0,"a,9\n': "cannot be read as CSV",
 }
+
+
+def test_the_table_itself_is_never_overwritten_by_its_page(tmp_path):
+    path = written(tmp_path, GOOD)
+    found = wit(path, "--report", path)
+    assert found.returncode == 2
+    assert "is no name of a page" in found.stderr
+    assert path.read_text(encoding="utf-8") == GOOD
 
 
 @pytest.mark.parametrize("text", BAD, ids=BAD.values())
