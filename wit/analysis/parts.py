@@ -15,6 +15,7 @@ class Part(Result):
     alone: Gain | None  # of that cell over instruction tuning, on this benchmark
     without: Gain | None  # of that cell, on the mean of the others
     best_without: str | None  # weights of the cell that the others choose
+    chosen_without: Gain | None  # of that one, on the mean of the others
 
 
 class Parts(Result):
@@ -55,6 +56,7 @@ def _part(table: pd.DataFrame, stage: str, name: str, names: tuple[str, ...], be
         alone=_gain(alone, best),
         without=_gain(others, best),
         best_without=None if others.best is None else others.best.weights,
+        chosen_without=None if others.best is None else _gain(others, others.best.weights),
     )
 
 

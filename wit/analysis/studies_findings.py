@@ -27,6 +27,7 @@ MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 STAGES = {"sft": "before DPO", "dpo": "after DPO"}
 MAX_NAMED = 4  # studies or rays in one sentence
+ENDS = ("low", "high")  # of an estimate
 
 
 class Finding(NamedTuple):
@@ -77,8 +78,9 @@ def answer(analysis: Analysis) -> str:
         "Loss weights that are best on the other studies change a study's score by "
         f"{gains}, against instruction tuning (0, 1)"
     )
-    if any(mean.low is None for _, mean in held):
-        return f"{lead}. {_count(len(analysis.studies)).capitalize()} are too few for an interval."
+    fewest = min(mean.num_units for _, mean in held)
+    if fewest < MIN_UNITS:
+        return f"{lead}. {_count(fewest).capitalize()} are too few for an interval."
     signs = {_sign(mean) for _, mean in held}
     if signs == {0}:
         return f"{lead}: no difference can be told."
@@ -134,22 +136,28 @@ def _ranks(analysis: Analysis) -> Iterator[Finding]:
 
 
 def _losers(analysis: Analysis) -> Iterator[Finding]:
-    """Rays that lose on average; of many intervals, each by itself."""
+    """Rays that lose on average, by intervals that hold for all rays at once."""
     for stage, found in (("sft", analysis.sft), ("dpo", analysis.dpo)):
-        losing = [ray for ray in found.rays if _sign(ray.gain_pct) < 0]
+        together = [
+            (ray.name, ray.gain_pct.model_copy(update=dict(zip(ENDS, ray.together, strict=True))))
+            for ray in found.rays
+            if ray.together is not None
+        ]
+        losing = [(name, gain) for name, gain in together if _sign(gain) < 0]
         if not losing:
             continue
         angles = angles_of(analysis)
-        losing.sort(key=lambda ray: -angles.get(ray.name, 0))
+        losing.sort(key=lambda ray: -angles.get(ray[0], 0))
         named = ", ".join(
-            f"{ray.name}{' (no loss on the response)' * (angles.get(ray.name) == PROMPTS_ONLY)} "
-            f"{with_interval(ray.gain_pct)}"
-            for ray in losing[:MAX_NAMED]
+            f"{name}{' (no loss on the response)' * (angles.get(name) == PROMPTS_ONLY)} "
+            f"{with_interval(gain)}"
+            for name, gain in losing[:MAX_NAMED]
         )
         many = "" if len(losing) <= MAX_NAMED else f" and {len(losing) - MAX_NAMED} more"
         yield Finding(
             f"Some ratios of prompt to response weight lose {STAGES[stage]}",
-            f"Mean gain: {named}{many}. Each interval stands by itself.",
+            f"Mean gain: {named}{many}. These are t intervals, widened so that those of all "
+            f"{len(together)} ratios hold together.",
             holds=True,
         )
 
@@ -236,11 +244,12 @@ def _driver(analysis: Analysis) -> Iterator[Finding]:
         found = part_means(analysis, stage)
         if found is None or found.driver is None or found.driver.without is None:
             continue
-        without = found.driver.without
+        without, fair = found.driver.without, found.driver.chosen_without
+        chosen = f" ({with_interval(fair)} where the cell is chosen without it too)" if fair else ""
         yield Finding(
             f"The gain {STAGES[stage]} is one of all benchmarks",
             f"The best cell gains {with_interval(found.together)} on the mean of all, and "
-            f"{with_interval(without)} without {found.driver.benchmark}.",
+            f"{with_interval(without)} without {found.driver.benchmark}{chosen}.",
             without.value > found.together.value / 2,
         )
 

@@ -34,7 +34,8 @@ def gains(analysis: Analysis) -> Section | None:
     words = (
         "Best cell against instruction tuning (0, 1), before and after DPO, and what DPO gives "
         "when it starts from the best SFT cell: that one was not chosen by DPO scores, so less "
-        f"of it may be noise. {HOLLOW} After DPO, ray by ray: {verdicts(analysis)}"
+        "of it may be noise, though the luck of a run may last through DPO. "
+        f"{HOLLOW} After DPO, ray by ray: {verdicts(analysis)}"
     )
     what = "Gain of the best cell by study, before and after DPO"
     return Section("Gains", words, Chart("gains", what, GAIN, SERIES, tuple(lines)))
@@ -64,12 +65,29 @@ def selection(analysis: Analysis) -> Section | None:
     fixed = "; ".join(text for stage in stages if (text := best_fixed(stage)))
     words = (
         "The best of many is lucky: it is chosen by the scores that it is shown with, and so is "
-        "one choice for all studies. Only a choice made on the other studies is fair. Rays are "
+        "one choice for all studies. Only a choice made on the other studies is fair; for its "
+        "interval it is made anew in every draw of studies. Rays are "
         "means of cells that are one objective, against the mean of instruction tuning's cells. "
-        f"{fixed[:1].upper()}{fixed[1:]}."
+        f"{fixed[:1].upper()}{fixed[1:]}.{_shared(stages)}"
     )
     chart = Chart("selection", "Gain by way of choosing", GAIN, SERIES[:2], lines)
     return Section("How much of the gain is the choice", words, chart)
+
+
+def _shared(stages: Sequence[Across]) -> str:
+    """Said where studies have different cells."""
+    parts = [
+        f"{len(stage.cells)} of {stage.num_cells} cells and {len(stage.rays)} of {stage.num_rays} "
+        f"rays {STAGES[stage.stage]}"
+        for stage in stages
+        if (len(stage.cells), len(stage.rays)) != (stage.num_cells, stage.num_rays)
+    ]
+    if not parts:
+        return ""
+    return (
+        f" The studies have different weights: {' and '.join(parts)} are in all of them, and only "
+        "these can be one choice for all, or be chosen on the others."
+    )
 
 
 def _first(choices: Sequence[FixedChoice]) -> Estimate | None:

@@ -44,7 +44,7 @@ class Lead(NamedTuple):
         return None if self.half_width is None else self.gain.absolute > self.half_width
 
 
-def lead_of(stage: StageScores, cell: CellScore | None, num_tried: int = 1) -> Lead | None:
+def lead_of(stage: StageScores, cell: CellScore | None, num_tried: int) -> Lead | None:
     """How much better a cell is, and what noise alone may do to the best of ``num_tried``."""
     usual = reference_cell(stage)
     if cell is None or usual is None:
@@ -58,17 +58,22 @@ class Leads(NamedTuple):
 
     sft_best: Lead | None
     dpo_best: Lead | None
-    dpo_at_sft_best: Lead | None  # one cell only, chosen by other scores
+    dpo_at_sft_best: Lead | None
 
 
 def leads_of(study: StudyAnalysis) -> Leads:
-    """The best cells before and after DPO, and DPO from the best SFT cell."""
+    """The best cells before and after DPO, and DPO from the best SFT cell.
+
+    All three are the best of many: the luck of a checkpoint may last through DPO.
+    """
     sft, dpo = study.grid.sft, study.grid.dpo
-    at_sft_best = None if sft.best is None else dpo.cell(sft.best.weights)
+    best_sft = study.relation.best_sft or sft.best
+    best_dpo = study.relation.best_dpo or dpo.best
+    at_sft_best = None if best_sft is None else dpo.cell(best_sft.weights)
     return Leads(
-        lead_of(sft, sft.best, len(sft.cells) - 1),
-        lead_of(dpo, dpo.best, len(dpo.cells) - 1),
-        lead_of(dpo, at_sft_best),
+        lead_of(sft, best_sft, len(sft.cells) - 1),
+        lead_of(dpo, best_dpo, len(dpo.cells) - 1),
+        lead_of(dpo, at_sft_best, len(dpo.cells) - 1),
     )
 
 
@@ -173,6 +178,7 @@ class PartMean(NamedTuple):
     benchmark: str
     alone: Estimate | None  # on it, in points: where it collapses, percents of it explode
     without: Estimate | None  # on the mean of the others, in percent
+    chosen_without: Estimate | None  # on that mean, of the cell that is best on it
 
 
 class PartMeans(NamedTuple):
@@ -203,6 +209,7 @@ def part_means(analysis: Analysis, stage: str) -> PartMeans | None:
             name,
             mean_estimate([part.alone.absolute for part in same if part.alone]),
             _mean([part.without for part in same]),
+            _mean([part.chosen_without for part in same]),
         )
         for name in names
         if (same := [parts[name] for parts in by_name if name in parts])

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from wit.analysis.analyse import Analysis, StudyAnalysis
 from wit.analysis.grid import StageScores
+from wit.analysis.intervals import basis_in_words
 from wit.analysis.page import write_page
 from wit.analysis.resampling import MIN_UNITS
 from wit.analysis.studies_charts import Section
@@ -119,7 +120,9 @@ def _subtitle(analysis: Analysis) -> str:
 
 def _basis(analysis: Analysis) -> str:
     if len(analysis.studies) == 1:
-        return next(iter(analysis.studies.values())).recommendation.basis
+        [study] = analysis.studies.values()
+        words = basis_in_words(study.grid.dpo.basis, study.grid.dpo.replicates)
+        return f"{words[:1].upper()}{words[1:]}."
     stages = [s for study in analysis.studies.values() for s in (study.grid.sft, study.grid.dpo)]
     has_intervals = len(analysis.studies) >= MIN_UNITS
     text = has_intervals * (

@@ -7,6 +7,8 @@ from wit.analysis.studies_charts import GAIN, MEAN, Chart, Line, Point, Section,
 from wit.analysis.studies_findings import STAGES, number, ratio_note, with_interval
 from wit.analysis.studies_numbers import part_means, point_digits, signal_means
 
+CHOSEN = ("cell chosen on all", "cell chosen on those left")
+
 
 def ranks(analysis: Analysis) -> Section | None:
     """Rank correlations by study."""
@@ -21,7 +23,8 @@ def ranks(analysis: Analysis) -> Section | None:
     words = (
         "Spearman's rank correlation of the scores of cells before and after DPO. Cells without "
         "loss on the response are worst on both sides and lift it; without them it says how far "
-        "SFT scores order the cells among which one would choose. Noise in the scores lowers it."
+        "SFT scores order the cells among which one would choose. Noise may lower or raise it: "
+        "DPO starts from the same checkpoint, so the luck of a run may last."
     )
     series = ("all cells", "cells with loss on the response")
     chart = Chart("ranks", "Rank correlation by study", "Spearman", series, tuple(lines))
@@ -76,8 +79,11 @@ def parts(analysis: Analysis) -> Section | None:
     found = part_means(analysis, "sft") or part_means(analysis, "dpo")
     if found is None:
         return None
-    lines = [Line("all benchmarks", (point_of(found.together),), is_mean=True)]
-    lines += [Line(f"without {p.benchmark}", (point_of(p.without),)) for p in found.parts]
+    lines = [Line("all benchmarks", (point_of(found.together), None), is_mean=True)]
+    lines += [
+        Line(f"without {p.benchmark}", (point_of(p.without), point_of(p.chosen_without)))
+        for p in found.parts
+    ]
     digits = point_digits(analysis)
     alone = "; ".join(
         f"{part.benchmark} {with_interval(part.alone, '', digits)}"
@@ -86,11 +92,12 @@ def parts(analysis: Analysis) -> Section | None:
     )
     note = ratio_note(found)
     words = (
-        f"Mean gain {STAGES[found.stage]} of each study's best cell, on the mean of all benchmarks "
-        f"but one. On one alone, in points of it: {alone}. {note or ''}"
+        f"Mean gain {STAGES[found.stage]} on the mean of all benchmarks but one: of the cell that "
+        "is best on all of them, and of the cell that is best on those that are left. On one alone "
+        f"the best cell gains, in points of it: {alone}. {note or ''}"
     ).strip()
     what = "Mean gain with each benchmark left out"
-    chart = Chart("parts", what, GAIN, (STAGES[found.stage],), tuple(lines))
+    chart = Chart("parts", what, GAIN, CHOSEN, tuple(lines))
     return Section("Which benchmark drives the gain", words, chart)
 
 

@@ -9,7 +9,7 @@ from several_studies import CELLS, studies, study
 from simulated import table_of
 
 from wit.analysis.analyse import analyse
-from wit.analysis.studies_findings import findings, ratio_note
+from wit.analysis.studies_findings import answer, findings, ratio_note
 from wit.analysis.studies_numbers import (
     apart,
     chance_gain,
@@ -36,12 +36,13 @@ def test_an_effect_that_all_studies_share_carries_over():
 
 def test_without_any_effect_hardly_any_gain_is_claimed():
     """An interval of 95 % errs above 0 in one of forty; here are forty of them."""
-    flat = [holds(studies(4, seed=seed, cells=CELLS[:-1])) for seed in range(20)]
+    flat = [holds(studies(6, seed=seed, cells=CELLS[:-1])) for seed in range(20)]
     claimed = [held for claims in flat for claim, held in claims.items() if CARRIED in claim]
     assert len(claimed) == 40
     assert sum(claimed) <= 4
     matter = [held for c in flat for claim, held in c.items() if claim.startswith("The weights")]
     assert sum(matter) <= 4
+    assert sum(any("ratios of" in claim for claim in claims) for claims in flat) <= 2
 
 
 def test_an_effect_that_every_study_has_elsewhere_does_not_carry_over():
@@ -58,10 +59,36 @@ def test_an_effect_that_every_study_has_elsewhere_does_not_carry_over():
 
 
 def test_losing_all_response_loss_is_said_with_its_ray():
-    found = findings(analyse(studies(4, {"1 : 0": -20.0})))
+    found = findings(analyse(studies(6, {"1 : 0": -20.0})))
     evidence = [finding.evidence for finding in found if "lose after DPO" in finding.claim]
     assert evidence
     assert "1 : 0 (no loss on the response)" in evidence[0]
+    assert "hold together" in evidence[0]
+
+
+def test_dpo_from_the_best_sft_cell_must_lead_by_as_much_as_the_best_of_all():
+    """One cell that is best before and after DPO has one gain, and so one verdict."""
+    cells = {(0, 1): [50.0], (0, 0.5): [52.0], (1, 1): [55.0], (0.5, 0.5): [53.0], (1, 0): [44.0]}
+    table = pd.concat([table_of(stage, cells) for stage in ("sft", "dpo")])
+    leads = leads_of(analyse(table).studies["scores"])
+    assert leads.dpo_at_sft_best == leads.dpo_best
+    assert leads.dpo_best.half_width is not None
+
+
+def test_leads_and_gains_are_of_the_same_cells():
+    """Of the cells that have both scores: a cell that was not aligned is no candidate."""
+    table = studies(1).reset_index(drop=True)
+    is_lone = (table.stage == "sft") & (table.prompt_weight == 0.5)
+    table.loc[is_lone, "score"] = 90.0
+    found = analyse(table[(table.stage == "sft") | (table.prompt_weight != 0.5)])
+    [study] = found.studies.values()
+    for lead, gain in zip(
+        leads_of(study),
+        (study.gain_sft_best, study.gain_dpo_best, study.gain_dpo_at_sft_best),
+        strict=True,
+    ):
+        assert lead.gain == gain
+    assert leads_of(study).sft_best.cell.prompt_weight != 0.5
 
 
 def test_a_best_cell_on_the_usual_ray_is_no_gain():
@@ -116,9 +143,9 @@ def test_luck_alone_gives_what_it_is_said_to_give():
 
 
 def with_parts(gains, factor=1.0):
-    """Two benchmarks and their average, in three studies; (1, 1) gains that much on each."""
+    """Two benchmarks and their average, in six studies; (1, 1) gains that much on each."""
     frames = []
-    for n in range(3):
+    for n in range(6):
         by_cell = {
             name: {(0, 1): [50.0 + n], (1, 1): [50.0 + n + gain]} for name, gain in gains.items()
         }
@@ -139,6 +166,7 @@ def test_the_benchmark_that_drives_the_gain_is_named():
     [claim] = [f for f in findings(analyse(table)) if "one of all benchmarks" in f.claim][:1]
     assert not claim.holds
     assert "without jumpy" in claim.evidence
+    assert "where the cell is chosen without it too" in claim.evidence
 
 
 def test_a_gain_on_all_benchmarks_is_one_of_all():
@@ -152,6 +180,9 @@ def test_an_average_that_is_none_is_told(factor, said):
     assert (note is None) if said is None else (said in note)
 
 
-def test_of_two_studies_nothing_is_claimed():
-    """Two make no interval: neither that a claim holds nor that it does not."""
-    assert findings(analyse(studies(2, {"1 : 2": 8.0}))) == []
+@pytest.mark.parametrize("count", [2, 5])
+def test_of_few_studies_nothing_is_claimed(count):
+    """They make no interval: neither that a claim holds nor that it does not."""
+    found = analyse(studies(count, {"1 : 2": 8.0}))
+    assert findings(found) == []
+    assert f"{count} studies are too few for an interval" in answer(found).lower()

@@ -85,6 +85,26 @@ def test_a_poor_table_still_makes_a_page(table, tmp_path):
     assert not re.search(r"\b(nan|inf|None|Undefined)\b", body)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_left_out_is_said_once_in_a_sentence(count, tmp_path):
+    table = studies(count).reset_index(drop=True)
+    table.loc[[3, 12], "score"] = math.nan  # one model of each stage of the first study
+    text = written(table, tmp_path).read_text(encoding="utf-8")
+    head = text[text.index('aria-label="Result"') : text.index("</section>")]
+    assert head.count("left out") == 1
+    assert "2 models without complete scores are left out." in head
+    paragraphs = re.findall(r"<p>(.+?)</p>", head)
+    assert all(not words[0].islower() and words.endswith(".") for words in paragraphs)
+
+
+def test_studies_with_different_weights_say_how_many_all_have(tmp_path):
+    table = pd.concat([studies(2), studies(1, cells=CELLS[:6]).assign(study="smaller")])
+    text = written(table, tmp_path).read_text(encoding="utf-8")
+    assert "6 of 9 cells and 3 of 5 rays before DPO" in text
+    whole = written(studies(2), tmp_path).read_text(encoding="utf-8")
+    assert "different weights" not in whole
+
+
 def test_names_of_studies_are_no_markup(tmp_path):
     name = "<img src=x onerror=alert(1)>/data"
     table = pd.concat([studies(2), studies(1).assign(study=name)])
