@@ -18,6 +18,7 @@ from wit import lineage
 from wit.artifacts import versions
 from wit.config import Runtime
 from wit.errors import InputError, StudyFailedError
+from wit.lineage.addresses import shown
 from wit.machine import check_machine
 from wit.outcome import REPORT, StageOutcome, StudyOutcome, save_study, study_folder
 from wit.plan import Plan
@@ -37,10 +38,12 @@ def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
     """
     check_machine(plan, runtime)
     uri = lineage.tracking_uri(runtime)
-    save_study(plan.study, study_folder(runtime, plan.study.name))
+    folder = study_folder(runtime, plan.study.name)
+    save_study(plan.study, folder)
     lineage.prepare(uri)
     artifacts = [artifact for artifact, _ in plan.artifacts()]
     run = lineage.start_study(plan.study, artifacts, uri)
+    save_study(plan.study, folder, run.version)
     lineage.link(artifacts, run, uri)
     return run
 
@@ -83,8 +86,8 @@ def report(
         version=run.version,
         stages=stages,
         report=str(folder / REPORT),
-        tracking_uri=uri,
-        mlflow_url=run.url,
+        tracking_uri=shown(uri),
+        mlflow_url=run.url and shown(run.url),
         notes=_notes(data),
     )
     scores = lineage.scores_of_run(study, artifacts, run.version, uri)
@@ -103,13 +106,14 @@ def show_artifacts(plan: Plan, outcome: StudyOutcome, scores: "pd.DataFrame", re
     from wit.analysis.summary import cells_table, markdown_summary, plain
 
     name = _slug(plan.study.name)
-    place, about = outcome.mlflow_url or outcome.tracking_uri, plain(str(outcome))
+    place = shown(outcome.mlflow_url or outcome.tracking_uri)
+    about = plain(str(outcome))
     summary = markdown_summary(scores, str(report), place, plan.study)
     create_markdown_artifact(summary, f"report-{name}", description=about)
     create_table_artifact(cells_table(scores), f"cells-{name}", description=about)
     # A browser opens a file of this machine only by hand; a run on a server holds the report too.
-    link, text = outcome.mlflow_url, "The study in MLflow, with its report"
-    if link is None:
+    link, text = shown(outcome.mlflow_url or ""), "The study in MLflow, with its report"
+    if not link:
         link, text = report.as_uri(), "The report"
     create_link_artifact(link, text, f"link-{name}", description=about)
 

@@ -2,8 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from wit.analysis.paired import ItemScores, PairedComparison, compare_paired
 from wit.artifacts import RECORD, verify
@@ -21,6 +24,8 @@ from wit.lineage.registry import (
 from wit.model_card import model_card, shortened
 from wit.records import Kept, evaluations_by_model
 from wit.settings import Settings
+
+LOCK = ".registry.lock"  # in the artifact root
 
 
 class Registration(Settings):
@@ -41,47 +46,119 @@ def register(name: str, choice: Choice, uri: str) -> Registration:
     Raises:
         InputError: The registry refuses it, or the model's artifact is gone or damaged.
     """
-    registry = ModelRegistry(name, uri)
-    known = registry.version_of(choice.model.fingerprint)
-    if known is not None:
-        alias = f" ({', '.join(known.aliases)})" if known.aliases else ""
-        return Registration(
-            name=name,
-            version=known.number,
-            aliases=known.aliases,
-            is_new=False,
-            sentence=f"{choice.model.fingerprint} is version {known.number} of {name} "
-            f"already{alias}.",
-        )
     folder = Path(choice.model.folder)
     if not folder.is_dir():
+        known = ModelRegistry(name, uri).version_of(choice.model.fingerprint)
+        if known is not None:
+            return _known(name, known, "")
         raise InputError(
             f"{folder}: the model is not on this machine, so it cannot be registered from here; "
             "name its artifact root by --set-runtime artifact_root=DIR"
         )
-    verify(folder.parent)
-    model, champion = Kept.at(folder.parent), registry.champion
+    model = Kept.at(folder.parent)
+    with _alone(model.root):
+        registry = ModelRegistry(name, uri)
+        known = registry.version_of(model.fingerprint)
+        if known is not None:
+            return _register_again(registry, choice, model, known)
+        return _register_new(registry, choice, model)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One registration at a time: each must see the champion that the one before it made."""
+    lock = FileLock(root / LOCK)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise InputError(
+            f"{root}: the artifact root cannot be written ({error.strerror}), so nothing can be "
+            "registered from it; name another by --set-runtime artifact_root=DIR"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _register_new(registry: ModelRegistry, choice: Choice, model: Kept) -> Registration:
+    verify(model.path)
+    champion = registry.champion
     comparison = None if champion is None else compared(choice, model, champion)
     is_champion = comparison is None or comparison.is_better
-    alias = CHAMPION if is_champion else CHALLENGER
     card = _card(choice, model, champion, comparison)
     made = registry.add(
-        folder,
+        Path(choice.model.folder),
         choice.model.run_id,
-        alias,
+        CHAMPION if is_champion else CHALLENGER,
         _evidence(choice, champion, comparison),
         card,
-        shortened(card, MAX_DESCRIPTION, f"{CARD} among the artifacts of its MLflow run"),
+        _description(card),
     )
     return Registration(
-        name=name,
+        name=registry.name,
         version=made.number,
         aliases=made.aliases,
         is_new=True,
-        sentence=_sentence(name, made, champion, comparison),
+        sentence=_sentence(registry.name, made, champion, comparison),
         compared_with=None if champion is None else champion.number,
         comparison=comparison,
     )
+
+
+def _register_again(
+    registry: ModelRegistry, choice: Choice, model: Kept, known: Version
+) -> Registration:
+    """A version that is no champion may have become better than the one of today."""
+    champion, name = registry.champion, registry.name
+    if CHAMPION in known.aliases:
+        return _known(name, known if known.given else registry.give(known, CHAMPION), "")
+    if champion is not None and known.given == CHAMPION:  # a person may have rolled back
+        stays = f"; it was {CHAMPION} once, and version {champion.number} stays {CHAMPION}"
+        return _known(name, known, stays)
+    verify(model.path)
+    comparison = None if champion is None else compared(choice, model, champion)
+    if comparison is None or comparison.is_better:
+        card = _card(choice, model, champion, comparison)
+        evidence = _evidence(choice, champion, comparison)
+        run_id = choice.model.run_id
+        known = registry.promote(known, run_id, evidence, card, _description(card))
+        said = (
+            f"; it takes the place of version {champion.number}"
+            if champion
+            else f"; there was no {CHAMPION}"
+        )
+    else:
+        if known.given is None and registry.is_newest(known):
+            known = registry.give(known, CHALLENGER)
+        said = f"; version {champion.number} stays {CHAMPION}" if champion else ""
+    return _known(name, known, said, champion, comparison)
+
+
+def _known(
+    name: str,
+    known: Version,
+    said: str,
+    champion: Version | None = None,
+    comparison: PairedComparison | None = None,
+) -> Registration:
+    """No version was made; ``said`` goes on after which one it is."""
+    alias = f" ({', '.join(known.aliases)})" if known.aliases else ""
+    more = f" {comparison.sentence}" if comparison else ""
+    return Registration(
+        name=name,
+        version=known.number,
+        aliases=known.aliases,
+        is_new=False,
+        sentence=f"{known.fingerprint} is version {known.number} of {name} already"
+        f"{alias}{said}.{more}",
+        compared_with=champion and champion.number,
+        comparison=comparison,
+    )
+
+
+def _description(card: str) -> str:
+    return shortened(card, MAX_DESCRIPTION, f"{CARD} among the artifacts of its MLflow run")
 
 
 def compared(choice: Choice, model: Kept, champion: Version) -> PairedComparison:

@@ -11,6 +11,7 @@ from wit.errors import ArtifactError
 
 REPORT = "report.html"
 STUDY = "study.yaml"
+VERSION = "study_version"  # file beside it
 
 
 class StageOutcome(Settings):
@@ -31,7 +32,7 @@ class StudyOutcome(Settings):
     version: str  # of the study, by which MLflow knows what belongs to it
     stages: tuple[StageOutcome, ...]
     report: str | None  # path of the HTML page
-    tracking_uri: str
+    tracking_uri: str  # without secrets: to be shown, not to be opened
     mlflow_url: str | None  # of the study's run, where a server shows it
     notes: tuple[str, ...] = ()  # what a person should know of, although nothing failed
 
@@ -56,8 +57,13 @@ class StudyOutcome(Settings):
         return ", ".join(f"{count} {status}" for status, count in sorted(self.counts.items()))
 
 
-def save_study(study: Study, folder: Path) -> None:
+def save_study(study: Study, folder: Path, version: str | None = None) -> None:
     """Keeps the study with its report, as it was run: overrides applied, paths absolute.
+
+    Args:
+        study: It replaces one that was kept of another version.
+        folder: As ``study_folder`` gives it.
+        version: As MLflow knows it; None: not yet known, and nobody takes the study for another.
 
     Raises:
         ArtifactError: The artifact root cannot be written.
@@ -65,7 +71,10 @@ def save_study(study: Study, folder: Path) -> None:
     content = study.model_dump(mode="json", exclude_none=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / VERSION).unlink(missing_ok=True)
         (folder / STUDY).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        if version is not None:
+            (folder / VERSION).write_text(version, encoding="utf-8")
     except OSError as error:
         raise ArtifactError(
             f"{folder}: the artifact root cannot be written ({error.strerror}); "
@@ -76,3 +85,9 @@ def save_study(study: Study, folder: Path) -> None:
 def study_folder(runtime: Runtime, study_name: str) -> Path:
     """Where a study's report and the logs of its workers are."""
     return runtime.artifact_root.resolve() / "studies" / study_name
+
+
+def kept_version(folder: Path) -> str | None:
+    """Version of the study that is kept there; None: none is, or it has not begun to run."""
+    file = folder / VERSION
+    return file.read_text(encoding="utf-8") if file.is_file() else None

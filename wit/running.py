@@ -25,6 +25,7 @@ from wit.errors import InputError, StageError, StoreDownError, StudyFailedError,
 from wit.evaluation.catalogue import local_data_files, resolve_benchmark
 from wit.guard import MARK
 from wit.lineage import open_store, tracking_uri
+from wit.lineage.addresses import shown
 from wit.loading import load_runtime, load_study
 from wit.machine import check_machine
 from wit.outcome import StudyOutcome, save_study, study_folder
@@ -83,7 +84,8 @@ def run_here(
     if not isinstance(outcome, StudyOutcome):
         cause = ended if isinstance(ended, BaseException) else None
         raise StageError(f"the study did not reach its end: {state.message}") from cause
-    _show_outcome(console, plan, outcome, time.monotonic() - started)
+    uri = tracking_uri(runtime)
+    _show_outcome(console, plan, outcome, uri, time.monotonic() - started)
     return outcome
 
 
@@ -97,8 +99,8 @@ def _check_prefect() -> None:
     problem = problem_with_prefect(url) if url else None
     if problem is not None:
         raise InputError(
-            f"PREFECT_API_URL = {url}: {problem}. Start that server ('wit up' starts one), or "
-            "unset PREFECT_API_URL: then every run has a server of its own"
+            f"PREFECT_API_URL = {shown(url or '')}: {problem}. Start that server ('wit up' "
+            "starts one), or unset PREFECT_API_URL: then every run has a server of its own"
         )
 
 
@@ -165,12 +167,13 @@ def _picture(stages: list[tuple[Artifact, Cell | None]], seconds: float) -> Grou
     return Group(head, ProgressBar(total=len(stages), completed=done), running)
 
 
-def _show_outcome(console: Console, plan: Plan, outcome: StudyOutcome, seconds: float) -> None:
+def _show_outcome(
+    console: Console, plan: Plan, outcome: StudyOutcome, uri: str, seconds: float
+) -> None:
     from wit.display import show_comparison
     from wit.lineage import scores_of_run
 
     artifacts = [artifact for artifact, _ in plan.artifacts()]
-    uri = outcome.tracking_uri
     show_comparison(console, scores_of_run(plan.study, artifacts, outcome.version, uri))
     for failure in outcome.failures:
         name = f"{failure.stage} {failure.cell or ''}".strip()
@@ -181,5 +184,5 @@ def _show_outcome(console: Console, plan: Plan, outcome: StudyOutcome, seconds: 
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"{outcome} in {seconds:.0f} s", highlight=False)
     console.print(f"report: {outcome.report}", soft_wrap=True, highlight=False)
-    where = outcome.mlflow_url or f"{outcome.tracking_uri}  (look at it: make up)"
+    where = outcome.mlflow_url or f"{shown(outcome.tracking_uri)}  (look at it: make up)"
     console.print(f"MLflow: {where}", soft_wrap=True, highlight=False)

@@ -43,6 +43,7 @@ from wit.analysis.scores import Result, select_benchmarks, with_objectives
 from wit.analysis.selection import within_noise
 from wit.analysis.variance import VarianceSplit
 from wit.config import Study
+from wit.lineage.addresses import shown
 
 
 class Extras(Result):
@@ -146,7 +147,8 @@ def _content(
         "study_yaml": _yaml(study),
         "extras": extras,
         "runs": runs_of(table),
-        "tracking": shlex.quote(extras.tracking_uri or ""),
+        "tracking": shlex.quote(shown(extras.tracking_uri or "")),
+        "is_tracking_whole": shown(extras.tracking_uri or "") == extras.tracking_uri,
         "is_server": (extras.tracking_uri or "").startswith("http"),
     }
 

@@ -120,7 +120,7 @@ def _command_seconds(words: list[str], uri: str) -> float:
 
 
 def fill(uri: str, num_runs: int) -> tuple[Study, list[Artifact], int]:
-    """Writes studies into a new store: a large one of half a fifth of the runs, and others.
+    """Writes studies into a new store: a large one of a fifth of the runs, and others.
 
     Straight into the tables, for MLflow's own way takes minutes. Nothing is trained or scored:
     the numbers are made up, the shape of what is stored is that of real studies.

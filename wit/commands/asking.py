@@ -90,9 +90,8 @@ def report(
     name, uri = name_of(study), uri_of(runtime_file, runtime_overrides)
     folder = study_folder(load_runtime(runtime_file, runtime_overrides or []), name)
     scores = scores_of(study, version, runtime_file, runtime_overrides)
-    # What lies in the folder is of the version that ran last.
-    as_run = None if version else kept_study(study, runtime_file, runtime_overrides)
-    data = None if version else DataSummary.load(folder)
+    as_run = kept_study(study, scores.attrs["version"], runtime_file, runtime_overrides)
+    data = None if as_run is None else DataSummary.load(folder)  # of the same version
     page = out or folder / (f"report-{version}.html" if version else REPORT)
     extras = Extras(tracking_uri=uri, versions=versions(), data=data)
     write_report(scores, as_run, extras, page)

@@ -52,14 +52,21 @@ def uri_of(runtime_file: Path | None, overrides: list[str] | None) -> str:
 
 
 def kept_study(
-    study: str, runtime_file: Path | None, overrides: list[str] | None
+    study: str, version: str, runtime_file: Path | None, overrides: list[str] | None
 ) -> "Study | None":
-    """The study as it was run last on this machine; None: it was run elsewhere."""
-    from wit.loading import load_runtime, load_study
-    from wit.outcome import STUDY, study_folder
+    """The study as it was run on this machine; None: another version was last, or it was elsewhere.
 
-    file = study_folder(load_runtime(runtime_file, overrides or []), name_of(study)) / STUDY
-    return load_study(file) if file.exists() else None
+    Args:
+        study: Name or file.
+        version: Of the study that is meant, as MLflow knows it.
+        runtime_file: Says where the artifact root is.
+        overrides: Over the runtime file.
+    """
+    from wit.loading import load_runtime, load_study
+    from wit.outcome import STUDY, kept_version, study_folder
+
+    folder = study_folder(load_runtime(runtime_file, overrides or []), name_of(study))
+    return load_study(folder / STUDY) if kept_version(folder) == version else None
 
 
 def scores_of(
@@ -82,8 +89,8 @@ def scores_of(
             soft_wrap=True,
             highlight=False,
         )
-    kept = kept_study(study, runtime_file, overrides) if version is None else None
-    return with_objectives(scores, kept)
+    shown_version = scores.attrs["version"]
+    return with_objectives(scores, kept_study(study, shown_version, runtime_file, overrides))
 
 
 def print_json(value: Any) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from wit.config import Runtime
 from wit.errors import InputError
+from wit.lineage.addresses import shown
 
 EXPERIMENT = "wit"  # artifacts are shared by studies, so all runs live in one experiment
 UI_MODE = "workflowType=machine_learning"  # else MLflow's pages are those for agents and traces
@@ -30,17 +31,62 @@ def tracking_uri(runtime: Runtime) -> str:
     """Where MLflow keeps runs: the runtime's, the environment's, else SQLite in the artifact root.
 
     Raises:
-        InputError: MLflow 3 cannot write there.
+        InputError: MLflow 3 cannot write there, or it is no address.
     """
     default = f"{SQLITE}{runtime.artifact_root.resolve()}/mlflow.db"
     uri = runtime.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
     if not uri.startswith(SCHEMES):
         raise InputError(
-            f"tracking_uri {uri!r}: MLflow 3 writes to a database or to a server, not to plain "
-            f"files; try {default} or http://HOST:PORT"
+            f"tracking_uri {shown(uri)!r}: MLflow 3 writes to a database or to a server, not to "
+            f"plain files; try {default} or http://HOST:PORT"
         )
+    _check_address(uri)
+    check_driver(uri)
     file = sqlite_file(uri)
     return uri if file is None else f"{SQLITE}{file}"
+
+
+def _check_address(uri: str) -> None:
+    if uri.startswith((SQLITE, "databricks")):
+        return
+    try:
+        address = urlsplit(uri)
+        has_host = bool(address.hostname) or not uri.startswith("http")  # else a socket's file
+        is_whole = has_host and address.port != 0  # asking for it raises what is out of range
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise InputError(
+            f"tracking_uri {shown(uri)!r}: is no address; write http://HOST:PORT or "
+            "postgresql+psycopg2://USER@HOST:PORT/DATABASE, a port from 1 to 65535, an IPv6 "
+            "address in [ ], and '@', '#', '/' of a password as %40, %23, %2F"
+        )
+
+
+def check_driver(uri: str) -> None:
+    """Refuses the address of a database whose driver is unknown or not installed.
+
+    Raises:
+        InputError: Names the remedy.
+    """
+    if uri.startswith((SQLITE, "http", "databricks")):
+        return
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except (ImportError, SQLAlchemyError, ValueError):
+        is_plain = uri.startswith("postgresql://")  # SQLAlchemy takes that as psycopg 3
+        remedy = (
+            "write postgresql+psycopg2://"
+            if is_plain
+            else "pip install it, or write postgresql+psycopg2:// (pip install psycopg2-binary)"
+        )
+        raise InputError(
+            f"tracking_uri {shown(uri)!r}: its database driver is unknown or not installed; "
+            f"{remedy}"
+        ) from None
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -60,6 +106,8 @@ def is_initialised(file: Path) -> bool:
     except sqlite3.DatabaseError as error:
         if file.stat().st_size == 0 or "no such table" in str(error):
             return False
+        if "locked" in str(error):  # whoever uses it now would not lock what is no database
+            return True
         raise InputError(f"{file}: is not an MLflow database ({error})") from None
 
 
@@ -78,8 +126,7 @@ def is_up(uri: str) -> bool:
 
 def without_password(uri: str) -> str:
     """The address as it may be shown."""
-    address = urlsplit(uri)
-    return uri.replace(f"{address.netloc.rpartition('@')[0]}@", "") if address.password else uri
+    return shown(uri)
 
 
 def unreachable(uri: str) -> str:

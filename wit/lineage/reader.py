@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from wit.errors import InputError, StoreDownError
+from wit.lineage.failures import failure
 from wit.lineage.place import (
     EMPTY,
     EXPERIMENT,
+    check_driver,
     is_initialised,
     is_up,
     sqlite_file,
     unreachable,
-    without_password,
 )
 
 if TYPE_CHECKING:
@@ -117,9 +118,14 @@ def _connected(uri: str) -> Iterator[Ask]:
         raise InputError(f"{file}: there is no such MLflow store, or it {EMPTY}")
     try:
         address = f"file:{quote(str(file))}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=30)) as database:
+        # By hand: the statements are to see one state, though runs end meanwhile.
+        database = sqlite3.connect(address, uri=True, timeout=30, isolation_level=None)
+        with closing(database):
+            database.execute("BEGIN")
             yield lambda sql, values: database.execute(sql, values).fetchall()
     except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            raise failure(error, uri) from None
         raise InputError(f"{file}: cannot be read as MLflow's database ({error})") from None
 
 
@@ -127,21 +133,13 @@ def _connected_to_server(uri: str) -> Iterator[Ask]:
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        engine = create_engine(uri)
-    except ImportError as error:
-        raise InputError(
-            f"{without_password(uri)}: its driver is not installed ({error.name}); "
-            "pip install psycopg2-binary"
-        ) from None
+    check_driver(uri)
+    engine = create_engine(uri, isolation_level="REPEATABLE READ")  # one state, as above
     try:
         with engine.connect() as connection:
             yield lambda sql, values: connection.execute(text(sql), dict(values)).fetchall()
     except SQLAlchemyError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{without_password(uri)}: cannot be read as MLflow's database ({reason})"
-        ) from None
+        raise failure(error, uri) from None
     finally:
         engine.dispose()
 

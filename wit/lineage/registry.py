@@ -5,7 +5,7 @@ A version names the artifact's folder; weights are not copied.
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 FINGERPRINT, PATH, ALIAS = "wit.fingerprint", "wit.path", "wit.alias"  # tags of a version
+COMPARISON = "wit.compar"  # how the tags begin that say beside whom, and what came of it
 NAME = re.compile(r"[A-Za-z0-9][\w .-]{0,198}(?<![ .])")
 MAX_DESCRIPTION = 5000  # characters; what a PostgreSQL registry holds
 MAX_TAG = 8000  # characters
@@ -30,7 +31,8 @@ class Version(NamedTuple):
     number: str
     fingerprint: str | None  # None: it was not registered by us
     path: Path | None  # of the artifact, where it was made
-    aliases: tuple[str, ...]
+    aliases: tuple[str, ...]  # that it has now
+    given: str | None = None  # alias that we gave it last; None: a kill came before it
 
 
 class ModelRegistry:
@@ -71,7 +73,8 @@ class ModelRegistry:
         number, tags = str(version.version), version.tags
         aliases = [alias for alias, pointed in self._aliases.items() if pointed == number]
         path = Path(tags[PATH]) if PATH in tags else None
-        return Version(number, tags.get(FINGERPRINT), path, tuple(sorted(aliases)))
+        given = tags.get(ALIAS)
+        return Version(number, tags.get(FINGERPRINT), path, tuple(sorted(aliases)), given)
 
     @property
     def champion(self) -> Version | None:
@@ -81,22 +84,13 @@ class ModelRegistry:
         return next((self._version(version) for version in found), None)
 
     def version_of(self, fingerprint: str) -> Version | None:
-        """The version of a model, with the alias that it was meant to have.
+        """The version of a model; None: it was never registered."""
+        found = (v for v in self._versions if v.tags.get(FINGERPRINT) == fingerprint)
+        return next((self._version(version) for version in found), None)
 
-        A kill may have come between the version and its alias; the newest version gets its own
-        then. Any other one without an alias has lost it to a later one.
-        """
-        for version in self._versions:
-            if version.tags.get(FINGERPRINT) != fingerprint:
-                continue
-            alias = version.tags.get(ALIAS)
-            known = self._version(version)
-            if alias and not known.aliases and version is self._versions[-1]:
-                with translated(self.uri):
-                    self._client.set_registered_model_alias(self.name, alias, known.number)
-                known = known._replace(aliases=(alias,))
-            return known
-        return None
+    def is_newest(self, version: Version) -> bool:
+        """Whether no version was made after it."""
+        return version.number == str(self._versions[-1].version)
 
     def add(
         self,
@@ -123,7 +117,7 @@ class ModelRegistry:
         is_new = not self._exists
         number = None
         artifact = folder.parent
-        marks = {FINGERPRINT: artifact.name, PATH: str(artifact), ALIAS: alias}
+        marks = {FINGERPRINT: artifact.name, PATH: str(artifact)}
         try:
             with translated(self.uri):
                 self._client.log_text(run_id, card, CARD)
@@ -138,25 +132,87 @@ class ModelRegistry:
                     description=description,
                 )
                 number = str(made.version)
-                self._client.set_registered_model_alias(self.name, alias, number)
+                self._give(number, alias)
         except BaseException:
-            self._undo(number, is_new=is_new)
+            self._undo(number, alias, is_new=is_new)
             raise
-        return Version(number, artifact.name, artifact, (alias,))
+        return Version(number, artifact.name, artifact, (alias,), alias)
+
+    def promote(
+        self, version: Version, run_id: str, tags: Mapping[str, str], card: str, description: str
+    ) -> Version:
+        """Makes a version that exists champion, with new evidence; or leaves the aliases alone.
+
+        Args:
+            version: It is no challenger any more.
+            run_id: MLflow run of the artifact; keeps the whole card.
+            tags: Evidence, in the place of what was said of an earlier comparison.
+            card: The whole model card.
+            description: What MLflow shows of it, at most ``MAX_DESCRIPTION`` characters.
+
+        Raises:
+            InputError: MLflow refuses it, or cannot be reached.
+        """
+        number = version.number
+        [known] = (v for v in self._versions if str(v.version) == number)
+        try:
+            with translated(self.uri):
+                self._client.log_text(run_id, card, CARD)
+                self._client.update_model_version(self.name, number, description)
+                for key in known.tags:
+                    if key.startswith(COMPARISON) and key not in tags:
+                        self._client.delete_model_version_tag(self.name, number, key)
+                for key, value in tags.items():
+                    self._client.set_model_version_tag(self.name, number, key, value[:MAX_TAG])
+                self._give(number, CHAMPION)
+                if CHALLENGER in version.aliases:
+                    self._client.delete_registered_model_alias(self.name, CHALLENGER)
+        except BaseException:
+            self._try(f"alias {CHAMPION}", lambda: self._set_back(CHAMPION, number))
+            raise
+        others = (alias for alias in version.aliases if alias != CHALLENGER)
+        aliases = tuple(sorted((CHAMPION, *others)))
+        return version._replace(aliases=aliases, given=CHAMPION)
+
+    def give(self, version: Version, alias: str) -> Version:
+        """Gives a version the alias that a kill kept from it."""
+        with translated(self.uri):
+            self._give(version.number, alias)
+        return version._replace(aliases=tuple(sorted({*version.aliases, alias})), given=alias)
+
+    def _give(self, number: str, alias: str) -> None:
+        """The alias first: only one that was given can have been taken away by a person."""
+        self._client.set_registered_model_alias(self.name, alias, number)
+        self._client.set_model_version_tag(self.name, number, ALIAS, alias)
+
+    def _set_back(self, alias: str, number: str) -> None:
+        """Takes the alias from a version; who had it before has it again."""
+        now = self._client.get_registered_model(self.name).aliases.get(alias)
+        if now is None or str(now) != number:
+            return
+        if alias in self._aliases:
+            self._client.set_registered_model_alias(self.name, alias, self._aliases[alias])
+        else:
+            self._client.delete_registered_model_alias(self.name, alias)
 
     def _source(self, folder: Path, run_id: str) -> str:
         """Where the weights are; a server takes no local folder, so there it is named by a tag."""
         return f"runs:/{run_id}/model" if self.uri.startswith("http") else folder.as_uri()
 
-    def _undo(self, number: str | None, *, is_new: bool) -> None:
+    def _undo(self, number: str | None, alias: str, *, is_new: bool) -> None:
+        if number is not None:
+            self._try(f"alias {alias}", lambda: self._set_back(alias, number))
+            self._try(
+                f"version {number}", lambda: self._client.delete_model_version(self.name, number)
+            )
+        if is_new and self._exists:
+            self._try("an empty model", lambda: self._client.delete_registered_model(self.name))
+
+    def _try(self, left: str, mend: Callable[[], None]) -> None:
         try:
             with translated(self.uri):
-                if number is not None:
-                    self._client.delete_model_version(self.name, number)
-                if is_new and self._exists:
-                    self._client.delete_registered_model(self.name)
+                mend()
         except InputError as error:
-            left = f"version {number}" if number else "an empty model"
             _log.warning("%s of %s may be left in the registry: %s", left, self.name, error)
 
 

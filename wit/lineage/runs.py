@@ -151,7 +151,12 @@ def _tell_parent_model(store: Store, artifact: Artifact, run: "Run", final: list
 def end_badly(
     store: Store, run: "Run", status: str, error: str | None, points: Iterable[Point]
 ) -> None:
-    """Ends the run of an artifact that was not made, and says why."""
+    """Ends the run of an artifact that was not made, and says why.
+
+    Not a run that is FINISHED: under another root the artifact was made, and that stays true.
+    """
+    if store.client.get_run(run.info.run_id).info.status == "FINISHED":
+        return
     tags = {"wit.error": error} if error else {}
     store.write(run.info.run_id, metrics=points, tags=tags)
     if status == "FAILED" and MODEL_ID in run.data.tags:

@@ -115,8 +115,9 @@ def table(study_name: str, uri: str | None = None, *, version: str | None = None
     version = study_run.tags["wit.study_version"]
     member = tag(f"wit.study.{study_name}", f"%{version}%")
     is_finished = Condition("status", "=", "FINISHED")
-    evaluations = find_runs(uri, member, tag("wit.stage", "evaluation"), is_finished)
+    # In this order: a run that ends between the two is in both, not in neither.
     unfinished = find_runs(uri, member, is_finished._replace(operator="!="))
+    evaluations = find_runs(uri, member, tag("wit.stage", "evaluation"), is_finished)
     frame = _frame(study_run, evaluations, unfinished)
     frame.attrs = {"version": version, "num_versions": len(known)}
     return frame

@@ -4,15 +4,18 @@
   study and all its artifacts, so that their runs can be written from their directories.
 * An artifact's file holds what its directory cannot: that it failed, why, and its last metrics.
 
-Every file is written aside and renamed: it is whole or absent. JSON, for a person to read.
+Every file is written aside and renamed: it is whole or absent. JSON, for a person to read. That
+of a study stays as ``.sent``, for another process may end the same study later.
 """
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from filelock import FileLock
 from pydantic import AllowInfNan, ValidationError
 
 from wit.artifacts import Artifact, Source
@@ -31,6 +34,7 @@ from wit.recipes import (
 from wit.settings import Settings
 
 UNSENT = "unsent"
+SENT = ".sent"  # suffix of a study that MLflow knows
 RECIPES = (
     TokenizerRecipe,
     InstructionsRecipe,
@@ -80,12 +84,18 @@ class Packed(Settings):
             add(artifact)
         return cls(wanted=tuple(artifact.fingerprint for artifact in wanted), things=things)
 
-    def artifacts(self) -> list[Artifact]:
-        """Unpacks them.
+    def moved(self, file: Path, root: Path) -> Path:
+        """Where a file of the artifact root is, which may have moved since to ``root``."""
+        old = Path(self.things[self.wanted[0]]["root"]).resolve()
+        return root / file.relative_to(old) if file.is_relative_to(old) else file
+
+    def artifacts(self, root: Path | None = None) -> list[Artifact]:
+        """Unpacks them; below ``root`` where theirs has moved there.
 
         Raises:
             ArtifactError: Another version of wit packed them.
         """
+        old = self.things.get(self.wanted[0], {}).get("root")
         known: dict[str, Artifact | Source] = {}
 
         def get(fingerprint: str) -> Artifact | Source:
@@ -97,7 +107,8 @@ class Packed(Settings):
             else:
                 recipe = _BY_STAGE[packed["stage"]].model_validate(packed["recipe"])
                 parents = {part: get(parent) for part, parent in packed["parents"].items()}
-                thing = Artifact(root=Path(packed["root"]), recipe=recipe, parents=parents)
+                place = root if root and packed["root"] == old else Path(packed["root"])
+                thing = Artifact(root=place, recipe=recipe, parents=parents)
             if thing.fingerprint != fingerprint:
                 raise KeyError(fingerprint)
             known[fingerprint] = thing
@@ -163,11 +174,30 @@ def keep(file: Path, unsent: UnsentArtifact | UnsentStudy) -> None:
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(aside, json.dumps(unsent.model_dump(), indent=1).encode())
-        aside.replace(file)
+        with _changing(file.parent):
+            write_durably(aside, json.dumps(unsent.model_dump(), indent=1).encode())
+            aside.replace(file)
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise ArtifactError(f"{file}: cannot be written ({error.strerror or error})") from None
+
+
+def settle(file: Path, content: bytes) -> None:
+    """Takes away what was sent, unless another process has written it anew since it was read."""
+    with _changing(file.parent):
+        if not file.is_file() or file.read_bytes() != content:
+            return
+        if file in kept_studies(file.parent.parent):
+            file.replace(file.with_suffix(SENT))
+        else:
+            file.unlink()
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[None]:
+    """Held for milliseconds, unlike the lock of who sends, so that a study starts at once."""
+    with FileLock(folder / ".files.lock"):
+        yield
 
 
 def read_kept(kind: type[Kept], file: Path) -> Kept:
@@ -183,6 +213,21 @@ def read_kept(kind: type[Kept], file: Path) -> Kept:
             f"{file}: cannot be read ({error}). It tells MLflow of a run; without it that run is "
             "not recorded, or recorded when its study runs again"
         ) from None
+
+
+def read_study(root: Path, version: str) -> UnsentStudy:
+    """A study as it was kept last, be it sent or not.
+
+    Raises:
+        ArtifactError: It was changed, or was never kept.
+    """
+    file = study_file(root, version)
+    try:
+        return read_kept(UnsentStudy, file)
+    except ArtifactError:
+        if not file.with_suffix(SENT).exists():
+            raise
+        return read_kept(UnsentStudy, file.with_suffix(SENT))
 
 
 def kept_artifacts(root: Path) -> list[Path]:

@@ -8,7 +8,6 @@ import getpass
 import json
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -19,11 +18,11 @@ from urllib.parse import quote, urlencode
 from filelock import FileLock
 
 from wit.errors import InputError, StoreDownError
+from wit.lineage.failures import ask_once, failure
 from wit.lineage.outcome import DataSet, Point
 from wit.lineage.place import (
     EMPTY,
     EXPERIMENT,
-    REMEDY,
     SQLITE,
     UI_MODE,
     is_initialised,
@@ -42,6 +41,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # our output is ours
 # Its default of 7 tries with growing pauses would hold a stage for minutes when a server is down.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds; its default is 120
 
 MAX_PER_BATCH = {"metrics": 700, "params": 100, "tags": 100}  # MLflow takes 1000 together
 MAX_VALUE = {"params": 6000, "tags": 8000}  # characters; MLflow cuts or refuses longer ones
@@ -80,9 +80,13 @@ def _create_database(file: Path) -> None:
     aside.rename(file)
 
 
-def _artifact_location(file: Path) -> str:
-    """Beside the database; MLflow's own default would be ``mlruns`` wherever the process runs."""
-    return (file.parent / "mlartifacts").as_uri()
+def _artifact_location(file: Path | None) -> str:
+    """Beside the database; of one on a server, in the home of who comes first.
+
+    MLflow's own default would be ``mlruns`` wherever the process runs.
+    """
+    folder = Path.home() / ".wit" if file is None else file.parent
+    return (folder / "mlartifacts").as_uri()
 
 
 def _quieten() -> None:
@@ -106,8 +110,9 @@ class Store:
         from mlflow import MlflowClient
 
         self.uri = uri
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         with translated(uri):
+            ask_once(uri)
+            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             self.experiment_id = self._find_experiment(creates)
 
     def _find_experiment(self, creates: bool) -> str:
@@ -117,8 +122,8 @@ class Store:
         if experiment is None and not creates:
             raise InputError(f"MLflow at {without_password(self.uri)} {EMPTY}")
         if experiment is None:
-            file = sqlite_file(self.uri)
-            location = None if file is None else _artifact_location(file)
+            is_served = self.uri.startswith(("http", "databricks"))  # it knows a place itself
+            location = None if is_served else _artifact_location(sqlite_file(self.uri))
             try:
                 return self.client.create_experiment(EXPERIMENT, location)
             except MlflowException:  # another process was quicker
@@ -277,17 +282,13 @@ def translated(uri: str) -> Iterator[None]:
     """Says in one sentence what is wrong with a store, instead of MLflow's traceback.
 
     Raises:
-        StoreDownError: It went away, or the proxy before it says so.
-        InputError: MLflow raised; names the store and the remedy.
+        StoreDownError: It is away, or too busy: it may answer later.
+        InputError: MLflow or its database raised; names the store and the remedy.
     """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except MlflowException as error:
-        reason = str(error).strip().splitlines()[0][:300]
-        is_down = re.search(r"too many 50\d|error code 50[234]", reason) or not is_up(uri)
-        kind = StoreDownError if is_down else InputError
-        raise kind(
-            f"MLflow at {without_password(uri)} does not answer as it should: {reason}. {REMEDY}"
-        ) from None
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise failure(error, uri) from None

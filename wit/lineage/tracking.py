@@ -4,11 +4,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wit.artifacts import Artifact
 from wit.config import Study
-from wit.errors import InputError, StoreDownError, WitError
+from wit.errors import ArtifactError, StoreDownError, WitError
 from wit.lineage.description import run_name, run_params, run_tags
 from wit.lineage.outcome import Point, points
 from wit.lineage.reader import RunRow
@@ -55,6 +56,8 @@ class Tracker:
 
     def _begin(self, store: Store) -> None:
         run = ensure_run(store, self._artifact, self._study)
+        if run.info.status == "FINISHED":  # made before, or elsewhere, as it is made here
+            return
         self._run, self.run_id = run, run.info.run_id
         is_resumed = self._artifact.scratch.exists()  # else it starts anew, and so does its history
         if run.data.metrics and is_resumed:
@@ -73,14 +76,26 @@ class Tracker:
 
     def _keep(self, status: Status, message: str | None) -> None:
         """Has it sent later; what exists and belongs to a study is sent with the study."""
-        file = artifact_file(self._artifact)
+        try:
+            self._keep_file(artifact_file(self._artifact), status, message)
+        except (
+            ArtifactError,
+            OSError,
+        ) as error:  # the disk may be full; the artifact is worth more
+            _log.warning("how %s ended may be lost: %s", run_name(self._artifact), error)
+
+    def _keep_file(self, file: Path, status: Status, message: str | None) -> None:
         if not self._is_down:
             file.unlink(missing_ok=True)  # an earlier attempt's
         if not self._is_down or (message is None and self._study is not None):
             return
         studies = ((self._study.name, self._study.version),) if self._study else ()
         if file.exists():
-            studies = tuple({*studies, *read_kept(UnsentArtifact, file).studies})
+            try:
+                studies = tuple({*studies, *read_kept(UnsentArtifact, file).studies})
+            except ArtifactError as error:
+                _log.warning("%s; it is kept as %s.damaged", error, file.stem)
+                file.replace(file.with_suffix(".damaged"))
         unsent = UnsentArtifact(
             uri=self._uri,
             packed=Packed.of([self._artifact]),
@@ -97,14 +112,17 @@ class Tracker:
             complete(store, self._artifact, self._run, self._logged)
 
     def _attempt(self, act: Callable[[Store], None]) -> None:
-        """Does ``act``; after MLflow has failed once, nothing, for ``link`` will mend it."""
+        """Does ``act``; after MLflow has failed once, nothing, for ``link`` will mend it.
+
+        Whatever is wrong with MLflow, the training is worth more: nothing is raised.
+        """
         if self._is_down:
             return
         try:
             store = open_store(self._uri)
             with translated(self._uri):
                 act(store)
-        except (InputError, OSError) as error:
+        except Exception as error:
             self._is_down = True
             _log.warning("%s is not recorded in MLflow yet: %s", run_name(self._artifact), error)
 
@@ -148,13 +166,21 @@ def scores_of_run(
     try:
         return table(study.name, uri, version=version)
     except StoreDownError:
-        kept = (read_kept(UnsentArtifact, file) for file in kept_artifacts(artifacts[0].root))
-        ours = {artifact.fingerprint for artifact in artifacts}
-        unfinished = [_as_row(one) for one in kept if one.packed.wanted[0] in ours]
-        return table_of_artifacts(study, artifacts, unfinished)
+        return table_of_artifacts(study, artifacts, list(_unfinished(artifacts)))
 
 
-def _as_row(unsent: UnsentArtifact) -> RunRow:
-    artifact = unsent.artifact
+def _unfinished(artifacts: Sequence[Artifact]) -> Iterator[RunRow]:
+    ours = {artifact.fingerprint: artifact for artifact in artifacts}
+    for file in kept_artifacts(artifacts[0].root):
+        try:
+            unsent = read_kept(UnsentArtifact, file)
+        except ArtifactError as error:
+            _log.warning("%s", error)
+            continue
+        if unsent.packed.wanted[0] in ours:
+            yield _as_row(unsent, ours[unsent.packed.wanted[0]])
+
+
+def _as_row(unsent: UnsentArtifact, artifact: Artifact) -> RunRow:
     tags = run_tags(artifact) | ({"wit.error": unsent.error} if unsent.error else {})
     return RunRow(None, run_name(artifact), unsent.status, run_params(artifact), tags, {})

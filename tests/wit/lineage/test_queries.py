@@ -1,11 +1,17 @@
 """Every score of a study as a table; the family of an artifact; helpful refusals."""
 
+import logging
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+
 import pytest
 from tiny_study import BASE, STUDY, fail, make_without_lineage, plan, runs, scores_of
 
 from wit import lineage
 from wit.config import TokenWeights
 from wit.errors import InputError
+from wit.lineage import reader
 from wit.lineage.score_table import _cell_columns
 from wit.lineage.store import open_store
 
@@ -198,3 +204,30 @@ def test_columns_of_a_cell_are_read_from_its_name(more):
         "response_weight": more["response"],
         "seed": 3,
     }
+
+
+def test_a_table_is_read_while_runs_end(finished, tmp_path, monkeypatch, caplog):
+    _, old = finished
+    file = tmp_path / "mlflow.db"
+    shutil.copy(old.removeprefix("sqlite:///"), file)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("UPDATE runs SET status = 'RUNNING' WHERE name LIKE 'evaluation%'")
+        database.commit()
+    monkeypatch.setattr(reader, "MAX_NAMED", 0)  # as of a study of thousands
+
+    class RunsEnd(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            statement = record.getMessage()
+            if "FROM tags WHERE run_uuid" not in statement or "status !=" not in statement:
+                return  # not the one after the list of what is unfinished
+            # SQLite has who writes wait for who reads.
+            database = sqlite3.connect(file, timeout=0)
+            with closing(database), suppress(sqlite3.OperationalError):
+                database.execute("UPDATE runs SET status = 'FINISHED'")
+                database.commit()
+
+    caplog.set_level(logging.DEBUG, "wit.lineage.reader")
+    monkeypatch.setattr(logging.getLogger("wit.lineage.reader"), "handlers", [RunsEnd()])
+    table = lineage.table("tiny", f"sqlite:///{file}")
+    assert len(table[["cell", "stage"]].drop_duplicates()) == 5
+    assert set(table.status) <= {"running", "finished"}

@@ -2,45 +2,22 @@
 
 import json
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from contest import SELECT, Contest, hold
+from registered import BETTER, GOOD, SAME, WORSE, aliases, change, versions
 
 from wit.choice import choose
 from wit.errors import InputError
 from wit.lineage import table
 from wit.lineage.registry import MAX_DESCRIPTION
-from wit.lineage.store import open_store, sqlite_file
-
-GOOD = [1.0] * 30 + [0.0] * 10
-SAME = [0.0] * 10 + [1.0] * 30  # as good, on other items
-BETTER = [1.0] * 39 + [0.0]
-WORSE = [1.0] * 5 + [0.0] * 35
+from wit.lineage.store import open_store
 
 
 @pytest.fixture
 def first(tmp_path: Path, uri: str) -> Contest:
     return hold(tmp_path, uri, "first", {"p0-r1-s0": GOOD})
-
-
-def versions(uri: str, name: str = "tiny-model"):
-    found = open_store(uri).client.search_model_versions(f"name = '{name}'")
-    return {str(version.version): version for version in found}
-
-
-def aliases(uri: str, name: str = "tiny-model") -> dict[str, str]:
-    [model] = open_store(uri).client.search_registered_models(f"name = '{name}'")
-    return {alias: str(version) for alias, version in model.aliases.items()}
-
-
-def change(uri: str, *statements: str) -> None:
-    with closing(sqlite3.connect(sqlite_file(uri))) as database:
-        for statement in statements:
-            database.execute(statement)
-        database.commit()
 
 
 def test_the_first_model_is_champion_with_its_evidence(first: Contest, uri: str):
@@ -183,23 +160,6 @@ def test_a_failure_half_way_leaves_nothing(first, uri, tmp_path, table_name, is_
         assert aliases(uri) == {"champion": "1"}
     change(uri, "DROP TRIGGER no_INSERT", "DROP TRIGGER no_UPDATE")
     assert first.register().aliases == ("champion",)
-
-
-def test_a_kill_before_the_alias_is_made_good(first: Contest, uri: str, tmp_path):
-    first.register()
-    second = hold(tmp_path, uri, "second", {"p0.2-r1-s0": SAME})
-    second.register()
-    open_store(uri).client.delete_registered_model_alias("tiny-model", "challenger")
-    again = second.register()
-    assert (again.aliases, again.is_new) == (("challenger",), False)
-    assert aliases(uri) == {"champion": "1", "challenger": "2"}
-
-
-def test_a_champion_of_the_past_does_not_come_back_by_itself(first: Contest, uri: str, tmp_path):
-    first.register()
-    hold(tmp_path, uri, "second", {"p0.2-r1-s0": BETTER}).register()
-    assert first.register().aliases == ()
-    assert aliases(uri) == {"champion": "2"}
 
 
 def test_a_damaged_model_is_not_registered(first: Contest, uri: str):

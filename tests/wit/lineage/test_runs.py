@@ -196,3 +196,28 @@ def test_likelihoods_of_a_model_are_its_own_curve(finished):
     assert "unseen" in of_model
     assert "nll_prompt" not in of_model
     assert runs(uri)[artifacts.evaluations[1].fingerprint].data.metrics["nll_prompt"] == 2.0
+
+
+@pytest.mark.parametrize("end", [make, lambda a, uri: fail(a, uri, "out of memory")])
+def test_a_finished_run_of_another_root_stays_as_it_is(end, uri, tmp_path):
+    theirs, ours = plan(tmp_path / "theirs").sft[0], plan(tmp_path / "ours").sft[0]
+    make(theirs, uri)
+    [before] = runs(uri).values()
+    end(ours, uri)
+    [after] = runs(uri).values()
+    assert after.info.status == "FINISHED"
+    assert after.data.to_dictionary() == before.data.to_dictionary()
+    assert after.info.end_time == before.info.end_time
+
+
+def test_a_run_that_another_root_finished_meanwhile_stays_finished(uri, tmp_path):
+    theirs, ours = plan(tmp_path / "theirs").sft[0], plan(tmp_path / "ours").sft[0]
+
+    def attempt() -> None:
+        with lineage.tracked(ours, None, uri):
+            make(theirs, uri)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        attempt()
+    assert [run.info.status for run in runs(uri).values()] == ["FINISHED"]

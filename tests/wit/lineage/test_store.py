@@ -1,17 +1,27 @@
 """Opening a tracking store: cheap to import, safe in parallel, never somebody else's file."""
 
 import multiprocessing
+import socketserver
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+from tiny_study import STUDY, make, plan
 
 from wit import lineage
 from wit.config import Runtime
-from wit.errors import InputError
+from wit.errors import InputError, StoreDownError
+from wit.lineage.failures import failure
 from wit.lineage.place import EXPERIMENT
 from wit.lineage.store import open_store
 
@@ -72,3 +82,91 @@ def test_a_database_of_somebody_else_is_not_touched(tmp_path):
     with pytest.raises(InputError, match="not an MLflow database"):
         lineage.prepare(f"sqlite:///{file}")
     assert file.read_bytes() == b"my diary" * 100
+
+
+WRONG_ADDRESSES = {
+    "postgresql+psycopg2://u:s3cret@127.0.0.1:notaport/db": "is no address",
+    "http://[::1:5000": "is no address",
+    "http://127.0.0.1:99999": "a port from 1 to 65535",
+    "https://": "is no address",
+    "postgresql+nodriver://u:s3cret@host/db": "pip install psycopg2-binary",
+    "postgresql://u:s3cret@host/db": r"write postgresql\+psycopg2://$",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_ADDRESSES)
+def test_a_mistyped_address_is_refused_with_its_remedy(wrong):
+    with pytest.raises(InputError, match=WRONG_ADDRESSES[wrong]) as raised:
+        lineage.tracking_uri(Runtime(tracking_uri=wrong))
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_database_that_refuses_does_not_end_a_training(postgresql, tmp_path, caplog):
+    artifacts = plan(tmp_path)
+    refusing = postgresql.rpartition("/")[0] + "/nosuchdb"
+    started = time.perf_counter()
+    run = lineage.start_study(STUDY, artifacts.all, refusing)
+    make(artifacts.data[0], refusing, run)
+    assert time.perf_counter() - started < 30  # MLflow itself tries for 100 s
+    assert run.run_id is None
+    assert artifacts.data[0].exists()
+    assert '"nosuchdb" does not exist' in caplog.text
+    with pytest.raises(StoreDownError, match="nosuchdb"):
+        lineage.table("tiny", refusing)
+
+
+def test_files_of_runs_in_a_database_do_not_lie_where_wit_ran(postgresql, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    name = f"{postgresql.rpartition('/')[0]}/direct"
+    engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE direct"))
+    engine.dispose()
+    experiment = open_store(name).client.get_experiment_by_name(EXPERIMENT)
+    assert experiment.artifact_location == (tmp_path / "home/.wit/mlartifacts").as_uri()
+
+
+@pytest.fixture(params=["", "HTTP/1.1 429 Busy", "HTTP/1.1 502 Bad Gateway"])
+def dead_behind_something(request) -> Iterator[str]:
+    """A proxy that accepts connections though the server behind it is gone."""
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if request.param:
+                self.request.recv(65536)
+                self.request.sendall(f"{request.param}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_server_that_is_dead_behind_something_is_down(
+    dead_behind_something, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    artifacts = plan(tmp_path)
+    assert lineage.start_study(STUDY, artifacts.all, dead_behind_something).run_id is None
+    with pytest.raises(StoreDownError):
+        lineage.sync(dead_behind_something, tmp_path)
+
+
+def test_a_database_that_is_locked_is_down_and_still_one_of_mlflow(uri):
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        lineage.prepare(uri)
+    message = "(sqlite3.OperationalError) database is locked"
+    locked = OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked"))
+    for error in (locked, MlflowException(message)):
+        assert isinstance(failure(error, uri), StoreDownError)
+    missing = OperationalError("SELECT 1", {}, sqlite3.OperationalError("no such table: runs"))
+    assert not isinstance(failure(missing, uri), StoreDownError)
+
+
+def test_whatever_goes_wrong_with_recording_a_training_goes_on(uri, tmp_path, caplog):
+    artifact = plan(tmp_path).sft[0]
+    with lineage.tracked(artifact, None, uri), artifact.writing() as directory:
+        directory.joinpath("history.jsonl").write_text("[]\n")  # nobody foresaw it
+    assert artifact.exists()
+    assert "is not recorded in MLflow yet" in caplog.text

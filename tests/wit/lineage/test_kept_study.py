@@ -1,0 +1,82 @@
+"""A study that is kept on this machine is not taken for another one of its name in the store."""
+
+from pathlib import Path
+
+import pytest
+from tiny_study import BASE, STUDY, make, plan
+
+from wit import lineage
+from wit.analysis.report import Extras, write_report
+from wit.artifacts import Source
+from wit.commands.asking import report
+from wit.commands.options import kept_study, scores_of
+from wit.config import Runtime, Study
+from wit.outcome import kept_version, save_study, study_folder
+
+OTHER_BASE = Source(kind="model", fingerprint="0therba5e000", location="/models/other")
+
+
+def run(root: Path, uri: str, study: Study, base: Source) -> str:
+    """Version of a study that ran to its end on the machine that has this root."""
+    artifacts = plan(root, study, base)
+    started = lineage.start_study(study, artifacts.all, uri)
+    save_study(study, study_folder(Runtime(artifact_root=root), study.name), started.version)
+    for artifact in artifacts.all:
+        make(artifact, uri, started)
+    lineage.end_study(started, uri, is_failed=False)
+    return started.version
+
+
+@pytest.fixture
+def two(uri: str, tmp_path: Path) -> tuple[str, str]:
+    """Versions of two studies of one name, of this machine and of another that was later."""
+    here = STUDY.model_copy(update={"name": "shared"})
+    there = here.model_copy(update={"seeds": (0, 1)})
+    mine = run(tmp_path / "here", uri, here, BASE)
+    later = run(tmp_path / "there", uri, there, OTHER_BASE)
+    assert mine != later
+    return mine, later
+
+
+def overrides(root: Path, uri: str) -> list[str]:
+    return [f"artifact_root={root}", f"tracking_uri={uri}"]
+
+
+def test_the_kept_study_is_of_the_version_that_is_shown(two, uri: str, tmp_path: Path):
+    mine, later = two
+    at = overrides(tmp_path / "here", uri)
+    assert scores_of("shared", None, None, at).attrs["version"] == later
+    assert kept_study("shared", later, None, at) is None, "that one ran elsewhere"
+    kept = kept_study("shared", mine, None, at)
+    assert kept is not None
+    assert kept.name == "shared"
+
+
+def test_a_report_has_the_recipe_of_its_own_study_or_none(two, uri: str, tmp_path: Path):
+    mine, _ = two
+    at = overrides(tmp_path / "here", uri)
+    report("shared", tmp_path / "later.html", None, None, at)
+    report("shared", tmp_path / "mine.html", mine, None, at)
+    report("shared", tmp_path / "there.html", None, None, overrides(tmp_path / "there", uri))
+    has_recipe = {
+        page: "instructions:" in (tmp_path / f"{page}.html").read_text()
+        for page in ("later", "mine", "there")
+    }
+    assert has_recipe == {"later": False, "mine": True, "there": True}
+
+
+def test_a_study_that_is_about_to_run_has_no_version_yet(tmp_path: Path):
+    save_study(STUDY, tmp_path, "a")
+    assert kept_version(tmp_path) == "a"
+    save_study(STUDY, tmp_path)
+    assert kept_version(tmp_path) is None
+
+
+def test_a_report_shows_no_password(finished, tmp_path: Path):
+    _, uri = finished
+    page = tmp_path / "report.html"
+    database = "postgresql+psycopg2://wit:s3cret@db:5432/mlflow"
+    write_report(lineage.table("tiny", uri), STUDY, Extras(tracking_uri=database), page)
+    assert "s3cret" not in page.read_text()
+    assert "mlflow server --backend-store-uri postgresql+psycopg2://db:5432" in page.read_text()
+    assert "put in user and password" in page.read_text()
