@@ -220,10 +220,10 @@ def test_writers_of_one_page_do_not_disturb_each_other(tmp_path: Path) -> None:
 
 
 def test_a_page_that_fails_leaves_nothing_aside(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.html").mkdir()
     with pytest.raises(InputError, match="cannot be written"):
-        write_report(make_table(), STUDY, Extras(), tmp_path / "folder")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+        write_report(make_table(), STUDY, Extras(), tmp_path / "folder.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.html"]
 
 
 def test_the_cell_named_best_before_dpo_is_the_one_whose_cost_is_told(tmp_path: Path) -> None:
