@@ -25,7 +25,9 @@ from wit.settings import Settings
 
 LEVEL = 0.95  # of the interval; the test has the rest
 NUM_FLIPS = 20_000  # of all signs; the p-value is exact to about 0.002 near 0.05
-FLIPS_AT_ONCE = 1_000_000  # signs drawn at a time, which bounds memory
+MANY = 120  # equal differences, from which on a binomial number is quicker than bytes
+# All signs that eight items can have, one row for each.
+SIGNS = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
 
 
 class ItemScores(NamedTuple):
@@ -117,19 +119,31 @@ def _p_value(differences: list[np.ndarray]) -> float:
 
     The flips are the same in every call: who asks twice gets one answer.
     """
-    weighted = np.concatenate([d / len(d) for d in differences])
-    sizes, counts = np.unique(np.abs(weighted[weighted != 0]), return_counts=True)
-    if not sizes.size:
-        return 1.0
-    observed = abs(float(weighted.sum()))
-    rng = np.random.default_rng(0)
-    as_large, at_once = 0, max(1, FLIPS_AT_ONCE // len(sizes))
-    for start in range(0, NUM_FLIPS, at_once):
-        num_flips = min(at_once, NUM_FLIPS - start)
-        num_positive = rng.binomial(counts, 0.5, size=(num_flips, len(sizes)))
-        flipped = np.abs((2 * num_positive - counts) @ sizes)
-        as_large += int((flipped >= observed * (1 - 1e-9)).sum())  # rounding of equal sums
+    sizes = np.abs(np.concatenate([d / len(d) for d in differences]))
+    sizes = np.sort(sizes[sizes > 0])
+    observed = abs(float(sum(d.mean() for d in differences)))
+    least = observed - 1e-12 * float(sizes.sum())  # equal sums differ by rounding
+    as_large = int((np.abs(_flipped(sizes)) >= least).sum())
     return (1 + as_large) / (1 + NUM_FLIPS)
+
+
+def _flipped(sizes: np.ndarray) -> np.ndarray:
+    """Sums of the sizes under random signs, one per flip.
+
+    Of many that are equal, how many are positive is one binomial number. Of others, eight signs
+    are one random byte, whose 256 sums are known beforehand: that is some forty times quicker than
+    to draw every sign, and memory does not grow with the items.
+    """
+    rng = np.random.default_rng(0)
+    sums = np.zeros(NUM_FLIPS)
+    values, places, counts = np.unique(sizes, return_inverse=True, return_counts=True)
+    for value, count in zip(values[counts >= MANY], counts[counts >= MANY], strict=True):
+        sums += value * (2.0 * rng.binomial(count, 0.5, NUM_FLIPS) - count)
+    few = sizes[counts[places] < MANY]
+    for start in range(0, len(few), 8):
+        eight = few[start : start + 8]
+        sums += (SIGNS[:, : len(eight)] @ eight)[rng.integers(256, size=NUM_FLIPS, dtype=np.uint8)]
+    return sums
 
 
 def _mean(values: list[float]) -> float:
