@@ -1,7 +1,7 @@
 """What the page of several studies counts: leads beside noise, means over studies."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from statistics import fmean
 from typing import Literal, NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from wit.analysis.analyse import Analysis, StageAnalysis, StudyAnalysis
+from wit.analysis.digits import decimals_of
 from wit.analysis.grid import (
     CellScore,
     Gain,
@@ -138,12 +139,14 @@ def stage_of(study: StudyAnalysis, stage: str) -> tuple[StageAnalysis, StageScor
 def verdict(study: StudyAnalysis) -> Verdict:
     """What the recommendation comes to: another objective, the usual one, or neither."""
     found = study.recommendation
-    if found.ray is None or found.instruction_tuning is None:
+    if found.ray is None or found.instruction_tuning is None or found.num_rays < 2:
         return "unknown"
+    if len(found.within_noise) == found.num_rays - 1:
+        return "untold"
+    if not study.dpo.from_usual:
+        return "unknown"  # nothing that a lead could be held against
     if found.ray == found.instruction_tuning:
         return "untold" if found.within_noise else "usual"
-    if found.is_better is None:
-        return "unknown"
     return "better" if found.is_better else "untold"
 
 
@@ -250,19 +253,14 @@ def signal_means(analysis: Analysis) -> tuple[SignalMean, ...]:
     return tuple(sorted(found, key=lambda s: -(s.spearman.value if s.spearman else -math.inf)))
 
 
-def digits_of(scores: Iterable[float]) -> int:
-    """How many digits behind the point a score needs: two of percents, three of fractions."""
-    return 2 if max((abs(score) for score in scores), default=0) > 2 else 3
-
-
 def point_digits(analysis: Analysis) -> int:
     """Of differences of scores, over all studies."""
     return max(score_digits(analysis).values(), default=2)
 
 
 def score_digits(analysis: Analysis) -> Mapping[str, int]:
-    """By study."""
+    """By study: one more than scores alone need, for noise and differences are smaller."""
     return {
-        name: digits_of(c.score for s in (study.grid.sft, study.grid.dpo) for c in s.cells)
+        name: 1 + decimals_of(c.score for s in (study.grid.sft, study.grid.dpo) for c in s.cells)
         for name, study in analysis.studies.items()
     }

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from several_studies import CELLS, studies, study
 from simulated import table_of
 
@@ -186,3 +188,32 @@ def test_of_few_studies_nothing_is_claimed(count):
     found = analyse(studies(count, {"1 : 2": 8.0}))
     assert findings(found) == []
     assert f"{count} studies are too few for an interval" in answer(found).lower()
+
+
+# Verdicts.
+
+
+@given(
+    scores=st.lists(st.sampled_from([0.0, 1.0, 49.0, 50.0, 51.0]), min_size=5, max_size=5),
+    is_less_better=st.booleans(),
+)
+def test_where_noise_is_unknown_nothing_is_called_better(scores, is_less_better):
+    """One run of each objective: whatever is best, no lead can be held against anything."""
+    pairs = [(0, 1), (0.5, 1), (1, 1), (1, 0.5), (1, 0)]
+    cells = {pair: [score] for pair, score in zip(pairs, scores, strict=True)}
+    table = table_of("dpo", cells, higher_is_better=not is_less_better)
+    [found] = analyse(table).studies.values()
+    assert found.dpo.from_usual == {}
+    assert verdict(found) == ("untold" if len(set(scores)) == 1 else "unknown")
+
+
+def test_instruction_tuning_alone_is_compared_with_nothing():
+    table = table_of("dpo", {(0, 1): [50.0], (0, 0.5): [51.0]})
+    [found] = analyse(table).studies.values()
+    assert verdict(found) == "unknown"
+
+
+def test_instruction_tuning_that_leads_by_more_than_noise_is_the_verdict():
+    table = studies(1, {"0 : 1": 30.0}, noise=0.5)
+    [found] = analyse(table).studies.values()
+    assert verdict(found) == "usual"
