@@ -3,13 +3,12 @@
 import json
 import math
 import re
-import subprocess
-import sys
 from statistics import fmean
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import wit
 from paper_tables import Table, after, benchmarks, beyond, choosing, early, rays, settings
 from samples import ROOT
 
@@ -67,10 +66,8 @@ def test_the_overall_figures(found):
 
 @needs_scores
 def test_the_command_prints_the_same(found):
-    command = [sys.executable, "-m", "wit.cli", "analyze", str(SCORES)]
-    done = subprocess.run(
-        [*command, "--scale", "MT-Bench=10", "--json"], capture_output=True, text=True, check=True
-    )
+    done = wit("analyze", SCORES, "--scale", "MT-Bench=10", "--json")
+    assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     assert set(printed) == {"studies", "overall"}
     keys = {*AVERAGED, "same_best", "best_sft", "best_dpo"}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import wit
 from datasets import Dataset
 from kept_models import make_cell
 
@@ -25,7 +26,6 @@ from wit.records import Kept
 from wit.tokenizers import load_tokenizer
 from wit.training.sft import MODEL, make_trainer, save_model, whole_model
 
-WIT = [sys.executable, "-m", "wit.cli"]
 WITHOUT_US = """
 import json, sys
 sys.modules["wit"] = None  # an import of it would fail
@@ -264,12 +264,13 @@ def test_roles_come_from_the_studies_that_the_model_belongs_to(plan: Plan, root:
 def test_the_command_says_what_it_wrote(plan: Plan, root: Path, tmp_path: Path):
     dpo = plan.cells[0].dpo
     where = ["--set-runtime", f"artifact_root={root}"]
-    command = [*WIT, "export", dpo.fingerprint[:5], str(tmp_path / "out"), "--merge", "--json"]
-    done = subprocess.run([*command, *where], capture_output=True, text=True, check=True)
+    command = ["export", dpo.fingerprint[:5], tmp_path / "out", "--merge", "--json", *where]
+    done = wit(*command)
+    assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["fingerprint"] == dpo.fingerprint
     assert said["folder"] == str(tmp_path / "out")
-    again = subprocess.run([*command, *where], capture_output=True, text=True)
+    again = wit(*command)
     assert again.returncode == 2
     assert again.stdout == ""
     assert "is not empty" in again.stderr

@@ -1,12 +1,11 @@
 """What no machine can do, or not this one, is refused before anything is made."""
 
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from commands import wit
 
 from tasks.report import begin
 from wit import machine
@@ -206,12 +205,7 @@ def test_the_command_line_exits_with_2_and_leaves_nothing(
 ) -> None:
     runtime = ["attention=flash_attention_2", f"artifact_root={tmp_path / 'root'}"]
     options = [word for setting in runtime for word in ("--set-runtime", setting)]
-    done = subprocess.run(
-        [sys.executable, "-m", "wit.cli", command, file, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = wit(command, file, *options)
     assert done.returncode == 2
     assert done.stdout == ""
     [line] = done.stderr.splitlines()

@@ -1,11 +1,9 @@
 """Tables that did not come from here: what is read, and what is refused with its line."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from commands import wit
 
 from wit.analysis.grid import stage_scores
 from wit.analysis.reading import read_scores
@@ -89,7 +87,7 @@ BAD = {
 
 def test_the_table_itself_is_never_overwritten_by_its_page(tmp_path):
     path = written(tmp_path, GOOD)
-    found = wit(path, "--report", path)
+    found = analyze(path, "--report", path)
     assert found.returncode == 2
     assert "is no name of a page" in found.stderr
     assert path.read_text(encoding="utf-8") == GOOD
@@ -115,26 +113,19 @@ def test_a_misspelt_benchmark_gets_a_hint(tmp_path):
         read_scores(path, scales={"MMUL": 2})
 
 
-def wit(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "wit.cli", "analyze", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=os.environ | {"COLUMNS": "80"},
-    )
+def analyze(*words):
+    return wit("analyze", *words, environment={"COLUMNS": "80"})
 
 
 def test_the_command_prints_strict_json_and_a_table_that_fits(tmp_path):
     path = written(tmp_path, GOOD + "s,dpo,1,1,0,a,nan\n")
-    found = wit(path, "--json")
+    found = analyze(path, "--json")
     assert found.returncode == 0, found.stderr
     content = json.loads(found.stdout, parse_constant=lambda name: pytest.fail(name))
     assert content["studies"]["s"]["gain_dpo_best_pct"] == 25
     assert content["studies"]["s"]["best_dpo"] == [0.2, 1]
     assert content["studies"]["s"]["num_excluded"] == 1
-    shown = wit(path)
+    shown = analyze(path)
     assert shown.returncode == 0, shown.stderr
     assert "25.00" in shown.stdout
     assert max(len(line) for line in shown.stdout.splitlines() if "│" in line or "─" in line) <= 80
@@ -143,7 +134,7 @@ def test_the_command_prints_strict_json_and_a_table_that_fits(tmp_path):
 @pytest.mark.parametrize("options", [["--scale", "a=0"], ["--scale", "a"], ["--benchmark", "b"]])
 def test_the_command_ends_with_two_on_wrong_input_and_writes_nothing(tmp_path, options):
     page = tmp_path / "page.html"
-    found = wit(written(tmp_path, GOOD), *options, "--report", page)
+    found = analyze(written(tmp_path, GOOD), *options, "--report", page)
     assert found.returncode == 2
     assert found.stderr.startswith("error: ")
     assert "Traceback" not in found.stderr

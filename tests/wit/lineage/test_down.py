@@ -2,10 +2,9 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
+from commands import wit
 from conftest import free_port, served
 from tiny_study import STUDY, fail, make, make_without_lineage, num_runs, plan, runs
 
@@ -14,7 +13,6 @@ from wit.errors import ArtifactError, StoreDownError
 from wit.lineage.spool import UNSENT, UnsentArtifact, artifact_file, read_kept
 from wit.lineage.store import open_store
 
-WIT = [sys.executable, "-m", "wit.cli"]
 COLUMNS_OF_MLFLOW = ["run_id", "run_url"]
 
 
@@ -191,8 +189,8 @@ def test_a_damaged_file_of_what_was_kept_is_named(down, uri, tmp_path):
     assert file.exists()
 
 
-def wit(*words: str, exit_code: int) -> str:
-    done = subprocess.run([*WIT, *words], capture_output=True, text=True, check=False)
+def said_by(*words: str, exit_code: int) -> str:
+    done = wit(*words)
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == exit_code, said
     assert "Traceback" not in said
@@ -202,16 +200,16 @@ def wit(*words: str, exit_code: int) -> str:
 def test_the_command_line_sends_what_was_kept(down, uri, tmp_path):
     fail(plan(tmp_path).sft[0], down, "loss is not finite")
     place = ["--set-runtime", f"artifact_root={tmp_path}", "--set-runtime"]
-    said = wit("lineage", "--sync", *place, f"tracking_uri={down}", exit_code=2)
+    said = said_by("lineage", "--sync", *place, f"tracking_uri={down}", exit_code=2)
     assert "cannot be reached" in said
-    sent = wit("lineage", "--sync", *place, f"tracking_uri={uri}", "--json", exit_code=0)
+    sent = said_by("lineage", "--sync", *place, f"tracking_uri={uri}", "--json", exit_code=0)
     assert json.loads(sent) == {"num_runs": 1}
-    assert "sent 0 runs" in wit("lineage", "--sync", *place, f"tracking_uri={uri}", exit_code=0)
-    assert "either a FINGERPRINT or --sync" in wit("lineage", exit_code=2)
+    assert "sent 0 runs" in said_by("lineage", "--sync", *place, f"tracking_uri={uri}", exit_code=0)
+    assert "either a FINGERPRINT or --sync" in said_by("lineage", exit_code=2)
 
 
 @pytest.mark.parametrize("question", [["compare", "tiny"], ["lineage", "abcdef"]])
 def test_a_question_makes_no_store(question, tmp_path):
     place = ["--set-runtime", f"artifact_root={tmp_path}"]
-    assert "no such MLflow store" in wit(*question, *place, exit_code=2)
+    assert "no such MLflow store" in said_by(*question, *place, exit_code=2)
     assert not list(tmp_path.iterdir())

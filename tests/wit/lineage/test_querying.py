@@ -1,14 +1,12 @@
 """docs/querying.md: every block is run as it stands, on a store of a finished study."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+from commands import wit
 from tiny_study import STUDY, fail, make, plan
 
 from wit import lineage
@@ -40,11 +38,10 @@ def store(empty_store, tmp_path_factory):
         make(artifact, uri, run)
     fail(last, uri, "the loss is not finite", run)
     lineage.end_study(run, uri, is_failed=True)
-    before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         yield artifacts, uri
-    mlflow.set_tracking_uri(before)
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
 
 
 def answer(section: str) -> dict[str, Any]:
@@ -96,13 +93,7 @@ def test_every_command_answers(store, command):
     words = command.split()
     assert words[0] == "wit"
     words = [artifacts.sft[0].fingerprint if word == "FINGERPRINT" else word for word in words[1:]]
-    found = subprocess.run(
-        [sys.executable, "-m", "wit.cli", *words, "--set-runtime", f"artifact_root={uri[10:-10]}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=os.environ | {"COLUMNS": "100"},
-    )
+    place = ["--set-runtime", f"artifact_root={uri[10:-10]}"]
+    found = wit(*words, *place, environment={"COLUMNS": "100"})
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip()
