@@ -1,16 +1,16 @@
 """What a model card says of measurements: the model beside its relatives."""
 
-import statistics
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from wit.analysis.intervals import half_width, item_stderr
 from wit.evaluation.results import BenchmarkRun, EvaluationResult, Score
 from wit.records import Kept, evaluations_by_model, kept
 from wit.weights import PRESETS, TokenWeights
 
 THIS = "this model"
 Key = tuple[str, str, str]  # benchmark, hash of its items, metric: what may stand in one row
-Z = statistics.NormalDist().inv_cdf(0.975)  # standard errors to half of a 95 % interval
 
 
 class Row(NamedTuple):
@@ -125,10 +125,10 @@ def _score(found: tuple[Score, BenchmarkRun] | None) -> str:
 
 
 def _value(score: Score) -> str:
-    if score.stderr == 0:  # which is no certainty: other items may differ
-        return f"{score.value:.3f} (all items alike)"
-    interval = "" if score.stderr is None else f" ± {Z * score.stderr:.3f}"
-    return f"{score.value:.3f}{interval}"
+    known = math.nan if score.stderr is None else score.stderr
+    stderr = item_stderr(score.value, known, score.num_items)
+    width = None if math.isnan(stderr) else half_width(None, stderr, 0)
+    return f"{score.value:.3f}" + ("" if width is None else f" ± {width:.3f}")
 
 
 def _instruction_tuning_beside(model: Kept, sft: Kept) -> Kept | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wit._card_scores import Z
+from wit.analysis.intervals import half_width, item_stderr
 from wit.analysis.selection import Recommendation, recommend
 from wit.errors import InputError
 from wit.lineage.registry import folder_in_mlflow
@@ -152,11 +152,11 @@ def _mean_select_score(rows: list[Row]) -> float:
 
 
 def _chosen_score(row: Row) -> ChosenScore:
+    stderr = item_stderr(row["score"], row["stderr"], row["num_items"])
     return ChosenScore(
         benchmark=row["benchmark"],
         role=row["role"],
         score=row["score"],
-        # Items that are all alike have no spread, which is no certainty about others.
-        half_width=Z * row["stderr"] if row["stderr"] > 0 else None,
+        half_width=None if math.isnan(stderr) else half_width(None, stderr, 0),
         higher_is_better=bool(row["higher_is_better"]),
     )

@@ -135,6 +135,8 @@ def _disk(root: Path) -> Finding:
 
 
 def _prefect() -> Finding:
+    from wit.lineage.addresses import shown
+
     code = "from prefect.settings import get_current_settings as s; print(s().api.url or '')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -146,11 +148,11 @@ def _prefect() -> Finding:
         return Finding("Prefect", True, "a server of its own for each wit run")
     problem = problem_with_prefect(url)
     if problem is None:
-        return Finding("Prefect", True, _without_password(url))
+        return Finding("Prefect", True, shown(url))
     command = "" if "PREFECT_API_URL" in os.environ else f"{_beside_python('prefect')} config "
     remedy = f"{command}unset PREFECT_API_URL{_or_start(problem, url, '--prefect-port')}"
     hint = "" if "/api" in url else "; the address of an API ends in /api"
-    return Finding("Prefect", False, f"{_without_password(url)} {problem}{hint}", remedy)
+    return Finding("Prefect", False, f"{shown(url)} {problem}{hint}", remedy)
 
 
 def problem_with_prefect(url: str) -> str | None:
@@ -160,6 +162,7 @@ def problem_with_prefect(url: str) -> str | None:
 
 def _mlflow(runtime: Runtime) -> Finding:
     from wit.lineage import tracking_uri
+    from wit.lineage.addresses import shown
 
     is_ours = runtime.tracking_uri is not None
     remedy = _with_runtime("tracking_uri=null") if is_ours else "unset MLFLOW_TRACKING_URI"
@@ -169,8 +172,8 @@ def _mlflow(runtime: Runtime) -> Finding:
     except InputError as error:
         return Finding("MLflow", False, str(error), remedy)
     if problem is None:
-        return Finding("MLflow", True, _without_password(uri))
-    found = f"{_without_password(uri)} {problem}"
+        return Finding("MLflow", True, shown(uri))
+    found = f"{shown(uri)} {problem}"
     return Finding("MLflow", False, found, remedy + _or_start(problem, uri, "--mlflow-port"))
 
 
@@ -202,8 +205,10 @@ def _problem_with_store(uri: str) -> str | None:
 
 def _problem_with(url: str, expected: str) -> str | None:
     """What is wrong with a server whose answer should begin with the expression ``expected``."""
+    from wit.lineage.addresses import shown
+
     try:
-        with urlopen(_without_password(url), timeout=TIMEOUT_SECONDS) as answer:
+        with urlopen(shown(url), timeout=TIMEOUT_SECONDS) as answer:
             is_expected = re.match(expected, answer.read(100).decode(errors="replace"))
     except HTTPError as error:
         needs_key = error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
@@ -211,10 +216,6 @@ def _problem_with(url: str, expected: str) -> str | None:
     except (OSError, ValueError) as error:
         return f"{SILENT}: {getattr(error, 'reason', error)}"
     return None if is_expected else "is another program"
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _or_start(problem: str, url: str, option: str) -> str:

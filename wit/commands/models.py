@@ -59,8 +59,6 @@ def _show(choice: "Choice") -> None:
         console.print(f"[bold]{label:<14}[/bold]", end="")
         console.print(value, soft_wrap=True, highlight=False, markup=False)
 
-    from wit.lineage.addresses import shown
-
     console.print(choice.sentence, highlight=False)
     interval = "" if choice.half_width is None else f" ± {choice.half_width:.3f}"
     say("weights", choice.weights)
@@ -76,7 +74,7 @@ def _show(choice: "Choice") -> None:
     say("DPO model", f"{model.fingerprint}, seed {model.seed}{why}")
     say("its scores", ", ".join(f"{s.benchmark} {s}" for s in model.scores))
     say("folder", model.folder + ("" if model.is_here else " (not on this machine)"))
-    say("MLflow run", shown(model.run_url) if model.run_url else model.run_id)
+    say("MLflow run", model.run_url or model.run_id)
 
 
 def export(

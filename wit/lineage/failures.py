@@ -3,7 +3,8 @@
 import re
 
 from wit.errors import InputError, StoreDownError, first_line
-from wit.lineage.place import REMEDY, SQLITE, is_up, without_password
+from wit.lineage.addresses import shown
+from wit.lineage.place import REMEDY, SQLITE, is_up
 
 # What a server, a proxy before it, or a database says that may answer later.
 AWAY = re.compile(
@@ -30,7 +31,7 @@ def failure(error: Exception, uri: str) -> InputError:
     ) and TABLE_IS_MISSING not in reason
     is_away = is_operational or AWAY.search(reason) or not is_up(uri)
     kind = StoreDownError if is_away else InputError
-    said = f"MLflow at {without_password(uri)} does not answer as it should: {reason}"
+    said = f"MLflow at {shown(uri)} does not answer as it should: {reason}"
     return kind(f"{said.rstrip('.')}. {REMEDY}")
 
 

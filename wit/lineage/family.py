@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from wit.config import Runtime
 from wit.errors import InputError
+from wit.lineage.addresses import shown
 from wit.lineage.description import PRINCIPAL
-from wit.lineage.place import tracking_uri, without_password
+from wit.lineage.place import tracking_uri
 from wit.lineage.reader import Condition, RunRow, find_runs, tag
 
 
@@ -86,9 +87,7 @@ def _no_such_artifact(uri: str, identifier: str) -> str:
     near = difflib.get_close_matches(identifier.strip().lower(), names, cutoff=0.5)
     hint = "; ".join(f"{fingerprint} ({names[fingerprint]})" for fingerprint in near)
     advice = f"Did you mean {hint}?" if near else "See 'wit compare STUDY --json' for known ones."
-    return (
-        f"{identifier} is no artifact, source or run in MLflow at {without_password(uri)}. {advice}"
-    )
+    return f"{identifier} is no artifact, source or run in MLflow at {shown(uri)}. {advice}"
 
 
 def _parent_run_ids(run: RunRow) -> dict[str, str]:

@@ -124,11 +124,6 @@ def is_up(uri: str) -> bool:
     return True
 
 
-def without_password(uri: str) -> str:
-    """The address as it may be shown."""
-    return shown(uri)
-
-
 def unreachable(uri: str) -> str:
     """What to say when nobody listens."""
-    return f"MLflow at {without_password(uri)} cannot be reached. {REMEDY}"
+    return f"MLflow at {shown(uri)} cannot be reached. {REMEDY}"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wit.artifacts import Artifact
 from wit.config import Runtime, Study
 from wit.errors import ArtifactError, InputError
+from wit.lineage.addresses import shown
 from wit.lineage.description import BASE, run_name, run_params, run_tags, study_params
 from wit.lineage.outcome import PREFERENCE_ACCURACY, outcome_of
-from wit.lineage.place import tracking_uri, without_password
+from wit.lineage.place import tracking_uri
 from wit.lineage.reader import Condition, RunRow, find_runs, tag
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _no_such_study(study_name: str, uri: str) -> str:
     )
     near = difflib.get_close_matches(study_name, known, cutoff=0.4) or known[:5]
     hint = f"Did you mean {', '.join(near)}?" if near else "It holds no study yet; 'wit run' one."
-    return f"study {study_name!r} is not in MLflow at {without_password(uri)}. {hint}"
+    return f"study {study_name!r} is not in MLflow at {shown(uri)}. {hint}"
 
 
 def _score_rows(study_run: RunRow, run: RunRow) -> Iterable[dict[str, Any]]:

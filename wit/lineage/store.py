@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 from filelock import FileLock
 
 from wit.errors import InputError, StoreDownError
+from wit.lineage.addresses import shown
 from wit.lineage.failures import ask_once, failure
 from wit.lineage.outcome import DataSet, Point
 from wit.lineage.place import (
@@ -29,7 +30,6 @@ from wit.lineage.place import (
     is_up,
     sqlite_file,
     unreachable,
-    without_password,
 )
 
 if TYPE_CHECKING:  # for types alone; at run time mlflow is imported when a store is opened
@@ -120,7 +120,7 @@ class Store:
 
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None and not creates:
-            raise InputError(f"MLflow at {without_password(self.uri)} {EMPTY}")
+            raise InputError(f"MLflow at {shown(self.uri)} {EMPTY}")
         if experiment is None:
             is_served = self.uri.startswith(("http", "databricks"))  # it knows a place itself
             location = None if is_served else _artifact_location(sqlite_file(self.uri))
@@ -229,10 +229,14 @@ class Store:
         }
 
     def run_url(self, run_id: str) -> str | None:
-        """Address of the run in MLflow's UI, where a server shows one."""
+        """Address of the run in MLflow's UI, where a server shows one; without user and password.
+
+        A browser asks for those itself.
+        """
         if not self.uri.startswith("http"):
             return None
-        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}?{UI_MODE}"
+        server = shown(self.uri).rstrip("/")
+        return f"{server}/#/experiments/{self.experiment_id}/runs/{run_id}?{UI_MODE}"
 
     def charts_link(self, condition: str, metric: str) -> str:
         """Place in the UI, after the server's address, of charts over the runs of ``condition``.

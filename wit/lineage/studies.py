@@ -10,7 +10,7 @@ from pathlib import Path
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.errors import ArtifactError, StoreDownError
-from wit.lineage.place import without_password
+from wit.lineage.addresses import shown
 from wit.lineage.runs import StudyRun
 from wit.lineage.sending import ensure_study_run, link_to, send_all
 from wit.lineage.spool import (
@@ -119,7 +119,7 @@ def unsent_note(root: Path, uri: str) -> str | None:
     if not kept_artifacts(root) and not any(map(_has_ended, kept_studies(root))):
         return None
     return (
-        f"MLflow at {without_password(uri)} could not be reached; what it did not take is kept in "
+        f"MLflow at {shown(uri)} could not be reached; what it did not take is kept in "
         f"{root / UNSENT}. 'wit lineage --sync' with the same --runtime or --set-runtime sends it, "
         "and so does the next run"
     )

@@ -13,6 +13,8 @@ from wit.errors import InputError
 from wit.lineage import table
 from wit.lineage.registry import MAX_DESCRIPTION
 from wit.lineage.store import open_store
+from wit.model_card import model_card
+from wit.records import Kept
 
 
 @pytest.fixture
@@ -199,6 +201,16 @@ def test_the_seed_with_the_best_select_score_is_taken_then_the_smallest(uri: str
     assert choice.model.folder == str(dpo.path / "model")
     assert contest.register().is_new
     assert "3 seeds were trained" in versions(uri)["1"].description
+
+
+def test_answers_that_are_all_right_are_no_certainty(uri: str, tmp_path: Path):
+    contest = hold(tmp_path, uri, "alike", {"p0-r1-s0": [1.0] * 40})
+    [score] = (s for s in contest.choose().model.scores if s.benchmark == SELECT)
+    assert score.score == 1
+    assert score.half_width == pytest.approx(1.96**2 / (40 + 1.96**2), abs=1e-3)  # Wilson's
+    assert "| unseen | select | exact_match | 40 | 1.000 ± 0.088 |" in model_card(
+        Kept.at(contest.plan.dpo[0].path), {SELECT: "select"}
+    )
 
 
 def test_without_scores_it_is_said_what_is_missing(first: Contest, uri: str):

@@ -1,6 +1,7 @@
 """A study owns runs by tags: reuse, resume, other versions, lost stores, a real server."""
 
 import shutil
+import urllib.request
 
 from tiny_study import BASE, STUDY, make, make_without_lineage, num_runs, plan, runs
 
@@ -108,6 +109,14 @@ def test_all_of_it_works_against_a_server(server, tmp_path):
     assert evaluation.scores["preference_accuracy"] == 0.75
     kept = {f.path for f in open_store(server).client.list_artifacts(run.run_id)}
     assert kept == {"report.html", "study.yaml", "cells.json"}
+
+
+def test_a_link_opens_and_has_no_password(server):
+    asked = open_store(server.replace("//", "//wit:s3cret@"))
+    link = asked.run_url("1")
+    assert link == open_store(server).run_url("1")
+    with urllib.request.urlopen(link) as page:
+        assert b"MLflow" in page.read()
 
 
 def test_a_damaged_artifact_does_not_keep_others_from_being_linked(uri, tmp_path, caplog):
