@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 from tiny_study import STUDY, Plan, make, plan
 
 from wit import lineage
@@ -73,7 +74,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not for the session: tests plan the same artifacts
 def server(empty_store, tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(empty_store, folder / "server.db")
@@ -83,7 +84,7 @@ def server(empty_store, tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """An empty database of a PostgreSQL cluster that belongs to this session."""
+    """The first database of a PostgreSQL cluster that belongs to this session."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not programs:
         missing = "Debian's postgresql is not installed"
@@ -116,10 +117,21 @@ def postgresql() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
-def postgresql_server(postgresql, tmp_path_factory) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def database(postgresql, request) -> str:
+    """A PostgreSQL database that only the tests of this file use."""
+    name = request.module.__name__
+    engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{postgresql.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(scope="module")
+def postgresql_server(database, tmp_path_factory) -> Iterator[str]:
     """A real MLflow server on PostgreSQL."""
-    with served(postgresql, tmp_path_factory.mktemp("postgresql")) as uri:
+    with served(database, tmp_path_factory.mktemp("postgresql")) as uri:
         yield uri
 
 

@@ -41,7 +41,7 @@ def store(empty_store, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         yield artifacts, uri
-    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+        mlflow.set_tracking_uri(None)  # what the page sets is in the environment too
 
 
 def answer(section: str) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_reading_the_tables_gives_what_mlflow_gives(finished):
 def test_a_database_can_be_asked_without_its_server(shared, request):
     if not shared.uri.startswith("http"):
         pytest.skip("it has no server")
-    database, drop = request.getfixturevalue("postgresql"), ["run_url"]
+    database, drop = request.getfixturevalue("database"), ["run_url"]
     by_server = lineage.table(shared.larger, shared.uri).drop(columns=drop)
     assert lineage.table(shared.larger, database).drop(columns=drop).equals(by_server)
     fingerprint = shared.artifacts.sft[0].fingerprint

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
-from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from tiny_study import STUDY, make, plan
 
@@ -115,14 +114,9 @@ def test_a_database_that_refuses_does_not_end_a_training(postgresql, tmp_path, c
         lineage.table("tiny", refusing)
 
 
-def test_files_of_runs_in_a_database_do_not_lie_where_wit_ran(postgresql, monkeypatch, tmp_path):
+def test_files_of_runs_in_a_database_do_not_lie_where_wit_ran(database, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    name = f"{postgresql.rpartition('/')[0]}/direct"
-    engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text("CREATE DATABASE direct"))
-    engine.dispose()
-    experiment = open_store(name).client.get_experiment_by_name(EXPERIMENT)
+    experiment = open_store(database).client.get_experiment_by_name(EXPERIMENT)
     assert experiment.artifact_location == (tmp_path / "home/.wit/mlartifacts").as_uri()
 
 
