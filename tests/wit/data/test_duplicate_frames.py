@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from random_texts import changed, drops, jaccard, signatures, texts
-from samples import embedded_tokenizer, save_tokenizer, write_jsonl
+from samples import write_jsonl
 
 from wit.data import prepare
 from wit.data.duplicates import WordRuns
 from wit.errors import DataError
-from wit.recipes import InstructionsRecipe, TokenizerRecipe
+from wit.recipes import InstructionsRecipe
 
 [BEFORE, AFTER] = texts(2, num_words=100, seed=77)
 FRAMES = {
@@ -126,14 +126,6 @@ def test_only_rows_that_are_looked_at_make_a_frame() -> None:
 
 
 # --- in the stage ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = save_tokenizer(embedded_tokenizer(), tmp_path_factory.mktemp("base"))
-    folder = tmp_path_factory.mktemp("tokenizer")
-    prepare.make_tokenizer(TokenizerRecipe(), base, folder)
-    return folder
 
 
 def prepared(

@@ -1,108 +1,20 @@
-"""The data stages: splits, what is dropped and counted, and what the files hold."""
+"""The data stages: splits, and what is dropped and counted."""
 
-import json
 import random
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import given
-from samples import (
-    RASCHKA,
-    SHARED,
-    STORIES,
-    embedded_tokenizer,
-    merging_tokenizer,
-    needs_shared,
-    save_tokenizer,
-    write_jsonl,
-)
+from prepared import asks, pairs, prepare
+from samples import save_tokenizer, write_jsonl
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from wit.artifacts import Artifact
-from wit.builtin.tokenizer import CHAT_TEMPLATE
-from wit.data.prepare import (
-    CARD,
-    HELD_OUT,
-    TRAIN,
-    make_instructions,
-    make_preferences,
-    make_tokenizer,
-    read_split,
-)
-from wit.data.sources import read_file
-from wit.data.splits import SPLITS, split_file
-from wit.data.tokenize import Tokens, decode_runs
-from wit.errors import BaseModelError, DataError, InputError
-from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
-from wit.roles import Role
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = save_tokenizer(embedded_tokenizer(), tmp_path_factory.mktemp("base"))
-    folder = tmp_path_factory.mktemp("tokenizer")
-    make_tokenizer(TokenizerRecipe(), base, folder)
-    return folder
-
-
-class Prepared:
-    """A prepared folder, read back."""
-
-    def __init__(self, folder: Path, tokenizer: Path) -> None:
-        self.folder = folder
-        self.card = json.loads((folder / CARD).read_text())
-        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        self.rows: dict[str, list[Any]] = {
-            split: read_split(folder, split).to_list() for split in (TRAIN, HELD_OUT)
-        }
-
-    def text(self, row: dict[str, Any], role: Role) -> str:
-        return self.texts(row, role)
-
-    def texts(self, row: dict[str, Any], *roles: Role) -> str:
-        factors = row["factors"] or [1.0] * len(row["roles"])
-        runs = decode_runs(self.tokenizer, Tokens(row["input_ids"], row["roles"], factors))
-        return "".join(run.text for run in runs if run.role in roles)
-
-    def prompt(self, row: dict[str, Any]) -> str:
-        """With what it shares with all others."""
-        return self.texts(row, Role.BOILERPLATE, Role.PROMPT)
-
-    def prompts(self, split: str) -> set[str]:
-        return {self.prompt(row) for row in self.rows[split]}
-
-    def side_of(self, column: str = "row") -> dict[int, str]:
-        return {row[column]: split for split, rows in self.rows.items() for row in rows}
-
-
-def prepare(folder: Path, tokenizer: Path, rows: list[Any], **knobs: Any) -> Prepared:
-    """Instructions if the rows are such, else preferences."""
-    source = write_jsonl(folder / "source" / "rows.jsonl", rows)
-    kind, make = (
-        (PreferencesRecipe, make_preferences)
-        if "chosen" in rows[0]
-        else (InstructionsRecipe, make_instructions)
-    )
-    out = folder / "out"
-    out.mkdir(parents=True)
-    make(kind(path=str(source), **knobs), source, tokenizer, out)  # pyright: ignore
-    return Prepared(out, tokenizer)
-
-
-def asks(*numbers: int) -> list[dict[str, str]]:
-    return [{"prompt": f"What is {n}?", "response": f"It is {n}."} for n in numbers]
-
-
-def pairs(*numbers: int) -> list[dict[str, str]]:
-    return [
-        {"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "No."} for n in numbers
-    ]
-
+from wit.data.prepare import HELD_OUT, TRAIN, make_instructions, make_tokenizer
+from wit.errors import DataError, InputError
+from wit.recipes import InstructionsRecipe, TokenizerRecipe
 
 # --- splits ------------------------------------------------------------------------------------
 
@@ -250,11 +162,7 @@ def test_a_text_that_no_tokens_spell_is_dropped_and_counted(tmp_path: Path) -> N
     [
         ([{"prompt": "a", "response": ""}] * 2, {}, "1 x duplicate, 1 x empty response"),
         (asks(1, 2), {"max_tokens": 4}, "2 x prompt leaves no room for its response"),
-        (
-            [{"prompt": "a", "chosen": "x", "rejected": "x"}],
-            {},
-            "of 1: 1 x chosen equals rejected",
-        ),
+        ([{"prompt": "a", "chosen": "x", "rejected": "x"}], {}, "of 1: 1 x chosen equals rejected"),
     ],
 )
 def test_a_set_without_a_training_row_is_refused_with_the_reasons(
@@ -291,174 +199,3 @@ def test_a_wrong_row_leaves_nothing_half_written(
         attempt()
     assert not artifact.exists()
     assert list(artifact.scratch.iterdir()) == []
-
-
-# --- what the files hold ------------------------------------------------------------------------
-
-
-def test_rows_hold_ids_roles_and_where_they_came_from(tmp_path: Path, tokenizer: Path) -> None:
-    prepared = prepare(tmp_path, tokenizer, asks(1, 2), held_out_fraction=0)
-    for row, number in zip(prepared.rows[TRAIN], (1, 2), strict=True):
-        assert row["row"] == number
-        assert prepared.text(row, Role.PROMPT) == f"What is {number}?"
-        assert prepared.text(row, Role.RESPONSE) == f"It is {number}."
-        assert prepared.text(row, Role.STOP) == "<|end|>"
-    counted = Counter(Role(r).name.lower() for row in prepared.rows[TRAIN] for r in row["roles"])
-    assert prepared.card["train_tokens_by_role"] == dict(counted)
-
-
-def test_a_long_response_loses_its_end_and_its_stop(tmp_path: Path, tokenizer: Path) -> None:
-    rows = [{"prompt": "Count!", "response": "1 2 3 4 5 6 7 8 9 " * 9}]
-    prepared = prepare(tmp_path, tokenizer, rows, held_out_fraction=0, max_tokens=40)
-    [row] = prepared.rows[TRAIN]
-    assert len(row["input_ids"]) == len(row["roles"]) == 40
-    assert prepared.text(row, Role.PROMPT) == "Count!"
-    assert rows[0]["response"].startswith(prepared.text(row, Role.RESPONSE))
-    assert prepared.text(row, Role.STOP) == ""
-
-
-@given(max_tokens=st.integers(20, 60))
-def test_no_row_is_longer_than_its_limit(
-    max_tokens: int, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    rows = [{"prompt": "p " * n, "response": "r " * n} for n in range(1, 30, 4)]
-    folder = tmp_path_factory.mktemp("rows") / "x"
-    prepared = prepare(folder, tokenizer, rows, max_tokens=max_tokens, held_out_fraction=0.2)
-    for row in prepared.rows[TRAIN] + prepared.rows[HELD_OUT]:
-        assert len(row["input_ids"]) <= max_tokens
-        assert Role.RESPONSE in row["roles"]
-
-
-def test_both_answers_of_a_pair_follow_the_same_prompt_and_end_with_the_stop(
-    tmp_path: Path, tokenizer: Path
-) -> None:
-    prepared = prepare(tmp_path, tokenizer, pairs(1, 2), held_out_fraction=0)
-    decode = prepared.tokenizer.decode
-    for row, number in zip(prepared.rows[TRAIN], (1, 2), strict=True):
-        turns = [{"role": "user", "content": f"What is {number}?"}]
-        prompt = prepared.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
-        assert decode(row["prompt_ids"]) == prompt
-        assert decode(row["chosen_ids"]) == f"It is {number}.<|end|>"
-        assert decode(row["rejected_ids"]) == "No.<|end|>"
-
-
-def test_preparing_twice_writes_the_same_bytes(tmp_path: Path, tokenizer: Path) -> None:
-    one, two = (
-        prepare(tmp_path / name, tokenizer, asks(*range(20)), held_out_fraction=0.3).folder
-        for name in ("one", "two")
-    )
-    for split in SPLITS:
-        assert split_file(one, split).read_bytes() == split_file(two, split).read_bytes()
-
-
-def test_a_sample_keeps_the_numbers_of_its_rows_and_says_that_it_is_one(
-    tmp_path: Path, tokenizer: Path
-) -> None:
-    source = write_jsonl(tmp_path / "rows.jsonl", asks(*range(100)))
-    recipe = InstructionsRecipe(path=str(source), held_out_fraction=0, max_rows=50)
-    make_instructions(recipe, source, tokenizer, tmp_path, sample_rows=30)
-    prepared = Prepared(tmp_path, tokenizer)
-    assert prepared.card["rows_in"] == 100
-    assert prepared.card["rows_sampled"] == 25  # every fourth
-    assert len(prepared.rows[TRAIN]) == 13  # half of them
-    for row in prepared.rows[TRAIN]:
-        assert prepared.prompt(row) == f"What is {row['row'] - 1}?"
-
-
-# --- the tokenizer ------------------------------------------------------------------------------
-
-
-def test_generation_ends_where_responses_ended_in_training(tmp_path: Path) -> None:
-    tokenizer = embedded_tokenizer()
-    tokenizer.eos_token = "<|eos|>"  # as many a base calls its end of text
-    out = tmp_path / "out"
-    out.mkdir()
-    make_tokenizer(TokenizerRecipe(), save_tokenizer(tokenizer, tmp_path / "base"), out)
-    made = AutoTokenizer.from_pretrained(out)
-    assert made.eos_token == "<|end|>"
-    assert made.pad_token == "<|pad|>"
-    assert made.chat_template == CHAT_TEMPLATE
-    assert json.loads((out / CARD).read_text())["stop_token"] == "<|end|>"
-
-
-@needs_shared
-@pytest.mark.parametrize("template", ["alpaca", "tulu"])
-def test_a_real_base_without_template_and_padding_gets_both(tmp_path: Path, template: str) -> None:
-    make_tokenizer(TokenizerRecipe(template=template), STORIES, tmp_path)
-    made = AutoTokenizer.from_pretrained(tmp_path)
-    assert made.eos_token == "</s>"
-    assert made.pad_token is not None
-    assert "{%" in made.chat_template
-
-
-@needs_shared
-def test_a_base_without_a_template_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match=r"set base\.template to alpaca, .*zephyr or a"):
-        make_tokenizer(TokenizerRecipe(), STORIES, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_base_without_a_stop_token_is_refused(tmp_path: Path) -> None:
-    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    base = save_tokenizer(merging_tokenizer(template=template), tmp_path / "base")
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    tokenizer.eos_token = None
-    save_tokenizer(tokenizer, base)
-    for name, says in (("tulu", "'eos_token' is undefined"), ("own", "which is no special token")):
-        with pytest.raises(BaseModelError, match=says) as caught:
-            make_tokenizer(TokenizerRecipe(template=name), base, tmp_path / name)
-        assert str(base) in str(caught.value)
-
-
-# --- real data ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stories")
-    make_tokenizer(TokenizerRecipe(template="alpaca"), STORIES, folder)
-    return folder
-
-
-@needs_shared
-def test_every_real_instruction_decodes_to_its_texts(tmp_path: Path, stories: Path) -> None:
-    source = RASCHKA / "instruction-data.json"
-    recipe = InstructionsRecipe(path=str(source), held_out_fraction=0.1, max_tokens=4096)
-    make_instructions(recipe, source, stories, tmp_path)
-    prepared, rows = Prepared(tmp_path, stories), list(read_file(source))
-    assert prepared.card["dropped"] == {}
-    assert prepared.card["truncated"] == 0
-    seen = 0
-    for row in prepared.rows[TRAIN] + prepared.rows[HELD_OUT]:
-        given = rows[row["row"] - 1]
-        # Alpaca's template puts a header between the two.
-        asked = given["instruction"].strip() + given["input"].strip()
-        assert prepared.text(row, Role.PROMPT) == asked
-        assert prepared.text(row, Role.RESPONSE) == given["output"].strip()
-        assert prepared.text(row, Role.STOP) == "</s>"
-        seen += 1
-    assert seen == len(rows) == 1100
-
-
-@needs_shared
-def test_the_six_real_pairs_without_a_preference_are_dropped(tmp_path: Path, stories: Path) -> None:
-    source = RASCHKA / "instruction-data-with-preference.json"
-    recipe = PreferencesRecipe(path=str(source), max_tokens=4096)
-    make_preferences(recipe, source, stories, tmp_path)
-    card = Prepared(tmp_path, stories).card
-    assert card["rows_in"] == 1100
-    assert card["dropped"] == {"chosen equals rejected": 6}
-    assert sum(card["rows"].values()) == 1094
-
-
-@needs_shared
-def test_gsm8k_is_prepared_like_any_other(tmp_path: Path, stories: Path) -> None:
-    source = SHARED / "data" / "gsm8k" / "train.jsonl"
-    recipe = InstructionsRecipe(path=str(source), max_rows=100)
-    make_instructions(recipe, source, stories, tmp_path)
-    prepared, rows = Prepared(tmp_path, stories), list(read_file(source))
-    assert sum(prepared.card["rows"].values()) == 100
-    for row in prepared.rows[TRAIN]:
-        assert prepared.text(row, Role.PROMPT) == rows[row["row"] - 1]["question"].strip()

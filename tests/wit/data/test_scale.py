@@ -1,4 +1,4 @@
-"""Preparation of mixtures and of large sets: chosen rows, several processes, little memory."""
+"""Preparation of large sets: dropped rows, several processes, little memory, the card."""
 
 import json
 import random
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from in_processes import prepare_few_rows
+from mixed_rows import Row, mixture, numbers, rows
 from samples import embedded_tokenizer, save_tokenizer, write_jsonl
 
 from wit.builtin.tokenizer import CHAT_TEMPLATE
@@ -19,180 +19,12 @@ from wit.data.prepare import (
     TRAIN,
     make_instructions,
     make_preferences,
-    make_tokenizer,
     read_card,
     read_table,
 )
 from wit.errors import DataError
-from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
+from wit.recipes import InstructionsRecipe, PreferencesRecipe
 from wit.roles import Role
-
-Row = dict[str, Any]
-WORDS = ["apple", "bridge", "cloud", "door", "engine", "forest", "garden", "house", "jar", "kite"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = save_tokenizer(embedded_tokenizer(), tmp_path_factory.mktemp("base"))
-    folder = tmp_path_factory.mktemp("tokenizer")
-    make_tokenizer(TokenizerRecipe(), base, folder)
-    return folder
-
-
-def rows(number: int, *, seed: int = 0, num_words: int = 6) -> list[Row]:
-    """No two alike, and nothing that all have in common."""
-    rng = random.Random(seed)
-    return [
-        {"prompt": " ".join(rng.choices(WORDS, k=num_words)) + f" {seed}-{n}", "response": "Yes."}
-        for n in range(number)
-    ]
-
-
-def mixture(
-    folder: Path,
-    tokenizer: Path,
-    sources: dict[str, list[Row]],
-    options: dict[str, Any] | None = None,
-    make: Callable[..., None] = make_instructions,
-    **knobs: Any,
-) -> Path:
-    """Prepares rows of named sources, each with its options."""
-    files = {
-        name: write_jsonl(folder / f"{name}.jsonl", of_source)
-        for name, of_source in sources.items()
-    }
-    of_sources = {
-        name: {"path": str(file), **(options or {}).get(name, {})} for name, file in files.items()
-    }
-    kind = InstructionsRecipe if make is make_instructions else PreferencesRecipe
-    recipe = kind.model_validate({"held_out_fraction": 0, **knobs, "sources": of_sources})
-    out = folder / "out"
-    out.mkdir(parents=True)
-    make(recipe, files, tokenizer, out)
-    return out
-
-
-def numbers(out: Path, split: str = TRAIN) -> dict[str, set[int]]:
-    """Numbers of the rows that were kept, by source."""
-    kept: dict[str, set[int]] = {}
-    for row in read_table(out, split).select(["source", "row"]).to_pylist():
-        kept.setdefault(row["source"], set()).add(row["row"])
-    return kept
-
-
-# --- mixtures ----------------------------------------------------------------------------------
-
-
-def test_a_mixture_is_as_large_as_its_shares_allow(tmp_path: Path, tokenizer: Path) -> None:
-    out = mixture(
-        tmp_path,
-        tokenizer,
-        {"few": rows(10, seed=1), "many": rows(100, seed=2)},
-        {"few": {"share": 0.25}, "many": {"share": 0.75}},
-    )
-    assert {name: len(kept) for name, kept in numbers(out).items()} == {"few": 10, "many": 30}
-    card = read_card(out)
-    assert card["rows_in"] == 110
-    assert card["dropped"] == {"over its share": 70}
-    assert card["sources"]["few"]["dropped"] == {}
-    assert card["sources"]["many"]["rows"] == {"train": 30, "held_out": 0}
-
-
-def test_sources_without_shares_give_all_their_rows_up_to_their_limit(
-    tmp_path: Path, tokenizer: Path
-) -> None:
-    sources = {"a": rows(10, seed=1), "b": rows(20, seed=2)}
-    out = mixture(tmp_path, tokenizer, sources, {"b": {"max_rows": 5}})
-    assert {name: len(kept) for name, kept in numbers(out).items()} == {"a": 10, "b": 5}
-    assert read_card(out)["sources"]["b"]["dropped"] == {"over max_rows": 15}
-
-
-def test_a_limit_of_the_whole_keeps_the_shares(tmp_path: Path, tokenizer: Path) -> None:
-    sources = {"a": rows(50, seed=1), "b": rows(50, seed=2)}
-    shares = {"a": {"share": 3}, "b": {"share": 1}}
-    small = mixture(tmp_path / "small", tokenizer, sources, shares, max_rows=20)
-    large = mixture(tmp_path / "large", tokenizer, sources, shares)
-    assert {name: len(kept) for name, kept in numbers(small).items()} == {"a": 15, "b": 5}
-    assert read_card(small)["dropped"] == {"over max_rows": 46, "over its share": 34}
-    for name, kept in numbers(small).items():
-        assert kept < numbers(large)[name]
-
-
-def test_which_rows_a_share_takes_depends_on_their_content(tmp_path: Path, tokenizer: Path) -> None:
-    many = rows(60, seed=2)
-    shares = {"few": {"share": 1}, "many": {"share": 1}}
-    kept = []
-    for name, order in (("forth", many), ("back", many[::-1])):
-        out = mixture(tmp_path / name, tokenizer, {"few": rows(9, seed=1), "many": order}, shares)
-        kept.append({order[number - 1]["prompt"] for number in numbers(out)["many"]})
-    assert kept[0] == kept[1]
-    assert len(kept[0]) == 9
-
-
-def test_a_row_of_two_sources_is_that_of_the_first(tmp_path: Path, tokenizer: Path) -> None:
-    shared = rows(5, seed=1)
-    sources = {"z": [*rows(5, seed=2), *shared, *shared[:2]], "a": shared}
-    out = mixture(tmp_path, tokenizer, sources)
-    assert numbers(out) == {"a": {1, 2, 3, 4, 5}, "z": {1, 2, 3, 4, 5}}, "in the order of names"
-    card = read_card(out)
-    assert card["sources"]["z"]["dropped"] == {"duplicate": 7}
-    assert card["dropped"] == {"duplicate": 7}
-
-
-def test_each_source_has_its_own_shape_columns_and_boilerplate(
-    tmp_path: Path, tokenizer: Path
-) -> None:
-    framed = [
-        {"ask": f"Answer in one word: {row['prompt']}", "say": "Yes."} for row in rows(40, seed=1)
-    ]
-    chats = [
-        {
-            "messages": [
-                {"role": "user", "content": r["prompt"]},
-                {"role": "assistant", "content": "No."},
-            ]
-        }
-        for r in rows(40, seed=2)
-    ]
-    columns = {"framed": {"columns": {"prompt": "ask", "response": "say"}}}
-    out = mixture(tmp_path, tokenizer, {"framed": framed, "chats": chats}, columns)
-    card = read_card(out)
-    assert card["boilerplate"] == ["Answer in one word: "]
-    assert card["sources"]["chats"]["boilerplate"] == []
-    of_framed, of_chats = card["sources"]["framed"], card["sources"]["chats"]
-    assert "boilerplate" not in of_chats["train_tokens_by_role"]
-    assert of_framed["boilerplate_share"] > card["boilerplate_share"] > 0
-    for row in read_table(out, TRAIN).to_pylist():
-        assert (Role.BOILERPLATE in row["roles"]) == (row["source"] == "framed")
-
-
-def test_a_wrong_row_of_a_source_is_named_with_its_file(tmp_path: Path, tokenizer: Path) -> None:
-    sources = {"a": rows(3), "b": [*rows(2, seed=1), {"prompt": "x", "response": 3}]}
-    with pytest.raises(DataError, match=r"b\.jsonl: row 3: 'response' is a int"):
-        mixture(tmp_path, tokenizer, sources)
-
-
-def test_a_mixture_of_which_nothing_is_left_names_its_sources(
-    tmp_path: Path, tokenizer: Path
-) -> None:
-    empty = [{"prompt": "x", "response": " "}]
-    with pytest.raises(DataError, match=r"a: .*a\.jsonl, b: .*b\.jsonl: no training row is left"):
-        mixture(tmp_path / "all", tokenizer, {"a": empty, "b": empty})
-    shares = {"a": {"share": 1}, "b": {"share": 1}}
-    with pytest.raises(DataError, match="no row is left of b, so it can have no share"):
-        mixture(tmp_path / "one", tokenizer, {"a": rows(3), "b": empty}, shares)
-
-
-def test_pairs_can_be_mixed_too(tmp_path: Path, tokenizer: Path) -> None:
-    def pairs(seed: int) -> list[Row]:
-        return [
-            {"prompt": r["prompt"], "chosen": "Yes!", "rejected": "No"} for r in rows(8, seed=seed)
-        ]
-
-    shares = {"a": {"share": 1}, "b": {"share": 0.5}}
-    out = mixture(tmp_path, tokenizer, {"a": pairs(1), "b": pairs(2)}, shares, make_preferences)
-    assert {name: len(kept) for name, kept in numbers(out).items()} == {"a": 8, "b": 4}
-
 
 # --- what is dropped before tokens are made ----------------------------------------------------
 
@@ -315,9 +147,7 @@ def test_the_number_of_processes_changes_no_byte_even_of_a_stage_in_its_own_proc
     assert card["dropped"]["prompt leaves no room for its response"] > 50
 
 
-def test_an_error_in_the_second_pass_names_the_row_and_leaves_no_file(
-    tmp_path: Path,
-) -> None:
+def test_an_error_in_the_second_pass_names_the_row_and_leaves_no_file(tmp_path: Path) -> None:
     base = embedded_tokenizer()
     base.chat_template = (
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
