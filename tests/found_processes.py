@@ -66,7 +66,7 @@ def what_outlives(code: str, *arguments: object, once: Callable[[], bool]) -> li
             deadline = time.monotonic() + START_SECONDS
             while not once():
                 assert time.monotonic() < deadline
-                time.sleep(0.02)
+                time.sleep(0.1)  # to look at all processes takes time from those that start
             owner.kill()
             return what_stays(environment)
         finally:

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from wit.builtin import BASE_DIR
+from wit.builtin import BASE_DIR, DATA_DIR
 from wit.config import Runtime
-from wit.data.prepare import TRAIN, read_split
+from wit.data.prepare import TRAIN, make_preferences, read_split
 from wit.errors import HandOverError
 from wit.likelihood import token_log_probs
 from wit.models import load_model
-from wit.recipes import DPORecipe, SFTRecipe
+from wit.recipes import DPORecipe, PreferencesRecipe, SFTRecipe
 from wit.training import dpo
 from wit.training.sft import train_sft
 from wit.weights import TokenWeights
@@ -128,15 +128,24 @@ def test_the_aligned_model_keeps_tokenizer_template_and_stop_token(
     assert model.generation_config.eos_token_id == model.config.eos_token_id
 
 
+@pytest.fixture(scope="module")
+def few_preferences(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No more than one step takes: the reference is checked at the first one."""
+    folder = tmp_path_factory.mktemp("few")
+    chosen = PreferencesRecipe(path="builtin", max_rows=16, held_out_fraction=0)
+    make_preferences(chosen, DATA_DIR / "preferences.jsonl", tokenizer_folder, folder)
+    return folder
+
+
 @pytest.mark.parametrize("beta", [0.1, 1.0])
 @pytest.mark.parametrize("size", [1, 8])
 def test_rounding_to_bfloat16_is_no_wrong_reference(
-    preferences: Path, tmp_path: Path, beta: float, size: int
+    few_preferences: Path, tmp_path: Path, beta: float, size: int
 ) -> None:
     """On a model that is sure of its words; where all are as likely, nothing is rounded."""
     shutil.copytree(BASE_DIR, tmp_path / "policy" / "model")
-    chosen = recipe(beta=beta, precision="bfloat16", num_epochs=1)
-    run(tmp_path / "out", tmp_path / "policy", preferences, chosen, micro_batch_size=size)
+    chosen = recipe(beta=beta, precision="bfloat16", num_epochs=1, examples_per_step=16)
+    run(tmp_path / "out", tmp_path / "policy", few_preferences, chosen, micro_batch_size=size)
     assert (tmp_path / "out" / "model").is_dir(), "it was refused"
 
 
