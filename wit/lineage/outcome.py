@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,8 @@ COPIED = (RECORD, CARD, SCORES_FILE)  # small files that are worth showing in ML
 MAX_COPIED_BYTES = 1_000_000
 LAST_LOSS = "last_loss"  # of the last optimizer step
 PREFERENCE_ACCURACY = "preference_accuracy"
+# Groups of charts stand in MLflow by the alphabet; loss and rewards are looked at first.
+GROUPS = {"logits/": "token_logits/", "logps/": "sequence_logps/"}
 Point = tuple[str, float, int, float]  # name, value, step, seconds since 1970
 
 
@@ -46,8 +49,19 @@ class Outcome(NamedTuple):
     measured_on: dict[str, DataSet]  # by those metrics that say how good a model is
 
 
-def outcome_of(artifact: Artifact) -> Outcome:
+def made_between(record: Mapping[str, Any]) -> tuple[float, float]:
+    """When the attempt that made an artifact began and ended, in seconds since 1970."""
+    # The record cuts to whole seconds; no point that was sent meanwhile is later.
+    ended = datetime.fromisoformat(record["made"]["at"]).timestamp() + 1
+    return ended - float(record["made"]["seconds"]), ended
+
+
+def outcome_of(artifact: Artifact, at: float = 0.0) -> Outcome:
     """Reads figures, provenance and small files of a finished artifact.
+
+    Args:
+        artifact: It exists.
+        at: Time of the points of its history, which has none; seconds since 1970.
 
     Raises:
         ArtifactError: Its record or its scores cannot be read.
@@ -77,7 +91,6 @@ def outcome_of(artifact: Artifact) -> Outcome:
     if digest:
         tags["wit.model_sha256"] = digest
     small = [f for f in files if f.is_file() and f.stat().st_size <= MAX_COPIED_BYTES]
-    at = artifact.path.stat().st_mtime
     history = list(_history(artifact.path / HISTORY, at))
     losses = [value for name, value, *_ in history if name == "loss"]
     if losses:
@@ -199,4 +212,6 @@ def points(metrics: Mapping[str, Any], step: int, at: float) -> Iterator[Point]:
     """The numbers among ``metrics``, one point each."""
     for name, value in metrics.items():
         if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
+            for group, shown in GROUPS.items():
+                name = shown + name.removeprefix(group) if name.startswith(group) else name
             yield re.sub(r"[^\w\-. :/]", "_", name), float(value), step, at

@@ -3,6 +3,7 @@
 A version names the artifact's folder; weights are not copied.
 """
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from wit.errors import InputError
+from wit.lineage.models import MODEL_ID
 from wit.lineage.store import open_store, translated
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ COMPARISON = "wit.compar"  # how the tags begin that say beside whom, and what c
 NAME = re.compile(r"[A-Za-z0-9][\w .-]{0,198}(?<![ .])")
 MAX_DESCRIPTION = 5000  # characters; what a PostgreSQL registry holds
 MAX_TAG = 8000  # characters
+MODEL_VERSIONS = "mlflow.modelVersions"  # MLflow's tag of a logged model: what it is registered as
 CARD = "model_card.md"  # the whole card, among the artifacts of the model's run
 _log = logging.getLogger(__name__)
 
@@ -115,26 +118,29 @@ class ModelRegistry:
             InputError: MLflow refuses it, or cannot be reached.
         """
         is_new = not self._exists
-        number = None
+        number = model_id = None
         artifact = folder.parent
         marks = {FINGERPRINT: artifact.name, PATH: str(artifact)}
         try:
             with translated(self.uri):
                 self._client.log_text(run_id, card, CARD)
+                model_id = self._client.get_run(run_id).data.tags.get(MODEL_ID)
                 if is_new:
                     self._client.create_registered_model(self.name)
                     self._exists = True
                 made = self._client.create_model_version(
                     self.name,
-                    self._source(folder, run_id),
+                    self._source(folder, run_id, model_id),
                     run_id=run_id,
                     tags={key: value[:MAX_TAG] for key, value in {**tags, **marks}.items()},
                     description=description,
+                    model_id=model_id,
                 )
                 number = str(made.version)
                 self._give(number, alias)
+                self._tell_model(model_id, number)
         except BaseException:
-            self._undo(number, alias, is_new=is_new)
+            self._undo(number, alias, model_id, is_new=is_new)
             raise
         return Version(number, artifact.name, artifact, (alias,), alias)
 
@@ -195,12 +201,31 @@ class ModelRegistry:
         else:
             self._client.delete_registered_model_alias(self.name, alias)
 
-    def _source(self, folder: Path, run_id: str) -> str:
+    def _source(self, folder: Path, run_id: str, model_id: str | None) -> str:
         """Where the weights are; a server takes no local folder, so there it is named by a tag."""
-        return f"runs:/{run_id}/model" if self.uri.startswith("http") else folder.as_uri()
+        if not self.uri.startswith("http"):
+            return folder.as_uri()
+        return f"runs:/{run_id}/model" if model_id is None else f"models:/{model_id}"
 
-    def _undo(self, number: str | None, alias: str, *, is_new: bool) -> None:
+    def _tell_model(self, model_id: str | None, number: str, *, is_there: bool = True) -> None:
+        """Has the list of models show the version beside the model, or not any more.
+
+        A server does the former itself, a database does not.
+        """
+        if model_id is None:
+            return
+        known = self._client.get_logged_model(model_id).tags.get(MODEL_VERSIONS, "[]")
+        mine = {"name": self.name, "version": number}
+        versions = [v for v in json.loads(known) if {**v, "version": str(v["version"])} != mine]
+        versions += [mine] if is_there else []
+        self._client.set_logged_model_tags(model_id, {MODEL_VERSIONS: json.dumps(versions)})
+
+    def _undo(self, number: str | None, alias: str, model_id: str | None, *, is_new: bool) -> None:
         if number is not None:
+            self._try(
+                f"the logged model's tag of version {number}",
+                lambda: self._tell_model(model_id, number, is_there=False),
+            )
             self._try(f"alias {alias}", lambda: self._set_back(alias, number))
             self._try(
                 f"version {number}", lambda: self._client.delete_model_version(self.name, number)

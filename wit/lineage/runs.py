@@ -1,6 +1,5 @@
 """Writing the run of an artifact: found or new, with its parents, completed from its directory."""
 
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wit.artifacts import Artifact
 from wit.lineage.description import PRINCIPAL, run_name, run_params, run_tags
 from wit.lineage.models import MODEL_ID, MODEL_STAGES, ensure_model, join_study, set_status
-from wit.lineage.outcome import DataSet, Point, outcome_of, training_data
+from wit.lineage.outcome import DataSet, Point, made_between, outcome_of, training_data
 from wit.lineage.store import Store
 
 if TYPE_CHECKING:
@@ -33,14 +32,21 @@ class StudyRun(NamedTuple):
 def ensure_finished_run(store: Store, artifact: Artifact, study: StudyRun | None) -> "Run":
     """The run of an artifact that exists, written from its directory where it has none."""
     with artifact.lock():  # of two studies that find it, one writes
-        run = ensure_run(store, artifact, study)
+        started, ended = made_between(artifact.record())
+        run = ensure_run(store, artifact, study, started)
         if run.info.status != "FINISHED":
-            complete(store, artifact, run, store.logged_points(run))
+            at = max(ended, run.info.start_time / 1000)  # the run may be of a later attempt
+            complete(store, artifact, run, store.logged_points(run), at)
     return run
 
 
-def ensure_run(store: Store, artifact: Artifact, study: StudyRun | None) -> "Run":
-    """The one run of the artifact, found or new, with its params and its place in the study."""
+def ensure_run(
+    store: Store, artifact: Artifact, study: StudyRun | None, started: float | None = None
+) -> "Run":
+    """The one run of the artifact, found or new, with its params and its place in the study.
+
+    A new one began at ``started``, in seconds since 1970; unset: now.
+    """
     run = store.find(artifact.fingerprint)
     tags: dict[str, str] = {}
     is_new = run is None
@@ -48,6 +54,7 @@ def ensure_run(store: Store, artifact: Artifact, study: StudyRun | None) -> "Run
         run = store.create(
             run_name(artifact),
             run_tags(artifact) | _parent_tags(store, artifact, study) | _study_tags({}, study),
+            started,
         )
     else:
         tags |= _study_tags(run.data.tags, study)
@@ -101,10 +108,20 @@ def _parent_tags(store: Store, artifact: Artifact, study: StudyRun | None) -> di
     return tags
 
 
-def complete(store: Store, artifact: Artifact, run: "Run", logged: set[tuple[str, int]]) -> None:
-    """Writes what the directory holds and the run lacks, then ends the run."""
-    run_id, outcome, tags = run.info.run_id, outcome_of(artifact), run.data.tags
-    final: list[Point] = [(name, value, 0, time.time()) for name, value in outcome.metrics.items()]
+def complete(
+    store: Store, artifact: Artifact, run: "Run", logged: set[tuple[str, int]], at: float
+) -> None:
+    """Writes what the directory holds and the run lacks, then ends the run.
+
+    Args:
+        store: Where.
+        artifact: It exists.
+        run: Its run.
+        logged: Name and step of the points that the run has.
+        at: When it was finished, in seconds since 1970.
+    """
+    run_id, outcome, tags = run.info.run_id, outcome_of(artifact, at), run.data.tags
+    final: list[Point] = [(name, value, 0, at) for name, value in outcome.metrics.items()]
     missing = [point for point in outcome.history + final if (point[0], point[2]) not in logged]
     measured = tags.get("wit.parent_model.model")
     store.write(
@@ -123,7 +140,7 @@ def complete(store: Store, artifact: Artifact, run: "Run", logged: set[tuple[str
         store.client.delete_tag(run_id, "wit.error")
     if MODEL_ID in tags:
         set_status(store, tags[MODEL_ID], "READY")
-    store.client.set_terminated(run_id, "FINISHED")
+    store.end(run_id, "FINISHED", at)
 
 
 def _distinct(data_sets: Iterable[DataSet]) -> list[DataSet]:
@@ -149,9 +166,14 @@ def _tell_parent_model(store: Store, artifact: Artifact, run: "Run", final: list
 
 
 def end_badly(
-    store: Store, run: "Run", status: str, error: str | None, points: Iterable[Point]
+    store: Store,
+    run: "Run",
+    status: str,
+    error: str | None,
+    points: Iterable[Point],
+    ended: float | None = None,
 ) -> None:
-    """Ends the run of an artifact that was not made, and says why.
+    """Ends the run of an artifact that was not made, and says why; unless ``ended`` is given, now.
 
     Not a run that is FINISHED: under another root the artifact was made, and that stays true.
     """
@@ -161,4 +183,4 @@ def end_badly(
     store.write(run.info.run_id, metrics=points, tags=tags)
     if status == "FAILED" and MODEL_ID in run.data.tags:
         set_status(store, run.data.tags[MODEL_ID], "FAILED")
-    store.client.set_terminated(run.info.run_id, status)
+    store.end(run.info.run_id, status, ended)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ from wit.artifacts import Artifact
 from wit.config import Study
 from wit.errors import ArtifactError, InputError, StoreDownError
 from wit.lineage.description import run_name, study_params
+from wit.lineage.headline import CELLS, RECOMMENDATION, figures_of, note, recommendation_of
 from wit.lineage.models import MODEL_ID
 from wit.lineage.reader import find_runs, tag
 from wit.lineage.runs import StudyRun, end_badly, ensure_finished_run, ensure_run
-from wit.lineage.score_table import cell_tags
+from wit.lineage.score_table import cell_tags, table
 from wit.lineage.spool import (
     UNSENT,
     UnsentArtifact,
@@ -30,7 +32,6 @@ from wit.lineage.store import Store, open_store, translated
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-CELLS = "cells.json"
 _log = logging.getLogger(__name__)
 
 
@@ -107,8 +108,28 @@ def _send_study(store: Store, unsent: UnsentStudy, root: Path) -> int:
             store.client.log_artifact(run_id, str(file))
     if unsent.status is not None:
         store.client.log_dict(run_id, {"cells": _cells(store.uri, run)}, CELLS)
-        store.client.set_terminated(run_id, unsent.status)
+        ended = _seconds(unsent.ended or datetime.now(UTC).isoformat())
+        _tell_result(store, study, run, ended)
+        store.end(run_id, unsent.status, ended)
     return num_new
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
+
+
+def _tell_result(store: Store, study: Study, run: StudyRun, ended: float) -> None:
+    """Puts on the study's run what came of it, where a list of runs shows it."""
+    from wit.analysis.scores import with_objectives
+
+    assert run.run_id is not None
+    scores = with_objectives(table(study.name, store.uri, version=run.version), study)
+    sentence = recommendation_of(scores)
+    store.write(
+        run.run_id,
+        metrics=[(name, value, 0, ended) for name, value in figures_of(scores).items()],
+        tags={"mlflow.note.content": note(store, study, sentence), RECOMMENDATION: sentence},
+    )
 
 
 def _check_found(artifacts: Iterable[Artifact], root: Path) -> None:
@@ -148,8 +169,8 @@ def _send_artifact(store: Store, unsent: UnsentArtifact, root: Path) -> None:
         if artifact.exists():  # it was made after all
             ensure_finished_run(store, artifact, study)
             continue
-        run = ensure_run(store, artifact, study)
-        end_badly(store, run, unsent.status, unsent.error, unsent.points)
+        run = ensure_run(store, artifact, study, unsent.began)
+        end_badly(store, run, unsent.status, unsent.error, unsent.points, unsent.ended)
 
 
 def ensure_study_run(store: Store, study: Study, unsent: UnsentStudy, root: Path) -> str:
@@ -158,13 +179,14 @@ def ensure_study_run(store: Store, study: Study, unsent: UnsentStudy, root: Path
     known = run.data.params if run else {}
     if run is None:
         tags = {"wit.stage": "study", "wit.study_name": study.name}
-        run = store.create(f"study {study.name}", tags | {"wit.study_version": unsent.version})
+        tags["wit.study_version"] = unsent.version
+        run = store.create(f"study {study.name}", tags, _seconds(unsent.started))
         content = study.model_dump(mode="json", exclude_none=True)
         store.client.log_dict(run.info.run_id, content, "study.yaml")
     elif run.info.status != "RUNNING":
         store.client.update_run(run.info.run_id, status="RUNNING")
     params = {k: v for k, v in study_params(study).items() if k not in known}
-    tags = {"mlflow.note.content": _note(store, study), **cell_tags(study)}
+    tags = {"mlflow.note.content": note(store, study, None), **cell_tags(study)}
     tags["wit.artifact_root"] = str(root)
     if unsent.started > run.data.tags.get("wit.started", ""):
         tags["wit.started"] = unsent.started
@@ -177,22 +199,6 @@ def find_study_run(store: Store, version: str) -> "Run | None":
     condition = f"tags.`wit.study_version` = '{version}' AND tags.`wit.stage` = 'study'"
     found = store.search(condition, limit=1)
     return found[0] if found else None
-
-
-def _note(store: Store, study: Study) -> str:
-    """Markdown that MLflow's UI shows with the study's run."""
-    metric = next(b.name for b in study.benchmarks if b.role == "select")
-    models = [
-        f"[{stage.upper()} models]({store.charts_link(condition, metric)})"
-        for stage in ("sft", "dpo")
-        for condition in [
-            f"tags.`wit.study.{study.name}` LIKE '%' AND tags.`wit.stage` = '{stage}'"
-        ]
-    ]
-    return (
-        f"Charts of {' and '.join(models)}. In the list of runs, sort by a score to see all. "
-        f"{CELLS} below names the runs and models of every cell."
-    )
 
 
 def link_to(store: Store, artifacts: Iterable[Artifact], study: StudyRun) -> int:

@@ -133,6 +133,8 @@ class UnsentArtifact(Settings):
     status: Status
     error: str | None = None
     points: tuple[NumberPoint, ...] = ()  # metrics that were not sent
+    began: float | None = None  # seconds since 1970; None: an earlier version of wit kept it
+    ended: float | None = None
 
     @property
     def artifact(self) -> Artifact:
@@ -149,6 +151,7 @@ class UnsentStudy(Settings):
     version: str
     started: str  # ISO 8601, UTC
     status: Literal["FINISHED", "FAILED"] | None = None  # None: it runs, or was killed
+    ended: str | None = None  # as ``started``; None also: an earlier version of wit kept it
     files: tuple[str, ...] = ()  # to keep with the run
 
 

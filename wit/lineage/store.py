@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote, urlencode
 
 from filelock import FileLock
 
@@ -156,11 +155,19 @@ class Store:
         found = self.search(f"tags.`wit.fingerprint` = '{fingerprint}'", limit=1)
         return found[0] if found else None
 
-    def create(self, name: str, tags: Mapping[str, str]) -> "Run":
-        """A new run in state RUNNING."""
+    def create(self, name: str, tags: Mapping[str, str], started: float | None = None) -> "Run":
+        """A new run in state RUNNING; ``started`` in seconds since 1970, unset: now."""
         return self.client.create_run(
-            self.experiment_id, tags=origin() | cut(tags, "tags"), run_name=name
+            self.experiment_id,
+            start_time=None if started is None else round(1000 * started),
+            tags=origin() | cut(tags, "tags"),
+            run_name=name,
         )
+
+    def end(self, run_id: str, status: str, ended: float | None = None) -> None:
+        """Ends a run; ``ended`` in seconds since 1970, unset: now."""
+        at = None if ended is None else round(1000 * ended)
+        self.client.set_terminated(run_id, status, end_time=at)
 
     def write(
         self,
@@ -237,20 +244,6 @@ class Store:
             return None
         server = shown(self.uri).rstrip("/")
         return f"{server}/#/experiments/{self.experiment_id}/runs/{run_id}?{UI_MODE}"
-
-    def charts_link(self, condition: str, metric: str) -> str:
-        """Place in the UI, after the server's address, of charts over the runs of ``condition``.
-
-        Sorted by a metric: else the UI folds runs into that of their study and draws nothing.
-        """
-        query = {
-            "searchFilter": condition,
-            "orderByKey": f"metrics.`{metric}`",
-            "orderByAsc": "false",
-            "compareRunsMode": "CHART",
-        }
-        place = f"#/experiments/{self.experiment_id}/runs"
-        return f"{place}?{UI_MODE}&{urlencode(query, quote_via=quote)}"
 
 
 def origin() -> dict[str, str]:

@@ -104,8 +104,9 @@ def end_study(run: StudyRun, uri: str, *, is_failed: bool, files: Iterable[Path]
     paths = tuple(str(path.resolve()) for path in files)
     try:
         unsent = read_study(run.root, run.version)  # another process may have ended it already
-        ended = {"uri": uri, "status": status, "files": paths}
-        keep(study_file(run.root, run.version), unsent.model_copy(update=ended))
+        ended = datetime.now(UTC).isoformat()
+        more = {"uri": uri, "status": status, "ended": ended, "files": paths}
+        keep(study_file(run.root, run.version), unsent.model_copy(update=more))
     except ArtifactError as error:
         _log.warning("MLflow does not know that the study ended; run it again: %s", error)
     try:

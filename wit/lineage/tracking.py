@@ -43,7 +43,7 @@ class Tracker:
         self._artifact, self._study, self._uri = artifact, study, uri
         self._waiting: list[Point] = []
         self._logged: set[tuple[str, int]] = set()
-        self._flushed_at = time.monotonic()
+        self._began, self._flushed_at = time.time(), time.monotonic()
         self._is_down = False
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -102,6 +102,8 @@ class Tracker:
             studies=studies,
             status=status,
             error=message,
+            began=self._began,
+            ended=time.time(),
             points=tuple(self._waiting) if message is not None else (),
         )
         keep(file, unsent)
@@ -109,7 +111,7 @@ class Tracker:
     def _finish(self, store: Store) -> None:
         if self._run is not None:
             self._flush(store)
-            complete(store, self._artifact, self._run, self._logged)
+            complete(store, self._artifact, self._run, self._logged, time.time())
 
     def _attempt(self, act: Callable[[Store], None]) -> None:
         """Does ``act``; after MLflow has failed once, nothing, for ``link`` will mend it.

@@ -1,5 +1,6 @@
 """What the tests of the registry share: answers of models, and a look into the registry."""
 
+import json
 import sqlite3
 from contextlib import closing
 
@@ -21,6 +22,14 @@ def versions(uri: str, name: str = "tiny-model") -> dict[str, ModelVersion]:
 def aliases(uri: str, name: str = "tiny-model") -> dict[str, str]:
     [model] = open_store(uri).client.search_registered_models(f"name = '{name}'")
     return {alias: str(version) for alias, version in model.aliases.items()}
+
+
+def registered_as(uri: str, fingerprint: str) -> list[tuple[str, str]]:
+    """Names and versions that MLflow's list of models shows beside a model."""
+    store = open_store(uri)
+    model_id = store.find(fingerprint).data.tags["wit.model_id"]
+    known = store.client.get_logged_model(model_id).tags.get("mlflow.modelVersions", "[]")
+    return [(version["name"], str(version["version"])) for version in json.loads(known)]
 
 
 def change(uri: str, *statements: str) -> None:

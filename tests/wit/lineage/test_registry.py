@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from contest import SELECT, Contest, hold
-from registered import BETTER, GOOD, SAME, WORSE, aliases, change, versions
+from registered import BETTER, GOOD, SAME, WORSE, aliases, change, registered_as, versions
+from tiny_study import runs
 
 from wit.choice import choose
 from wit.errors import InputError
@@ -41,7 +42,8 @@ def test_the_first_model_is_champion_with_its_evidence(first: Contest, uri: str)
         "wit.score.cloze": "2.500 ± 0.392",
     }
     assert expected.items() <= version.tags.items()
-    assert "the only cell with scores" in version.tags["wit.recommendation"]
+    assert registered_as(uri, dpo.fingerprint) == [("tiny-model", "1")]
+    assert version.tags["wit.recommendation"] == first.choose().sentence
     assert "wit.comparison" not in version.tags
     assert version.description.startswith(f"# dpo p0-r1-s0 ({dpo.fingerprint})")
     assert len(version.description) <= MAX_DESCRIPTION
@@ -160,6 +162,7 @@ def test_a_failure_half_way_leaves_nothing(first, uri, tmp_path, table_name, is_
     else:
         assert list(versions(uri)) == ["1"]
         assert aliases(uri) == {"champion": "1"}
+    assert registered_as(uri, first.plan.dpo[0].fingerprint) == []
     change(uri, "DROP TRIGGER no_INSERT", "DROP TRIGGER no_UPDATE")
     assert first.register().aliases == ("champion",)
 
@@ -185,7 +188,10 @@ def test_a_server_registers_too(store: str, request, tmp_path: Path):
     assert served.register("served").aliases == ("champion",)
     assert served.register("served").is_new is False
     [version] = versions(server, "served").values()
-    assert version.source == f"runs:/{version.run_id}/model", "a server takes no local folder"
+    dpo = served.plan.dpo[0]
+    model_id = runs(server)[dpo.fingerprint].data.tags["wit.model_id"]
+    assert version.source == f"models:/{model_id}", "a server takes no local folder"
+    assert registered_as(server, dpo.fingerprint) == [("served", "1")]
     assert version.tags["wit.path"] == str(served.plan.dpo[0].path)
     assert aliases(server, "served") == {"champion": "1"}
 

@@ -1,0 +1,92 @@
+"""What the run on top of a study says at a glance: its best scores, and what they recommend."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from wit.config import Study
+from wit.lineage.place import UI_MODE
+from wit.lineage.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CELLS = "cells.json"
+RECOMMENDATION = "wit.recommendation"  # tag of the study's run
+STAGES = ("sft", "dpo")
+STOPPED = ("failed", "killed", "blocked")
+
+
+def figures_of(scores: "pd.DataFrame") -> dict[str, float]:
+    """Figures of a study for its run, by MLflow's names; what is not known is left out.
+
+    ``best_dpo_score`` is that of the best objective on the select benchmarks, ``best_dpo_gain`` how
+    much better it is than instruction tuning (0, 1), each with the ends ``_low`` and ``_high`` of
+    its 95 % interval; that of the gain allows for the choice of the best of all. For SFT likewise.
+
+    Args:
+        scores: Of the study, as ``table`` gives it, with its objectives.
+    """
+    from wit.analysis.grid import stage_scores
+    from wit.analysis.rays import rays_of
+
+    figures: dict[str, float] = {}
+    for stage in STAGES:
+        rays = rays_of(stage_scores(scores, stage))
+        best, usual = rays.best, rays.instruction_tuning
+        if best is None:
+            continue
+        figures |= _with_ends(f"best_{stage}_score", best.score, best.half_width)
+        if usual is not None:
+            noise = rays.noise_of(usual, [best]) or {}
+            gain = rays.lead(best, usual)
+            figures |= _with_ends(f"best_{stage}_gain", gain, noise.get(best.ray))
+    rows: list[dict[str, Any]] = scores.to_dict("records")
+    aligned = {row["cell"]: row["status"] for row in rows if row["stage"] == "dpo"}
+    return figures | {
+        "cells_planned": len(aligned),
+        "cells_finished": sum(status == "finished" for status in aligned.values()),
+        "cells_failed": len({row["cell"] for row in rows if row["status"] in STOPPED}),
+    }
+
+
+def _with_ends(name: str, value: float, half_width: float | None) -> dict[str, float]:
+    if half_width is None:
+        return {name: value}
+    return {name: value, f"{name}_low": value - half_width, f"{name}_high": value + half_width}
+
+
+def recommendation_of(scores: "pd.DataFrame") -> str:
+    """The weights to take, in one sentence with its uncertainty."""
+    from wit.analysis.selection import recommend
+
+    return recommend(scores).sentence
+
+
+def note(store: Store, study: Study, recommendation: str | None) -> str:
+    """Markdown that MLflow's UI shows with the study's run; without a sentence while it runs."""
+    from wit.analysis.summary import plain
+
+    metric = next(b.name for b in study.benchmarks if b.role == "select")
+    said = f"{plain(recommendation)}\n\n" if recommendation else ""
+    return (
+        f"{said}Charts of {' and '.join(_links(store, study, metric))}. In the list of runs, sort "
+        f"by a score to see all. {CELLS} below names the runs and models of every cell."
+    )
+
+
+def _links(store: Store, study: Study, metric: str) -> Iterable[str]:
+    """Places in the UI, after the server's address, of charts over the models of each stage.
+
+    Sorted by a metric: else the UI folds runs into that of their study and draws nothing.
+    """
+    for stage in STAGES:
+        query = {
+            "searchFilter": f"tags.`wit.study.{study.name}` LIKE '%' AND "
+            f"tags.`wit.stage` = '{stage}'",
+            "orderByKey": f"metrics.`{metric}`",
+            "orderByAsc": "false",
+            "compareRunsMode": "CHART",
+        }
+        place = f"#/experiments/{store.experiment_id}/runs?{UI_MODE}"
+        yield f"[{stage.upper()} models]({place}&{urlencode(query, quote_via=quote)})"
