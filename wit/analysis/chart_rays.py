@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from wit.analysis.charts import FAR, Figure, axis, worst_of_most
-from wit.analysis.digits import decimals_of, with_interval
+from wit.analysis.digits import decimals_of, number, with_interval
 from wit.analysis.rays import Rays, RayScore
 
 STEP = 14.0  # degrees between rays that have no angle, beyond the last that can have one
@@ -43,7 +43,7 @@ def ray_chart(rays: Rays, near: Collection[str], widths: dict[str, float]) -> Fi
     ends = [across[0] - MARGIN, across[-1] + MARGIN]
     ticks = _ticks(rays.rays, places, best)
     layout = {
-        "xaxis": axis("ratio of prompt to response weight")
+        "xaxis": axis("objective: prompt to response weight")
         | {"range": ends, "tickvals": list(ticks), "ticktext": list(ticks.values())},
         "yaxis": axis("score" + (", less is better" if less else "")) | {"range": [low, high]},
         "margin": {"l": 56, "r": 12, "t": 8, "b": 64},
@@ -132,7 +132,7 @@ def _noise(rays: Rays, usual: RayScore | None) -> list[Figure]:
 
 
 def _runs(rays: Rays, places: dict[str, float], floor: float, edge: float) -> Figure:
-    """Every run, faint; what is far worse than the rest is a triangle on the edge."""
+    """Every run, paler than the means; what is far worse is a triangle on the edge."""
     less = rays.stage.is_less_better
     # A lone run is the mean itself, unless that allows for a seed which others had.
     lone = {(ray.ray, ray.score) for ray in rays.rays if ray.num_runs == 1}
@@ -150,13 +150,13 @@ def _runs(rays: Rays, places: dict[str, float], floor: float, edge: float) -> Fi
         "x": [places[model.ray] + BESIDE for model in models],
         "y": [edge if out else m.score for m, out in zip(models, beyond, strict=True)],
         "customdata": [
-            f"<b>{m.weights}</b>, seed {m.seed}<br>{m.score:.{decimals + 1}f}" for m in models
+            f"<b>{m.weights}</b>, seed {m.seed}<br>{number(m.score, decimals + 1)}" for m in models
         ],
         "hovertemplate": "%{customdata}<extra></extra>",
         "marker": {
             "size": [10 if out else 7 for out in beyond],
             "symbol": [outward if out else "circle" for out in beyond],
-            "color": ["--blue" if out else "--faint" for out in beyond],
+            "color": ["--blue" if out else "--speck" for out in beyond],
         },
         "cliponaxis": False,
     }

@@ -32,7 +32,7 @@ class Point(NamedTuple):
     def label(self) -> str:
         """Names of the cells, or how many they are."""
         if len(self.cells) > MAX_NAMES:
-            return f"{len(self.cells)} cells"
+            return f"{len(self.cells)} pairs"
         return ", ".join(cell.weights for cell, _ in self.cells)
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wit.analysis.digits import decimals_of, with_interval
+from wit.analysis.digits import decimals_of, number
 from wit.analysis.grid import CellScore, Grid, StageScores
 
 Figure = dict[str, Any]
@@ -104,8 +104,8 @@ def _label(
     decimals: int,
 ) -> Figure:
     """The numbers on a cell, in white or black, whichever can be read on its colour."""
-    number = with_interval(cell.score, None, decimals)
-    score = f"<b>{number}</b>" if is_best else number
+    text = number(cell.score, decimals)
+    score = f"<b>{text}</b>" if is_best else text
     is_dark = (cell.score - scale.worst) / (scale.best - scale.worst) < 0.5
     return {
         "x": place[0],  # Plotly takes a category that looks like a number for a position
@@ -122,7 +122,7 @@ def _label(
 
 def _more(cell: CellScore, decimals: int) -> str:
     """Interval and number of seeds."""
-    interval = "" if cell.half_width is None else f"± {cell.half_width:.{decimals}f}<br>"
+    interval = "" if cell.half_width is None else f"± {number(cell.half_width, decimals)}<br>"
     return interval + ("1 seed" if cell.num_seeds == 1 else f"{cell.num_seeds} seeds")
 
 
@@ -139,7 +139,7 @@ def _frame(
 def _hover_text(cell: CellScore | None, decimals: int) -> str:
     if cell is None:
         return ""
-    return f"<b>{cell.weights}</b><br>{cell.score:.{decimals + 1}f}<br>{_more(cell, decimals)}"
+    return f"<b>{cell.weights}</b><br>{number(cell.score, decimals + 1)}<br>{_more(cell, decimals)}"
 
 
 def lengths_chart(lengths: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Figure | None:

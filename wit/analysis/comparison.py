@@ -8,7 +8,7 @@ from pydantic import Field
 
 from wit.analysis.grid import ModelScore, stage_scores
 from wit.analysis.intervals import half_width
-from wit.analysis.scores import STAGES, Result, Row, rows_of
+from wit.analysis.scores import STAGES, Result, Row, by_angle, rows_of
 
 
 class Measured(Result):
@@ -67,12 +67,11 @@ def compare(table: pd.DataFrame) -> list[ComparedCell]:
                 },
             )
         )
-    return sorted(compared, key=_base_first_then_by_weights)
+    return sorted(compared, key=_base_first_then_by_angle)
 
 
-def _base_first_then_by_weights(cell: ComparedCell) -> tuple[Any, ...]:
-    weights = (-(cell.response_weight or 0), cell.prompt_weight or 0, cell.weights)
-    return cell.weights != "base", *weights, cell.seed or 0
+def _base_first_then_by_angle(cell: ComparedCell) -> tuple[Any, ...]:
+    return by_angle(cell.prompt_weight, cell.response_weight, cell.weights), cell.seed or 0
 
 
 def _measured(rows: list[Row], found: ModelScore | None) -> Measured:

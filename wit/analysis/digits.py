@@ -1,4 +1,4 @@
-"""How many digits a number is worth: 0.823 of a share, 31.9 of a hundred."""
+"""Numbers as a person reads them, and how many digits they are worth: 0.823 of a share, 31.9."""
 
 import math
 from collections.abc import Iterable
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 SIGNIFICANT = 3  # digits of the largest score
 OF_SPREAD = 2  # significant digits of the difference of the best and the worst
 MOST = 9  # decimals
+MINUS = "\N{MINUS SIGN}"  # a hyphen is too short, and lines break behind it
 
 
 def decimals_of(scores: Iterable[float]) -> int:
@@ -21,11 +22,20 @@ def decimals_of(scores: Iterable[float]) -> int:
     return min(max(needed, 0), MOST)
 
 
-def with_interval(value: float | None, half_width: float | None, decimals: int) -> str:
+def number(value: float, decimals: int = 2, *, is_signed: bool = False) -> str:
+    """The number as a person reads it."""
+    rounded = round(value, decimals) + 0.0  # no minus before a zero
+    return f"{rounded:{'+' * is_signed}.{decimals}f}".replace("-", MINUS)
+
+
+def with_interval(
+    value: float | None, half_width: float | None, decimals: int, *, is_signed: bool = False
+) -> str:
     """The number and the half-width of its interval, if that is known."""
     if value is None:
         return "\N{EN DASH}"
-    return f"{value:.{decimals}f}" + ("" if half_width is None else f" ± {half_width:.{decimals}f}")
+    text = number(value, decimals, is_signed=is_signed)
+    return text + ("" if half_width is None else f" ± {number(half_width, decimals)}")
 
 
 def _magnitude(value: float) -> int:

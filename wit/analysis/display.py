@@ -8,7 +8,11 @@ from rich.table import Table
 
 from wit.analysis.across import Across
 from wit.analysis.analyse import Analysis, StudyAnalysis
+from wit.analysis.digits import decimals_of, number
+from wit.analysis.report_findings import signals_sentence
 from wit.analysis.resampling import Estimate
+from wit.analysis.studies_words import verdicts
+from wit.analysis.wording import NO_DPO
 
 # Eighty columns hold all of them beside a name of 27 letters.
 COLUMNS = {
@@ -53,12 +57,16 @@ def sentences(analysis: Analysis) -> Iterable[str]:
     excluded = sum(s.grid.sft.num_excluded + s.grid.dpo.num_excluded for s in studies)
     if excluded:
         yield f"{excluded} model{'s' * (excluded != 1)} without complete scores left out."
-    better = sum(study.recommendation.is_better is True for study in studies)
-    yield (
-        f"One cell is best before and after DPO in {analysis.num_same_best} of {len(studies)} "
-        f"studies; after DPO some objective is better than instruction tuning (0, 1) beyond the "
-        f"noise in {better}."
-    )
+    known = [study for study in studies if study.relation.same_best is not None]
+    if known:
+        yield (
+            f"One cell is best before and after DPO in {analysis.num_same_best} of {len(known)} "
+            "studies with both scores."
+        )
+    if any(study.dpo.rays for study in studies):
+        yield f"After DPO, objective by objective: {verdicts(analysis)}"
+    else:
+        yield NO_DPO
     for stage in (analysis.sft, analysis.dpo):
         yield from _about_choices(stage)
 
@@ -78,9 +86,10 @@ def _about_one(study: StudyAnalysis) -> Iterable[str]:
             yield f"SFT and DPO scores over {name}: {parts}."
     first = next(iter(study.signals), None)
     if first is not None and first.spearman is not None:
+        digits = decimals_of(cell.score for cell in study.grid.dpo.cells)
         yield (
-            f"Of what is measured before DPO, {first.name} foretells the score after it best: "
-            f"Spearman {_wide(first.spearman)}, regret {first.regret:.3g}."
+            f"{signals_sentence(study.signals)} Choosing by it would cost "
+            f"{number(first.regret, digits)}."
         )
 
 
@@ -92,7 +101,7 @@ def _about_choices(stage: Across) -> Iterable[str]:
     parts = [f"each study's own best cell {_wide(stage.oracle_cell)}"]
     parts.append(f"the best fixed cell {fixed.name} {_wide(fixed.gain_pct)}")
     if ray is not None:
-        parts.append(f"the best fixed ratio {ray.name} {_wide(ray.gain_pct)}")
+        parts.append(f"the best fixed objective {ray.name} {_wide(ray.gain_pct)}")
     if stage.held_out_cell is not None:
         chosen = _wide(stage.held_out_cell.gain_pct)
         parts.append(f"a cell chosen without the study {chosen}")
@@ -104,10 +113,12 @@ def _numbers(figures: Mapping[str, float | None]) -> list[str]:
 
 
 def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else number(value)
 
 
 def _wide(found: Estimate) -> str:
+    value = number(found.value, is_signed=True)
     if found.low is None or found.high is None:
-        return f"{found.value:+.2f} (no interval: too few)"
-    return f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+        return f"{value} (no interval: too few)"
+    low, high = (number(end, is_signed=True) for end in (found.low, found.high))
+    return f"{value} ({low} to {high})"

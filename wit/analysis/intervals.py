@@ -31,11 +31,11 @@ class Spread(NamedTuple):
 def basis_in_words(basis: Basis, replicates: Replicates) -> str:
     """What the intervals rest on, and what is not in them."""
     over = (
-        "over seeds, their spread pooled over rays (what a seed does to all cells alike is in no "
-        "difference, and not in them)"
+        "over seeds, their spread pooled over objectives (what a seed does to all cells alike is "
+        "in no difference, and not in them)"
         if replicates == "seeds"
-        else "over cells of one ray, which are one objective, their spread pooled over rays; there "
-        "is one seed only, and how much seeds vary is not in them"
+        else "over cells of one objective, their spread pooled over objectives; there is one "
+        "seed only, and how much seeds vary is not in them"
     )
     items = "that of the benchmarks' standard errors"
     return {
@@ -44,8 +44,8 @@ def basis_in_words(basis: Basis, replicates: Replicates) -> str:
         "items vary is not in them",
         "items": f"95 % intervals: {items}; nothing was run twice, and how much training varies "
         "is not in them",
-        "none": "no intervals: one seed, no two cells of one ray that differ, and no standard "
-        "errors",
+        "none": "no intervals: one seed, no two cells of one objective that differ, and no "
+        "standard errors",
     }[basis]
 
 

@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from wit.analysis.charts import SCALE_STOPS, Figure
+from wit.analysis.digits import number
 from wit.errors import InputError
 
 SUFFIXES = (".html", ".htm")  # so that nobody overwrites a table by a slip
@@ -81,13 +82,15 @@ def _plotly() -> Markup:
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("wit.analysis", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["number"] = number
+    return environment
 
 
 def _json(figure: Figure) -> str:

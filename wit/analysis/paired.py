@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import Field
 from scipy import stats
 
+from wit.analysis.digits import number
 from wit.settings import Settings
 
 LEVEL = 0.95  # of the interval; the test has the rest
@@ -157,10 +158,8 @@ def _sentence(
     on = f"On the same {asked}"
     if interval == (0, 0):
         return f"{on} both score alike on every one, so no difference can be told."
-    found = (
-        f"{on} the difference is {difference:+.3f}, 95 % interval {interval[0]:+.3f} to "
-        f"{interval[1]:+.3f}"
-    )
+    value, low, high = (number(v, 3, is_signed=True) for v in (difference, *interval))
+    found = f"{on} the difference is {value}, 95 % interval {low} to {high}"
     if is_better:
         return f"{found}: it is better."
     if difference < 0 and interval[1] < 0:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from wit.analysis.benchmark_names import is_known_as_lower, near_duplicates
 from wit.analysis.scores import STAGES, Row
 from wit.errors import InputError
 
@@ -17,9 +18,9 @@ OPTIONAL = ("study", "seed", "role", "stderr", "num_items", "higher_is_better")
 ROLES = ("select", "report", "diagnostic", "part")
 AVERAGE = "average"  # where a file has this benchmark, it is the score, and the others its parts
 DIAGNOSTICS = ("POSIX", "sensitivity", "preference_accuracy")  # no benchmarks: they choose nothing
-LOWER = ("POSIX", "sensitivity")  # less is better of these, and of every nll_<role>
 LARGEST = 1e9  # score or weight; squares of larger ones do not fit into a number
 NOT_MEASURED = ("", "nan", "na", "none", "null")
+PARTED_BY = {";": "semicolons", "\t": "tabs"}  # where it should be commas
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -48,6 +49,7 @@ def read_scores(
     rows = [_checked(f"{path}:{line}", row) for line, row in _read(path)]
     _refuse_twice(path, rows)
     known = sorted({row["benchmark"] for row in rows})
+    _refuse_near_duplicates(path, known)
     scales = dict(scales or {})
     _refuse_unknown(path, "--benchmark", benchmarks, known)
     _refuse_unknown(path, "--lower-is-better", lower_is_better, known)
@@ -55,7 +57,7 @@ def read_scores(
     for row in rows:
         name = row["benchmark"]
         row["role"] = _role(name, row.get("role"), known, benchmarks)
-        is_lower = name in {*lower_is_better, *LOWER} or name.startswith("nll_")
+        is_lower = name in lower_is_better or is_known_as_lower(name)
         row["higher_is_better"] = not is_lower and row.get("higher_is_better", True)
         for column in ("score", "stderr"):
             row[column] = row.get(column, math.nan) * scales.get(name, 1.0)
@@ -71,6 +73,12 @@ def _read(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
             reader = csv.DictReader(file, skipinitialspace=True, strict=True)
             columns = [name.strip() for name in reader.fieldnames or []]
             missing = [column for column in NEEDED if column not in columns]
+            other = next((mark for mark in PARTED_BY if mark in "".join(columns)), None)
+            if missing and other is not None:
+                raise InputError(
+                    f"{path}: its columns are parted by {PARTED_BY[other]}; allowed are commas "
+                    "alone, with points in numbers: save it anew as CSV with commas"
+                )
             if missing:
                 has = ", ".join(columns) or "none"
                 raise InputError(f"{path}: has no column {missing[0]!r}, but {has}; {form}")
@@ -193,6 +201,14 @@ def _refuse_twice(path: Path, rows: list[Row]) -> None:
                 "runs of the same weights need a seed each"
             )
         lines[what] = row["line"]
+
+
+def _refuse_near_duplicates(path: Path, known: list[str]) -> None:
+    for one, other in near_duplicates(known):
+        raise InputError(
+            f"{path}: benchmarks {one!r} and {other!r} differ in case, blanks, underscores, "
+            "hyphens or dots alone, and would be two; give one benchmark one name"
+        )
 
 
 def _refuse_unknown(path: Path, option: str, names: Iterable[str], known: list[str]) -> None:

@@ -125,6 +125,7 @@ def _content(
         "cells": cells_of(grid, decimals),
         "off_grid": sorted({c.weights for c in _all_cells(grid) if not c.is_on_grid}),
         "rays": rays_numbers(found, near_sft, decimals),
+        "is_seed_shared": "seeds" in {of.stage.replicates for of in rays.values() if of.rays},
         "has_noise": {name: bool(of.noise.deviation) for name, of in rays.items()},
         "has_halo": {"sft": bool(found.sft.from_usual), "dpo": bool(found.dpo.from_usual)},
         "is_same_best": found.relation.same_best,
@@ -199,7 +200,7 @@ def _split(study: StudyAnalysis, name: str, rays: Rays) -> Split:
 
 def _shares(split: VarianceSplit, scores: list[float]) -> list[Share]:
     parts = [
-        ("ratio of weights", split.ray, "#0072b2"),
+        ("objective", split.ray, "#0072b2"),
         ("seed", split.seed, "#e69f00"),
         ("rest", split.rest, "#8c939d"),
     ]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from wit.analysis.analyse import StudyAnalysis
-from wit.analysis.digits import with_interval
+from wit.analysis.digits import number, with_interval
 from wit.analysis.grid import CellScore
 from wit.analysis.parts import Parts
 from wit.analysis.relation import Signal
@@ -37,7 +37,7 @@ def findings(
 def _report_phrase(score: ReportScore, decimals: dict[str, int], is_usual: bool) -> str:
     digits = decimals.get(score.benchmark, 3)
     usual = score.instruction_tuning
-    than = "" if usual is None or is_usual else f" (instruction tuning {usual:.{digits}f})"
+    than = "" if usual is None or is_usual else f" (instruction tuning {number(usual, digits)})"
     return f"{with_interval(score.score, score.half_width, digits)} on {score.benchmark}{than}"
 
 
@@ -55,7 +55,7 @@ def _near(choice: Recommendation) -> Iterable[str]:
     ends = choice.interval
     span = ""
     if ends is not None and ends[0] != ends[1] and not is_one:
-        span = f"; no ratio from {ends[0]} to {ends[1]} can be told from it"
+        span = f"; no objective from {ends[0]} to {ends[1]} can be told from it"
     yield capitalised(f"{count} {'is' if is_one else 'are'} within the noise of the best{span}.")
 
 
@@ -69,12 +69,12 @@ def agreement(study: StudyAnalysis, sft: CellScore, dpo: CellScore, decimals: in
     """Whether the best cells agree, and what choosing before DPO would cost."""
     relation, grid = study.relation, study.grid
     has_more = not relation.num_cells == len(grid.sft.cells) == len(grid.dpo.cells)
-    of = "of the cells with both scores, " if has_more else ""
+    of = "of the pairs of weights with both scores, " if has_more else ""
     for name, stage in (("Before", grid.sft), ("After", grid.dpo)):
         if len({cell.score for cell in stage.cells}) == 1:
-            return f"{name} DPO all cells score alike, so none is best."
+            return f"{name} DPO all weights score alike, so none is best."
     if sft.weights == dpo.weights:
-        return capitalised(f"{of}the same cell, {in_words(sft)}, is best before DPO and after it.")
+        return capitalised(f"{of}the same, {in_words(sft)}, is best before DPO and after it.")
     cost, width = relation.regret or 0.0, relation.regret_half_width
     in_noise = ", which is within the noise" if width is not None and cost <= width else ""
     return capitalised(
@@ -88,7 +88,7 @@ def _ranks(study: StudyAnalysis) -> Iterable[str]:
     if found is not None:
         yield (
             f"Ranks before and after DPO correlate by {interval_of(found)} "
-            f"(Spearman, {study.relation.num_cells} cells)."
+            f"(Spearman, {study.relation.num_cells} pairs of weights)."
         )
 
 
@@ -102,8 +102,8 @@ def _gains(study: StudyAnalysis, decimals: int) -> Iterable[str]:
     parts = [f"{gain_in_words(g, decimals)} {when}" for g, when in pairs if g and g.absolute]
     if parts:
         yield (
-            f"The best cell leads instruction tuning (0, 1) by {', '.join(parts)}; the best of "
-            "many leads by some luck."
+            f"The best weights lead instruction tuning (0, 1) by {', '.join(parts)}; the best of "
+            "many lead by some luck."
         )
 
 
@@ -118,14 +118,16 @@ def relation_words(study: StudyAnalysis, decimals: int) -> RelationWords:
     """The relation of SFT to DPO scores in words."""
     relation = study.relation
     if relation.best_sft is None or relation.best_dpo is None:
-        return RelationWords("No cell has both scores yet.", "")
+        return RelationWords("No pair of weights has both scores yet.", "")
     why = ""
     if relation.num_cells < 3:
-        why = "Too few cells for a rank correlation."
+        why = "Too few pairs of weights for a rank correlation."
     elif not relation.all:
-        why = "No rank correlation: one of the two scores is the same for all cells."
+        why = "No rank correlation: one of the two scores is the same for all weights."
     if relation.num_cells < 2:
-        return RelationWords("One cell has both scores, so there is nothing to compare.", "")
+        return RelationWords(
+            "One pair of weights has both scores, so there is nothing to compare.", ""
+        )
     sentence = agreement(study, relation.best_sft, relation.best_dpo, decimals)
     return RelationWords(sentence, why)
 
@@ -134,7 +136,7 @@ def signals_sentence(signals: tuple[Signal, ...]) -> str:
     """Which early measure foretells best, as far as that can be told."""
     ranked = [signal for signal in signals if signal.spearman is not None]
     if not ranked:
-        return "No measure can be ranked: there are too few cells, or all score alike."
+        return "No measure can be ranked: there are too few pairs of weights, or all score alike."
     first, *others = ranked
     found = first.spearman
     assert found is not None
@@ -158,7 +160,7 @@ def parts_sentence(parts: Parts | None) -> str:
     if parts.together is None:
         return "Instruction tuning (0, 1) has no score to gain over."
     if not parts.together.absolute:
-        return "The best cell gains nothing over instruction tuning on the mean."
+        return "The best weights gain nothing over instruction tuning on the mean."
     known = [part for part in parts.parts if part.without is not None]
     if not known:
         return "The benchmarks apart have no scores."

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from wit.analysis.analyse import StageAnalysis, StudyAnalysis
-from wit.analysis.digits import decimals_of, with_interval
+from wit.analysis.digits import decimals_of, number, with_interval
 from wit.analysis.grid import CellScore, Gain, Grid, stage_scores
 from wit.analysis.parts import Parts
 from wit.analysis.rays import RayScore
 from wit.analysis.resampling import Estimate
-from wit.analysis.scores import Row, rows_of
+from wit.analysis.scores import Row, by_angle, rows_of
 from wit.analysis.selection import Recommendation
 
 DIAGNOSTICS = {
@@ -77,9 +77,7 @@ def figures_of(table: pd.DataFrame, names: Iterable[str], choice: Recommendation
     if any(base):
         lines.append(Line("base", False, base))
     known = {c.weights: c for found in scores.values() for c in found.cells if c.weights != "base"}
-    ordered = sorted(
-        known.values(), key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0, c.weights)
-    )
+    ordered = _listed(known.values())
     best = None if choice.best is None else choice.best.weights
     for cell in ordered:
         values = [
@@ -96,9 +94,7 @@ def figures_of(table: pd.DataFrame, names: Iterable[str], choice: Recommendation
 def cells_of(grid: Grid, decimals: int) -> Numbers:
     """The numbers of both maps and of the scatter."""
     known = {cell.weights: cell for cell in (*grid.sft.cells, *grid.dpo.cells)}
-    ordered = sorted(
-        known.values(), key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0, c.weights)
-    )
+    ordered = _listed(known.values())
     rows = []
     for cell in ordered:
         both = [stage.cell(cell.weights) for stage in (grid.sft, grid.dpo)]
@@ -108,7 +104,11 @@ def cells_of(grid: Grid, decimals: int) -> Numbers:
         rows.append((cell.weights, cell.ray, *scores, same))
     best = grid.dpo.best
     place = None if best is None else [cell.weights for cell in ordered].index(best.weights)
-    return Numbers(("cell", "ratio", "SFT", "DPO", "seeds"), rows, place)
+    return Numbers(("weights", "objective", "SFT", "DPO", "seeds"), rows, place)
+
+
+def _listed(cells: Iterable[CellScore]) -> list[CellScore]:
+    return sorted(cells, key=lambda c: by_angle(c.prompt_weight, c.response_weight, c.weights))
 
 
 def rays_numbers(study: StudyAnalysis, near_sft: Collection[str], decimals: int) -> Numbers:
@@ -130,7 +130,7 @@ def rays_numbers(study: StudyAnalysis, near_sft: Collection[str], decimals: int)
         ]
         within = ", ".join(stage for stage, found in near.items() if name in found)
         rows.append((name, angle, runs, scores[0], gaps[0], scores[1], gaps[1], within or NONE))
-    columns = ("ratio", "angle", "runs", "SFT", "minus (0, 1)", "DPO", "minus (0, 1)")
+    columns = ("objective", "angle", "runs", "SFT", "minus (0, 1)", "DPO", "minus (0, 1)")
     place = None if choice.ray is None else names.index(choice.ray.ray)
     return Numbers((*columns, "within the noise of the best"), rows, place)
 
@@ -141,15 +141,14 @@ def _against(stage: StageAnalysis, ray: RayScore | None, decimals: int) -> str:
     if ray is None or usual is None or not stage.from_usual or ray == usual:
         return NONE
     width = stage.from_usual.get(ray.ray)
-    sign = "+" if ray.score >= usual.score else ""
-    return sign + with_interval(ray.score - usual.score, width, decimals)
+    return with_interval(ray.score - usual.score, width, decimals, is_signed=True)
 
 
 def correlations_of(study: StudyAnalysis) -> Numbers:
     """How SFT scores and DPO scores go together, in three ways."""
     relation = study.relation
     rows = [
-        (f"all {relation.num_cells} cells", relation.all),
+        (f"all {relation.num_cells}", relation.all),
         (
             f"the {relation.num_response_positive} with loss on responses",
             relation.response_positive,
@@ -161,17 +160,18 @@ def correlations_of(study: StudyAnalysis) -> Numbers:
     lines = [
         (name, *(interval_of(found.get(kind)) for kind in kinds)) for name, found in rows if found
     ]
-    return Numbers(("cells", "Spearman", "Kendall", "Pearson"), lines)
+    return Numbers(("pairs of weights", "Spearman", "Kendall", "Pearson"), lines)
 
 
 def interval_of(found: Estimate | None, decimals: int = 2) -> str:
     """A figure with its interval, such as ``+0.71 (+0.40 to +0.88)``."""
     if found is None:
         return NONE
-    value = f"{found.value:+.{decimals}f}"
+    value = number(found.value, decimals, is_signed=True)
     if found.low is None or found.high is None:
         return value
-    return f"{value} ({found.low:+.{decimals}f} to {found.high:+.{decimals}f})"
+    low, high = (number(end, decimals, is_signed=True) for end in (found.low, found.high))
+    return f"{value} ({low} to {high})"
 
 
 def signals_of(study: StudyAnalysis, decimals: int) -> Numbers:
@@ -181,7 +181,7 @@ def signals_of(study: StudyAnalysis, decimals: int) -> Numbers:
             signal_name(signal.name) + ("" if signal.higher_is_better else " (less is better)"),
             interval_of(signal.spearman),
             signal.chosen,
-            f"{signal.regret:.{decimals}f}",
+            number(signal.regret, decimals),
         )
         for signal in study.signals
     ]
@@ -210,7 +210,7 @@ def parts_numbers(parts: Parts) -> Numbers:
         for part in parts.parts
     ]
     rows.append(("all of them", NONE, gain_in_words(parts.together, decimals), parts.best or NONE))
-    columns = ("benchmark", "gain on it alone", "on the mean without it", "best cell without it")
+    columns = ("benchmark", "gain on it alone", "on the mean without it", "best weights without it")
     return Numbers(columns, rows, len(rows) - 1)
 
 
@@ -218,8 +218,10 @@ def gain_in_words(gain: Gain | None, decimals: int) -> str:
     """A gain such as ``+0.021 (+3.4 %)``."""
     if gain is None:
         return NONE
-    percent = "" if gain.percent is None else f" ({gain.percent:+.1f} %)"
-    return f"{gain.absolute:+.{decimals}f}{percent}"
+    percent = ""
+    if gain.percent is not None:
+        percent = f" ({number(gain.percent, 1, is_signed=True)} %)"
+    return f"{number(gain.absolute, decimals, is_signed=True)}{percent}"
 
 
 def problems(table: pd.DataFrame) -> list[Problem]:

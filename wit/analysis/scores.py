@@ -47,6 +47,19 @@ def ray_label(prompt: float, response: float) -> str:
     return f"{exact:.10g} : 1"
 
 
+def by_angle(prompt: float | None, response: float | None, name: str) -> tuple[float, float, str]:
+    """Sorts cells as they are listed: objectives by angle, of one objective the largest first.
+
+    Args:
+        prompt: Weight; None: the base, which comes first.
+        response: Weight.
+        name: Of the cell, where the weights do not tell it from another.
+    """
+    if prompt is None or response is None:
+        return -1.0, 0.0, name
+    return round(math.atan2(prompt, response), 9), -math.hypot(prompt, response), name
+
+
 def rows_of(table: pd.DataFrame) -> list[Row]:
     """The table's rows, with every column that the analysis reads; what is unknown is plain.
 

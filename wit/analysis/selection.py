@@ -6,7 +6,7 @@ from wit.analysis.grid import CellScore, StageScores, stage_scores
 from wit.analysis.intervals import Basis, basis_in_words
 from wit.analysis.rays import Rays, RayScore, rays_of
 from wit.analysis.scores import INSTRUCTION_TUNING, Result, rows_of, select_benchmarks
-from wit.analysis.wording import sentence
+from wit.analysis.wording import NO_DPO, NOTHING_YET, sentence
 
 
 class ReportScore(Result):
@@ -49,18 +49,18 @@ def recommend(table: pd.DataFrame) -> Recommendation:
         table: Of one study, as ``wit.lineage.table`` gives it.
     """
     dpo = stage_scores(table, "dpo")
+    shown = dpo if dpo.cells else stage_scores(table, "sft")
     rays = rays_of(dpo)
     best, usual = rays.best, rays.instruction_tuning
-    noise = None if usual is None else rays.noise_of(usual)
     within = within_noise(rays)
-    width = difference = is_better = None
+    difference = is_better = None
+    width = _width_of_lead(rays)
     if best is not None and usual is not None and best != usual:
         difference = best.score - usual.score
-        width = None if noise is None else noise[best.ray]
         is_better = None if width is None else rays.lead(best, usual) > width
     cell = None if best is None else best_cell_of(dpo, best)
     return Recommendation(
-        sentence=sentence(rays, cell, width, within),
+        sentence=_said_of(rays) if dpo.cells else _without_dpo(table, rays_of(shown)),
         ray=best,
         best=cell,
         instruction_tuning=usual,
@@ -71,11 +71,33 @@ def recommend(table: pd.DataFrame) -> Recommendation:
         interval=_interval(rays, within),
         report_scores=() if cell is None else _report_scores(table, cell),
         fingerprints=() if cell is None else _fingerprints(table, cell),
-        basis=_basis(dpo.basis, dpo),
+        basis=_basis(shown.basis, shown),
         num_cells=len(dpo.cells),
         num_rays=len(rays.rays),
         num_excluded=dpo.num_excluded,
     )
+
+
+def _width_of_lead(rays: Rays) -> float | None:
+    """Half-width of the interval of the best ray's lead over instruction tuning."""
+    best, usual = rays.best, rays.instruction_tuning
+    if best is None or usual is None or best == usual:
+        return None
+    noise = rays.noise_of(usual)
+    return None if noise is None else noise[best.ray]
+
+
+def _said_of(rays: Rays) -> str:
+    cell = None if rays.best is None else best_cell_of(rays.stage, rays.best)
+    return sentence(rays, cell, _width_of_lead(rays), within_noise(rays))
+
+
+def _without_dpo(table: pd.DataFrame, before: Rays) -> str:
+    """That nothing is known after DPO, and what is known before it."""
+    if before.best is None:
+        return NOTHING_YET
+    lead = NOTHING_YET if "dpo" in set(table["stage"]) else NO_DPO
+    return f"{lead} {_said_of(before)}"
 
 
 def within_noise(rays: Rays) -> list[RayScore]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from wit.analysis.charts import Figure
+from wit.analysis.digits import number
 from wit.analysis.resampling import Estimate
 
 # After Okabe and Ito, for colour-blind readers, with a blue that is seen on dark paper too; shapes
@@ -117,7 +118,7 @@ def dot_plot(chart: Chart) -> Figure:
     return {"data": traces, "layout": layout}
 
 
-# Names of ratios by their angle in degrees, far enough from each other to be read.
+# Names of objectives by their angle in degrees, far enough from each other to be read.
 TICKS = {
     math.degrees(math.atan2(prompt, response)): f"{prompt} : {response}"
     for prompt, response in ((0, 1), (1, 4), (1, 2), (1, 1), (2, 1), (4, 1), (1, 0))
@@ -136,7 +137,7 @@ def curve(chart: Chart) -> Figure:
         ]
         traces += _traces(index, series, known, chart.digits, is_across=False)
     layout = {
-        "xaxis": _axis("ratio of prompt to response weight, by its angle")
+        "xaxis": _axis("objective: prompt to response weight, by angle")
         | {"tickvals": list(TICKS), "ticktext": list(TICKS.values()), "range": [-3, 93]},
         "yaxis": _axis(chart.axis),
         "margin": {"l": 56, "r": 12, "t": 8, "b": 52},
@@ -198,8 +199,8 @@ def _error(points: Sequence[Point]) -> Figure:
 def _hover(name: str, point: Point, digits: int) -> str:
     interval = ""
     if point.low is not None and point.high is not None:
-        interval = f"<br>[{point.low:.{digits}f}, {point.high:.{digits}f}]"
-    return f"{html.escape(name)}<br><b>{point.value:.{digits}f}</b>{interval}"
+        interval = f"<br>[{number(point.low, digits)}, {number(point.high, digits)}]"
+    return f"{html.escape(name)}<br><b>{number(point.value, digits)}</b>{interval}"
 
 
 def _places(lines: Sequence[Line]) -> list[float]:

@@ -4,28 +4,23 @@ Every finding follows from a rule on the numbers, not from the table that was at
 written: over another table the same claim may stand on the other side.
 """
 
-import re
 from collections.abc import Iterator
 from statistics import median
 from typing import NamedTuple
 
-from wit.analysis.across import Across
 from wit.analysis.analyse import Analysis
-from wit.analysis.resampling import MIN_UNITS, Estimate
+from wit.analysis.digits import number
+from wit.analysis.resampling import MIN_UNITS
 from wit.analysis.studies_numbers import (
     PROMPTS_ONLY,
-    PartMeans,
     apart,
     chance_gain,
     leads_of,
     part_means,
     point_digits,
-    verdict,
 )
+from wit.analysis.studies_words import STAGES, angles_of, sign_of, with_interval
 
-MINUS = "\N{MINUS SIGN}"
-SPACE = "\N{NO-BREAK SPACE}"
-STAGES = {"sft": "before DPO", "dpo": "after DPO"}
 MAX_NAMED = 4  # studies or rays in one sentence
 ENDS = ("low", "high")  # of an estimate
 
@@ -36,56 +31,12 @@ class Finding(NamedTuple):
     claim: str
     evidence: str
     holds: bool
+    denial: str = ""  # said in the place of a claim that does not hold
 
-
-def number(value: float, digits: int = 2, *, is_signed: bool = False) -> str:
-    """The number as a person reads it."""
-    rounded = round(value, digits) + 0.0  # no minus before a zero
-    text = f"{rounded:{'+' * is_signed}.{digits}f}"
-    return text.replace("-", MINUS)
-
-
-def with_interval(
-    found: Estimate, unit: str = " %", digits: int = 2, *, is_signed: bool = True
-) -> str:
-    """A mean and its interval, such as ``+2.44 % [-0.26, +5.14]``."""
-    text = number(found.value, digits, is_signed=is_signed) + unit
-    if found.low is None or found.high is None:
-        return text
-    low, high = (number(end, digits, is_signed=is_signed) for end in (found.low, found.high))
-    return f"{text} [{low}, {high}]"
-
-
-def unbroken(text: str) -> str:
-    """The text, with no line break inside a weight pair, an interval or before a unit."""
-    glued = re.sub(r"[(\[][^()\[\]]{1,20}, [^()\[\]]{1,20}[)\]]", _glued, text)
-    return glued.replace(" %", f"{SPACE}%")
-
-
-def _glued(found: re.Match[str]) -> str:
-    return found[0].replace(" ", SPACE)
-
-
-def answer(analysis: Analysis) -> str:
-    """What it comes to, in one sentence."""
-    if len(analysis.studies) == 1:
-        return next(iter(analysis.studies.values())).recommendation.sentence
-    held = [(s, s.held_out_ray.gain_pct) for s in (analysis.sft, analysis.dpo) if s.held_out_ray]
-    if not held:
-        return "The studies cannot be compared: they share no score of instruction tuning (0, 1)."
-    gains = " and ".join(f"{with_interval(mean)} {STAGES[s.stage]}" for s, mean in held)
-    lead = (
-        "Loss weights that are best on the other studies change a study's score by "
-        f"{gains}, against instruction tuning (0, 1)"
-    )
-    fewest = min(mean.num_units for _, mean in held)
-    if fewest < MIN_UNITS:
-        return f"{lead}. {_count(fewest).capitalize()} are too few for an interval."
-    signs = {_sign(mean) for _, mean in held}
-    if signs == {0}:
-        return f"{lead}: no difference can be told."
-    words = {1: "better", -1: "worse", 0: "no difference can be told"}
-    return f"{lead}: " + ", ".join(f"{words[_sign(m)]} {STAGES[s.stage]}" for s, m in held) + "."
+    @property
+    def heading(self) -> str:
+        """What is so."""
+        return self.claim if self.holds else self.denial
 
 
 def findings(analysis: Analysis) -> list[Finding]:
@@ -117,6 +68,7 @@ def _weights_matter(analysis: Analysis) -> Iterator[Finding]:
         "The weights matter: not every mix of prompt and response loss is as good as another",
         f"Beyond the noise, and with loss on the response: {'; '.join(parts)}.",
         all(one.is_more_than_chance for _, one in known),
+        denial="It is not shown that the weights matter",
     )
 
 
@@ -132,18 +84,19 @@ def _ranks(analysis: Analysis) -> Iterator[Finding]:
         "The order before DPO says something about the order after it",
         f"Mean rank correlation (Spearman) {with_interval(every, '')} over all cells{also}.",
         (positive or every).low is not None and ((positive or every).low or 0) > 0,
+        denial="The order before DPO is not shown to say anything about the order after it",
     )
 
 
 def _losers(analysis: Analysis) -> Iterator[Finding]:
-    """Rays that lose on average, by intervals that hold for all rays at once."""
+    """Objectives that lose on average, by intervals that hold for all of them at once."""
     for stage, found in (("sft", analysis.sft), ("dpo", analysis.dpo)):
         together = [
             (ray.name, ray.gain_pct.model_copy(update=dict(zip(ENDS, ray.together, strict=True))))
             for ray in found.rays
             if ray.together is not None
         ]
-        losing = [(name, gain) for name, gain in together if _sign(gain) < 0]
+        losing = [(name, gain) for name, gain in together if sign_of(gain) < 0]
         if not losing:
             continue
         angles = angles_of(analysis)
@@ -155,21 +108,11 @@ def _losers(analysis: Analysis) -> Iterator[Finding]:
         )
         many = "" if len(losing) <= MAX_NAMED else f" and {len(losing) - MAX_NAMED} more"
         yield Finding(
-            f"Some ratios of prompt to response weight lose {STAGES[stage]}",
+            f"Some objectives lose {STAGES[stage]}",
             f"Mean gain: {named}{many}. These are t intervals, widened so that those of all "
-            f"{len(together)} ratios hold together.",
+            f"{len(together)} objectives hold together.",
             holds=True,
         )
-
-
-def angles_of(analysis: Analysis) -> dict[str, float]:
-    """Degrees of every ray, by name."""
-    return {
-        ray.ray: ray.degrees
-        for study in analysis.studies.values()
-        for ray in (*study.sft.rays, *study.dpo.rays)
-        if ray.degrees is not None
-    }
 
 
 def _best_cells(analysis: Analysis) -> Iterator[Finding]:
@@ -194,7 +137,9 @@ def _best_cells(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(
             f"The gain of tuned weights carries over to other studies, {STAGES[found.stage]}",
             "; ".join(evidence) + ".",
-            _sign(found.held_out_cell.gain_pct) > 0,
+            sign_of(found.held_out_cell.gain_pct) > 0,
+            denial=f"No gain of tuned weights is shown to carry over to other studies, "
+            f"{STAGES[found.stage]}",
         )
 
 
@@ -213,7 +158,8 @@ def _carried_over(analysis: Analysis) -> Iterator[Finding]:
     yield Finding(
         "The gain of the best SFT cell lasts through DPO",
         f"DPO from it gains {with_interval(mean)} over DPO from (0, 1).{usual}",
-        _sign(mean) > 0,
+        sign_of(mean) > 0,
+        denial="The gain of the best SFT cell is not shown to last through DPO",
     )
 
 
@@ -232,10 +178,11 @@ def _same_best(analysis: Analysis) -> Iterator[Finding]:
     cost = with_interval(mean, " points", digits, is_signed=False)
     yield Finding(
         "The best cell before DPO is the best one after it",
-        f"So in {analysis.num_same_best} of {len(known)} studies. Choosing by SFT scores costs "
+        f"It is in {analysis.num_same_best} of {len(known)} studies. Choosing by SFT scores costs "
         f"{cost} on average, {number(median(regrets), digits)} "
         f"in the median study; more than noise in {beyond or 'none'}.",
         analysis.num_same_best > len(known) / 2,
+        denial="The best cell before DPO is often not the best one after it",
     )
 
 
@@ -251,49 +198,6 @@ def _driver(analysis: Analysis) -> Iterator[Finding]:
             f"The best cell gains {with_interval(found.together)} on the mean of all, and "
             f"{with_interval(without)} without {found.driver.benchmark}{chosen}.",
             without.value > found.together.value / 2,
+            denial=f"The gain {STAGES[stage]} is not one of all benchmarks: "
+            f"it rests on {found.driver.benchmark}",
         )
-
-
-def ratio_note(parts: PartMeans | None) -> str | None:
-    """Said of an average that is none."""
-    if parts is None or parts.ratio is None or abs(parts.ratio - 1) < 0.005:
-        return None
-    return (
-        f"The file's average is {parts.ratio:.2f} times the mean of its {len(parts.parts)} parts. "
-        "Gains in percent do not see that; points do."
-    )
-
-
-def verdicts(analysis: Analysis) -> str:
-    """In how many studies a recommendation can be made."""
-    found = [verdict(study) for study in analysis.studies.values()]
-    words = {
-        "better": "other weights are better than instruction tuning beyond the noise",
-        "usual": "instruction tuning is better than all else beyond the noise",
-        "untold": "no difference can be told",
-        "unknown": "it cannot be asked",
-    }
-    parts = [f"in {found.count(name)} {text}" for name, text in words.items() if name in found]
-    return f"of {_count(len(found))}, {'; '.join(parts)}."
-
-
-def best_fixed(found: Across) -> str | None:
-    """The best fixed cell of a stage."""
-    if not found.cells:
-        return None
-    cell = found.cells[0]
-    return (
-        f"{STAGES[found.stage]} the best fixed cell is {cell.name}: "
-        f"{with_interval(cell.gain_pct)}, better in {cell.num_better} of {found.num_studies}"
-    )
-
-
-def _sign(found: Estimate) -> int:
-    """1 or -1 where the interval leaves 0 out; else 0."""
-    if found.low is None or found.high is None:
-        return 0
-    return (found.low > 0) - (found.high < 0)
-
-
-def _count(num_studies: int) -> str:
-    return "1 study" if num_studies == 1 else f"{num_studies} studies"

@@ -7,7 +7,6 @@ from wit.analysis.across import Across, FixedChoice
 from wit.analysis.analyse import Analysis
 from wit.analysis.resampling import Estimate, mean_estimate
 from wit.analysis.studies_charts import GAIN, MEAN, SERIES, Chart, Line, Point, Section, point_of
-from wit.analysis.studies_findings import STAGES, angles_of, best_fixed, verdicts, with_interval
 from wit.analysis.studies_numbers import (
     PROMPTS_ONLY,
     Lead,
@@ -17,6 +16,7 @@ from wit.analysis.studies_numbers import (
     stage_of,
     usual_ray,
 )
+from wit.analysis.studies_words import STAGES, angles_of, best_fixed, verdicts, with_interval
 
 HOLLOW = "Hollow: within the noise, or the same objective as (0, 1) under other weights."
 
@@ -35,7 +35,7 @@ def gains(analysis: Analysis) -> Section | None:
         "Best cell against instruction tuning (0, 1), before and after DPO, and what DPO gives "
         "when it starts from the best SFT cell: that one was not chosen by DPO scores, so less "
         "of it may be noise, though the luck of a run may last through DPO. "
-        f"{HOLLOW} After DPO, ray by ray: {verdicts(analysis)}"
+        f"{HOLLOW} After DPO, objective by objective: {verdicts(analysis)}"
     )
     what = "Gain of the best cell by study, before and after DPO"
     return Section("Gains", words, Chart("gains", what, GAIN, SERIES, tuple(lines)))
@@ -57,17 +57,17 @@ def selection(analysis: Analysis) -> Section | None:
         ("if all were alike but for noise", [chance_gain(analysis, s.stage) for s in stages]),
         ("one cell for all studies", [_first(stage.cells) for stage in stages]),
         ("cell chosen on the other studies", [_held(s, "cell") for s in stages]),
-        ("best ray of each study", [stage.oracle_ray for stage in stages]),
-        ("one ray for all studies", [_first(stage.rays) for stage in stages]),
-        ("ray chosen on the other studies", [_held(s, "ray") for s in stages]),
+        ("best objective of each study", [stage.oracle_ray for stage in stages]),
+        ("one objective for all studies", [_first(stage.rays) for stage in stages]),
+        ("objective chosen on the other studies", [_held(s, "ray") for s in stages]),
     ]
     lines = tuple(Line(_in_two(name), tuple(map(point_of, found))) for name, found in rows)
     fixed = "; ".join(text for stage in stages if (text := best_fixed(stage)))
     words = (
         "The best of many is lucky: it is chosen by the scores that it is shown with, and so is "
         "one choice for all studies. Only a choice made on the other studies is fair; for its "
-        "interval it is made anew in every draw of studies. Rays are "
-        "means of cells that are one objective, against the mean of instruction tuning's cells. "
+        "interval it is made anew in every draw of studies. An "
+        "objective is the mean of its cells, against the mean of instruction tuning's cells. "
         f"{fixed[:1].upper()}{fixed[1:]}.{_shared(stages)}"
     )
     chart = Chart("selection", "Gain by way of choosing", GAIN, SERIES[:2], lines)
@@ -78,7 +78,7 @@ def _shared(stages: Sequence[Across]) -> str:
     """Said where studies have different cells."""
     parts = [
         f"{len(stage.cells)} of {stage.num_cells} cells and {len(stage.rays)} of {stage.num_rays} "
-        f"rays {STAGES[stage.stage]}"
+        f"objectives {STAGES[stage.stage]}"
         for stage in stages
         if (len(stage.cells), len(stage.rays)) != (stage.num_cells, stage.num_rays)
     ]
@@ -122,13 +122,13 @@ def angles(analysis: Analysis) -> Section | None:
     lines = [Line(n, points[n], at=None if n in far else degrees[n]) for n in names]
     left_out = f" {', '.join(far)} is far below and stands in the table only." if far else ""
     words = (
-        "Gain of every ray over the ray of instruction tuning, which is 0 by definition. "
+        "Gain of every objective over that of instruction tuning, which is 0 by definition. "
         "0 : 1 is loss on responses only, 1 : 1 both alike, 1 : 0 prompts only. "
         f"Bars: 95 % intervals, {bars}.{left_out}"
     )
-    what = "Gain over the angle of rays, before and after DPO"
+    what = "Gain by objective, before and after DPO"
     return Section(
-        "Gain by ratio of prompt to response weight",
+        "Gain by objective: the ratio of prompt to response weight",
         words,
         Chart("angles", what, "gain, %" if is_one else "mean gain, %", SERIES[:2], tuple(lines)),
     )

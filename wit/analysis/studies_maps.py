@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from wit.analysis.charts import SCALE_STOPS, ColourRange, colour_range
+from wit.analysis.digits import decimals_of, number
 from wit.analysis.grid import CellScore, Grid, StageScores
 
 MAP_CELL = 14  # pixels
@@ -36,13 +37,14 @@ def small_map(stage: StageScores, grid: Grid) -> SmallMap | None:
         return None
     across = _sorted(c.prompt_weight for c in cells)
     up = _sorted(c.response_weight for c in cells)[::-1]
+    digits = 1 + decimals_of(c.score for c in cells)  # differences are smaller than scores
     scale = colour_range(grid.model_copy(update={"sft": stage, "dpo": stage}))
     squares = [
         MapCell(
             x=MAP_CELL * across.index(c.prompt_weight or 0),
             y=MAP_CELL * up.index(c.response_weight or 0),
             colour=_colour(c, scale),
-            text=f"{c.weights}: {c.score:.4g}",
+            text=f"{c.weights}: {number(c.score, digits)}",
             is_best=c == stage.best,
         )
         for c in cells

@@ -1,20 +1,20 @@
 """The page of a table of scores: what holds over its studies, what does not, and every number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from wit.analysis.analyse import Analysis, StudyAnalysis
-from wit.analysis.grid import StageScores
 from wit.analysis.intervals import basis_in_words
 from wit.analysis.page import write_page
 from wit.analysis.resampling import MIN_UNITS
 from wit.analysis.studies_charts import Section
-from wit.analysis.studies_findings import answer, findings, unbroken
+from wit.analysis.studies_findings import findings
 from wit.analysis.studies_gains import angles, gains, noise, selection
 from wit.analysis.studies_maps import SmallMap, small_map
 from wit.analysis.studies_numbers import Leads, leads_of, score_digits, verdict
 from wit.analysis.studies_relations import parts, ranks, regret, signals
+from wit.analysis.studies_words import answer, unbroken
 
 VERDICTS = {
     "better": "other weights",
@@ -47,13 +47,16 @@ class StudyView(NamedTuple):
     response_weights: list[float]  # the largest first
 
 
-def write_studies_page(analysis: Analysis, source: str, out: Path) -> Path:
+def write_studies_page(
+    analysis: Analysis, source: str, out: Path, warnings: Sequence[str] = ()
+) -> Path:
     """Writes the page of a table of scores; whole or not at all.
 
     Args:
         analysis: Of one study or several.
         source: What the scores were read from, as a person calls it.
         out: An HTML file; its folder is made.
+        warnings: What to doubt in the scores, a clause each.
 
     Returns:
         ``out``.
@@ -69,6 +72,8 @@ def write_studies_page(analysis: Analysis, source: str, out: Path) -> Path:
         "subtitle": _subtitle(analysis),
         "answer": unbroken(answer(analysis)),
         "basis": _basis(analysis),
+        "has_seeds": _max_seeds(analysis) > 1,
+        "warnings": warnings,
         "holds": [one for one in found if one.holds],
         "fails": [one for one in found if not one.holds],
         "sections": [section._replace(words=unbroken(section.words)) for section in shown],
@@ -102,7 +107,6 @@ def _subtitle(analysis: Analysis) -> str:
     studies = list(analysis.studies.values())
     stages = [stage for s in studies for stage in (s.grid.sft, s.grid.dpo)]
     num_cells = len({cell.weights for stage in stages for cell in stage.cells})
-    num_seeds = max((cell.num_seeds for stage in stages for cell in stage.cells), default=0)
     num_models = {
         name: sum(len(stage.models) for stage in stages if stage.stage == name)
         for name in ("sft", "dpo")
@@ -111,8 +115,9 @@ def _subtitle(analysis: Analysis) -> str:
     parts = [
         _counted(len(studies), "study", "studies"),
         f"{num_models['sft']} SFT and {num_models['dpo']} DPO models",
-        f"{_counted(num_cells, 'pair', 'pairs')} of weights on {analysis.num_rays} rays",
-        _counted(num_seeds, "seed", "seeds"),
+        f"{_counted(num_cells, 'pair', 'pairs')} of weights, "
+        f"{_counted(analysis.num_rays, 'objective', 'objectives')}",
+        _counted(_max_seeds(analysis), "seed", "seeds"),
         f"score: {'; '.join(measures) or 'none'}",
     ]
     return " · ".join(parts)
@@ -121,16 +126,16 @@ def _subtitle(analysis: Analysis) -> str:
 def _basis(analysis: Analysis) -> str:
     if len(analysis.studies) == 1:
         [study] = analysis.studies.values()
-        words = basis_in_words(study.grid.dpo.basis, study.grid.dpo.replicates)
+        shown = study.grid.dpo if study.grid.dpo.cells else study.grid.sft
+        words = basis_in_words(shown.basis, shown.replicates)
         return f"{words[:1].upper()}{words[1:]}."
-    stages = [s for study in analysis.studies.values() for s in (study.grid.sft, study.grid.dpo)]
     has_intervals = len(analysis.studies) >= MIN_UNITS
     text = has_intervals * (
         "Brackets are 95 % intervals over studies, which are drawn again as if they were "
         "independent of each other; studies that share a model or data are not, and the true "
         "intervals are wider. "
     )
-    if all(_num_seeds(stage) <= 1 for stage in stages):
+    if _max_seeds(analysis) <= 1:
         text += (
             "There is one seed per cell: noise is what cells of one objective differ by, and how "
             "much seeds vary is not in it."
@@ -138,8 +143,11 @@ def _basis(analysis: Analysis) -> str:
     return text.strip()
 
 
-def _num_seeds(stage: StageScores) -> int:
-    return max((cell.num_seeds for cell in stage.cells), default=0)
+def _max_seeds(analysis: Analysis) -> int:
+    """Of any cell."""
+    grids = [study.grid for study in analysis.studies.values()]
+    cells = [cell for grid in grids for cell in (*grid.sft.cells, *grid.dpo.cells)]
+    return max((cell.num_seeds for cell in cells), default=0)
 
 
 def _num_excluded(study: StudyAnalysis) -> int:

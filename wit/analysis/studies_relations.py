@@ -3,9 +3,10 @@
 from statistics import median
 
 from wit.analysis.analyse import Analysis, StudyAnalysis
+from wit.analysis.digits import number
 from wit.analysis.studies_charts import GAIN, MEAN, Chart, Line, Point, Section, point_of
-from wit.analysis.studies_findings import STAGES, number, ratio_note, with_interval
 from wit.analysis.studies_numbers import part_means, point_digits, signal_means
+from wit.analysis.studies_words import STAGES, ratio_note, with_interval
 
 CHOSEN = ("cell chosen on all", "cell chosen on those left")
 

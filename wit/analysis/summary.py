@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from wit.analysis.comparison import Measured, compare
-from wit.analysis.digits import decimals_of, with_interval
+from wit.analysis.digits import decimals_of, number, with_interval
 from wit.analysis.grid import stage_scores
 from wit.analysis.rays import rays_of
 from wit.analysis.report_tables import problems
@@ -21,7 +21,7 @@ MARKUP = re.compile(r"([\\`*_\[\]<>|#~$&!])")  # what Markdown, HTML and tables 
 def markdown_summary(
     table: pd.DataFrame, report: str, tracking: str, study: Study | None = None
 ) -> str:
-    """The recommendation, every ratio and every cell, what failed, and where to read on.
+    """The recommendation, every objective and every cell, what failed, and where to read on.
 
     Args:
         table: As ``wit.lineage.table`` gives it, of one study.
@@ -67,13 +67,13 @@ def plain(text: str) -> str:
 
 
 def _rays(table: pd.DataFrame) -> list[str]:
-    """Every ratio of the weights, before and after DPO."""
+    """Every objective, before and after DPO."""
     stages = [rays_of(stage_scores(table, stage)) for stage in ("sft", "dpo")]
     names = list(dict.fromkeys(ray.ray for rays in stages for ray in rays.rays))
     if not names:
         return []
     decimals = decimals_of(model.score for rays in stages for model in rays.stage.models)
-    lines = ["| ratio of prompt to response weight | SFT | DPO |", "|---|---|---|"]
+    lines = ["| objective (prompt : response) | SFT | DPO |", "|---|---|---|"]
     for name in names:
         found = [rays.ray(name) for rays in stages]
         scores = [
@@ -91,4 +91,4 @@ def _score(measured: Measured | None) -> str:
         return ""
     if measured.score is None:
         return measured.status if measured.status != "finished" else "no complete score"
-    return f"{measured.score:.{decimals_of([measured.score])}f}"
+    return number(measured.score, decimals_of([measured.score]))

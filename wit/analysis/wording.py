@@ -2,41 +2,51 @@
 
 from collections.abc import Sequence
 
-from wit.analysis.digits import decimals_of, with_interval
+from wit.analysis.digits import decimals_of, number, with_interval
 from wit.analysis.grid import CellScore, StageScores
 from wit.analysis.rays import Rays, RayScore
 from wit.analysis.scores import INSTRUCTION_TUNING
 
-MAX_NAMED = 6  # rays in one sentence
+MAX_NAMED = 6  # objectives in one sentence
+WHEN = {"sft": "Before DPO", "dpo": "After DPO"}
+USUAL = "instruction tuning (0 : 1)"
+NOTHING_YET = "Nothing can be recommended yet: no cell has its select scores after DPO."
+NO_DPO = (
+    "There are no scores after DPO, so nothing is known of how weights fare through it, and none "
+    "can be recommended for it."
+)
 UNKNOWN = (
     "Neither runs that differ nor standard errors: whether that is more than noise is unknown."
 )
 
 
 def in_words(cell: CellScore) -> str:
-    """The cell as a person calls it."""
+    """The pair of weights as a person calls it."""
     if cell.weights == INSTRUCTION_TUNING:
         return "instruction tuning (0, 1)"
-    if cell.is_on_grid:
-        return f"prompt weight {cell.prompt_weight:g} with response weight {cell.response_weight:g}"
-    return f"the cell {cell.weights}"
+    return cell.weights
 
 
 def ray_in_words(ray: RayScore, best: CellScore) -> str:
-    """The ray by its only cell, or by its ratio."""
-    if len(ray.weights) == 1:
-        return in_words(best)
+    """The objective, and which cells are it."""
+    num_cells = len(ray.weights)
     if INSTRUCTION_TUNING in ray.weights:
-        return f"instruction tuning (0, 1), which {len(ray.weights)} cells are,"
-    cells = f"{len(ray.weights)} cells such as {best.weights}"
-    return f"the ratio {ray.ray} of prompt to response weight ({cells})"
+        return USUAL if num_cells == 1 else f"{USUAL}, which {num_cells} pairs of weights are,"
+    if ray.degrees is None:
+        return f"the objective {ray.ray}"
+    cells = (
+        f"weights {best.weights}"
+        if num_cells == 1
+        else f"{num_cells} pairs of weights, such as {best.weights}"
+    )
+    return f"the objective {ray.ray} of prompt to response weight ({cells})"
 
 
 def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list[RayScore]) -> str:
     """What is recommended, and how sure that is.
 
     Args:
-        rays: After DPO.
+        rays: Of one stage.
         best: The best cell of the best ray; None: nothing was measured.
         width: Half-width of the interval of its lead over instruction tuning; None: unknown.
         near: Rays within the noise of the best.
@@ -44,18 +54,17 @@ def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list
     is_known = rays.is_noise_known
     ray, usual, stage = rays.best, rays.instruction_tuning, rays.stage
     if best is None or ray is None:
-        return "Nothing can be recommended yet: no cell has its select scores after DPO."
+        return NOTHING_YET
     tied = [other for other in rays.rays if other != ray and other.score == ray.score]
     lead = _lead(rays, ray, best, tied)
     if len(rays.rays) == 1:
-        cells = "cell" if len(stage.cells) == 1 else "objective"
         return (
-            f"{lead}. It is the only {cells} with scores, so there is nothing to compare it with."
+            f"{lead}. It is the only objective with scores, so there is nothing to compare it with."
         )
     if len(tied) == len(rays.rays) - 1:
         return f"{lead}. All {len(rays.rays)} score the same, so no difference can be told."
     if usual is None:
-        return f"{lead}. Instruction tuning (0, 1) has no score to compare it with."
+        return f"{lead}. I{USUAL[1:]} has no score to compare it with."
     hedge = _hedge(stage)
     if usual == ray:
         if not is_known:
@@ -73,7 +82,7 @@ def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list
     decimals = _decimals(rays)
     side = "below" if stage.is_less_better else "above"
     subject = f"the {stage.measure} is " if stage.is_mixed else ""
-    gap = f"{lead}, {subject}{rays.lead(ray, usual):.{decimals}f} {side} instruction tuning (0, 1)"
+    gap = f"{lead}, {subject}{number(rays.lead(ray, usual), decimals)} {side} {USUAL}"
     if width is None:
         return f"{gap}. {UNKNOWN}"
     if rays.lead(ray, usual) > width:
@@ -84,11 +93,10 @@ def sentence(rays: Rays, best: CellScore | None, width: float | None, near: list
 def _lead(rays: Rays, ray: RayScore, best: CellScore, tied: Sequence[RayScore]) -> str:
     stage = rays.stage
     count = len(rays.rays)
-    what = "cell" if len(stage.cells) == count else "objective"
     also = f" (as do {_names(tied)})" if tied and len(tied) < count - 1 else ""
     return (
-        f"After DPO, {ray_in_words(ray, best)} scores best of {count} "
-        f"{what}{'s' * (count != 1)}{also}: {_scores_in_words(rays, ray, best)}"
+        f"{WHEN[stage.stage]}, {ray_in_words(ray, best)} scores best of {count} "
+        f"objective{'s' * (count != 1)}{also}: {_scores_in_words(rays, ray, best)}"
     )
 
 
@@ -100,8 +108,8 @@ def _hedge(stage: StageScores) -> str:
 
 
 def _names(rays: Sequence[RayScore]) -> str:
-    """Rays by the names of their cells, or by their ratio; not more than one can read."""
-    names = [ray.weights[0] if len(ray.weights) == 1 else ray.ray for ray in rays]
+    """Not more than one can read."""
+    names = [ray.ray for ray in rays]
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more
 
@@ -117,6 +125,8 @@ def _scores_in_words(rays: Rays, ray: RayScore, best: CellScore) -> str:
     else:
         runs = f"mean of {ray.num_runs} runs"
     if rays.stage.is_mixed:
-        scores = ", ".join(f"{name} {best.values[name]:.3f}" for name in rays.stage.benchmarks)
+        scores = ", ".join(
+            f"{name} {number(best.values[name], 3)}" for name in rays.stage.benchmarks
+        )
         return f"{scores} ({runs})"
     return f"{with_interval(ray.score, ray.half_width, _decimals(rays))} ({runs})"

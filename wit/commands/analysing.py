@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from wit.commands.options import AsJSON, console, print_json
+from wit.commands.options import AsJSON, console, notes, print_json
 from wit.errors import InputError
 
 
@@ -31,6 +31,7 @@ def analyze(
     """Analyse a table of scores: gains, noise, how SFT relates to DPO, what to choose."""
     from wit.analysis.analyse import analyse
     from wit.analysis.analyse import as_json as to_json
+    from wit.analysis.benchmark_names import doubts
     from wit.analysis.display import show_analysis
     from wit.analysis.reading import read_scores
     from wit.analysis.studies_page import write_studies_page
@@ -41,9 +42,11 @@ def analyze(
         lower_is_better=lower_is_better or (),
         scales=dict(map(_factor, scales or [])),
     )
-    analysis = analyse(table)
+    analysis, warnings = analyse(table), doubts(table)
+    for warning in warnings:
+        notes.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     if report is not None:
-        write_studies_page(analysis, scores.name, report)
+        write_studies_page(analysis, scores.name, report, warnings)
     if as_json:
         print_json(to_json(analysis))
         return

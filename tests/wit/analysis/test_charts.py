@@ -118,7 +118,7 @@ def test_cells_that_score_alike_are_one_point_with_all_their_names() -> None:
     assert sorted(trace["text"]) == ["p0-r1, p0.2-r1, p0.5-r1", "p0.2-r0.4", "p1-r1"]
     table["score"] = table["score"].replace(0.3, 0.4)
     [trace] = scatter(summarise(table))["data"]
-    assert sorted(trace["text"]) == ["4 cells", "p1-r1"]
+    assert sorted(trace["text"]) == ["4 pairs", "p1-r1"]
 
 
 def test_the_best_before_dpo_and_after_it_are_marked_apart() -> None:

@@ -36,3 +36,20 @@ def test_the_base_comes_first_and_then_cells_by_weights():
     found = compare(table.astype(weights))
     assert [cell.cell for cell in found] == ["base", "p0-r1-s0", "p1-r1-s0", "p0.5-r0.5-s0"]
     assert found[0].models["base"].score == 0.1
+
+
+def test_cells_are_listed_by_objective_and_the_largest_of_one_first():
+    """(0.2, 0.4) stands beside (0.5, 1), as one objective with it, and not behind all others."""
+    pairs = [(0.2, 0.4), (1, 0), (1, 1), (0, 0.5), (0.5, 1), (0.2, 1), (0, 1), (0.5, 0.5)]
+    listed = compare(table_of("dpo", {pair: [1.0, 2.0] for pair in pairs}))
+    assert [(cell.prompt_weight, cell.response_weight) for cell in listed[::2]] == [
+        (0, 1),
+        (0, 0.5),
+        (0.2, 1),
+        (0.5, 1),
+        (0.2, 0.4),
+        (1, 1),
+        (0.5, 0.5),
+        (1, 0),
+    ]
+    assert [cell.seed for cell in listed[:4]] == [0, 1, 0, 1]

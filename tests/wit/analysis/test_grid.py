@@ -78,7 +78,7 @@ def test_with_one_seed_cells_of_one_ray_are_the_replicates():
     assert (found.basis, found.replicates, found.degrees_of_freedom) == ("seeds", "rays", 1)
     assert [c.half_width for c in found.cells] == pytest.approx([12.7062 * math.sqrt(0.02)] * 3)
     words = basis_in_words(found.basis, found.replicates)
-    assert "cells of one ray" in words
+    assert "cells of one objective" in words
     assert "how much seeds vary is not in them" in words
 
 

@@ -1,10 +1,13 @@
 """Tables that did not come from here: what is read, and what is refused with its line."""
 
 import json
+import re
 
+import numpy as np
 import pytest
 from commands import wit
 
+from wit.analysis.benchmark_names import doubts
 from wit.analysis.grid import stage_scores
 from wit.analysis.reading import read_scores
 from wit.errors import InputError
@@ -139,3 +142,76 @@ def test_the_command_ends_with_two_on_wrong_input_and_writes_nothing(tmp_path, o
     assert found.stderr.startswith("error: ")
     assert "Traceback" not in found.stderr
     assert not page.exists()
+
+
+# Names of benchmarks.
+
+
+def test_two_spellings_of_one_benchmark_are_refused(tmp_path):
+    """As two benchmarks, no cell would have both, and nothing would be left to say."""
+    text = GOOD.replace("0.2,1,0,a,3", "0.2,1,0,MMLU Pro,3") + "s,sft,1,1,0,mmlu_pro,1\n"
+    with pytest.raises(InputError, match="'MMLU Pro' and 'mmlu_pro' differ in case, blanks"):
+        read_scores(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_marks_than_commas_are_named(tmp_path, mark, name):
+    with pytest.raises(InputError, match=f"parted by {name}; allowed are commas .* save it anew"):
+        read_scores(written(tmp_path, GOOD.replace(",", mark)))
+
+
+@pytest.mark.parametrize(
+    "name", ["wikitext perplexity", "val_loss", "PPL", "RealToxicity", "word-error-rate", "WER"]
+)
+def test_a_name_that_says_less_is_better_is_doubted(tmp_path, name):
+    path = written(tmp_path, GOOD.replace(",a,", f",{name},"))
+    [warning] = doubts(read_scores(path))
+    assert warning.startswith(f"{name}: ")
+    assert f"--lower-is-better {name}" in warning
+    assert doubts(read_scores(path, lower_is_better=[name])) == []
+
+
+def test_other_names_are_not_doubted(tmp_path):
+    for name in ("MMLU", "answers", "glossary", "terrors", "nll_prompt", "POSIX", "toxigen"):
+        assert doubts(read_scores(written(tmp_path, GOOD.replace(",a,", f",{name},")))) == []
+
+
+def test_a_doubt_is_said_on_the_terminal_and_on_the_page_and_json_stays_alone(tmp_path):
+    path = written(tmp_path, GOOD.replace(",a,", ",val_loss,"))
+    page = tmp_path / "page.html"
+    found = analyze(path, "--json", "--report", page)
+    assert found.returncode == 0, found.stderr
+    assert found.stderr.startswith("warning: val_loss: ")
+    json.loads(found.stdout)
+    assert "val_loss: more is taken to be better" in page.read_text(encoding="utf-8")
+
+
+# What the terminal says.
+
+
+def test_without_dpo_it_is_said_what_is_known(tmp_path):
+    lines = [line for line in GOOD.splitlines() if ",dpo," not in line]
+    found = analyze(written(tmp_path, "\n".join(lines)))
+    assert found.returncode == 0, found.stderr
+    assert "There are no scores after DPO" in found.stdout
+    assert "Before DPO, the objective 1 : 5" in found.stdout
+    twice = [line.replace("s,", "t,", 1) for line in lines[1:]]
+    several = analyze(written(tmp_path, "\n".join([*lines, *twice])))
+    assert "There are no scores after DPO" in several.stdout
+    assert "in 0 of" not in several.stdout
+
+
+def test_what_foretells_best_has_its_interval_and_its_doubt(tmp_path):
+    """Two measures that hardly differ: neither is said to be the better one."""
+    generator = np.random.default_rng(0)
+    weights = [(p, r) for p in (0, 0.5, 1) for r in (0.3, 0.7, 1)]
+    lines = [HEAD.strip()]
+    for p, r in weights:
+        truth = generator.normal()
+        for name in ("a", "b"):
+            lines.append(f"s,sft,{p},{r},0,{name},{truth + generator.normal() / 4}")
+            lines.append(f"s,dpo,{p},{r},0,{name},{truth + generator.normal() / 4}")
+    said = analyze(written(tmp_path, "\n".join(lines))).stdout
+    assert re.search(r"What goes best with the DPO score: .+, \+0\.\d\d \(.+ to .+\)\.", said)
+    assert "which foretells best is not settled" in said
+    assert "foretells the score after it best" not in said

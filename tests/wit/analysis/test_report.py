@@ -131,7 +131,7 @@ def test_plotly_is_there_exactly_once(page):
 
 
 def test_it_begins_with_the_recommendation(page):
-    assert page.text.index("After DPO, prompt weight 0.2 with response weight 1") < 300
+    assert page.text.index("After DPO, the objective 1 : 5 of prompt to response weight") < 300
 
 
 def test_both_heat_maps_share_one_scale_and_show_the_scores(page):
@@ -174,7 +174,7 @@ def test_scores_that_did_not_come_from_here_make_a_report_too(tmp_path):
     columns = ["stage", "prompt_weight", "response_weight", "seed", "benchmark", "score"]
     table = make_table()[columns].dropna(subset="benchmark")
     page = Page(write_report(table, None, Extras(), tmp_path / "r.html"))
-    assert "After DPO, prompt weight 0.2" in page.text
+    assert "After DPO, the objective 1 : 5" in page.text
 
 
 def test_a_study_without_any_score_makes_a_report_that_says_so(tmp_path):
@@ -234,9 +234,9 @@ def test_the_cell_named_best_before_dpo_is_the_one_whose_cost_is_told(tmp_path: 
     rows += [_row("dpo", weights, 0, score) for weights, score in after.items()]
     page = Page(write_report(pd.DataFrame(rows), None, Extras(), tmp_path / "r.html"))
     assert (
-        "Of the cells with both scores, before DPO prompt weight 0.2 with response weight 0.4 is "
-        "best, after it prompt weight 0.5 with response weight 1: choosing by the SFT score "
-        "would cost 0.300 ± 7.636, which is within the noise." in page.text
+        "Of the pairs of weights with both scores, before DPO p0.2-r0.4 is best, after it p0.5-r1: "
+        "choosing by the SFT score would cost 0.300 ± 7.636, which is within the noise."
+        in page.text
     )
 
 

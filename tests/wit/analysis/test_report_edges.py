@@ -49,15 +49,15 @@ def test_nothing_run_twice_is_no_split(tmp_path: Path) -> None:
 
 def test_a_single_cell_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     text = text_of(scores(cells=[(1, 1)], seeds=(0,)), tmp_path)
-    assert "It is the only cell with scores" in text
-    assert "One cell has both scores, so there is nothing to compare." in text
+    assert "It is the only objective with scores" in text
+    assert "One pair of weights has both scores, so there is nothing to compare." in text
     assert "Spearman" not in text
 
 
 def test_cells_that_all_score_alike_have_no_best(tmp_path: Path) -> None:
     text = text_of(scores(score=0.5, stderr=math.nan), tmp_path)
     assert "so no difference can be told" in text
-    assert "Before DPO all cells score alike, so none is best." in text
+    assert "Before DPO all weights score alike, so none is best." in text
     assert "No rank correlation" in text
     assert "No split: all score alike." in text
 
@@ -73,14 +73,15 @@ def test_only_failed_cells_are_named_and_nothing_else_is_claimed(tmp_path: Path)
 
 def test_before_dpo_the_sft_scores_are_there_and_no_more_is_said(tmp_path: Path) -> None:
     text = text_of(scores(stages=("sft",)), tmp_path)
-    assert "Nothing can be recommended yet" in text
-    assert "No cell has both scores yet." in text
+    assert "There are no scores after DPO" in text
+    assert "none can be recommended for it. Before DPO, the objective 1 : 0 of prompt to" in text
+    assert "No pair of weights has both scores yet." in text
     assert "After DPONo scores on the grid yet." in text
 
 
 def test_without_instruction_tuning_there_is_no_gain(tmp_path: Path) -> None:
     text = text_of(scores(cells=[(0.2, 1), (0.5, 1), (1, 1)], names=("a", "b")), tmp_path)
-    assert "Instruction tuning (0, 1) has no score to compare it with." in text
+    assert "Instruction tuning (0 : 1) has no score to compare it with." in text
     assert "Instruction tuning (0, 1) has no score to gain over." in text
     assert "cannot be told from instruction tuning" not in text
 
@@ -154,4 +155,6 @@ def test_what_is_said_first_is_not_said_again(tmp_path: Path) -> None:
     assert "Within the noise of it, so that no difference can be told: " in text
     assert "within the noise of the best." not in text.split("Before and after")[0]
     other = text_of(scores(stderr=0.1), tmp_path)
-    assert "All 4 other objectives are within the noise of the best; no ratio from 0 : 1" in other
+    assert (
+        "All 4 other objectives are within the noise of the best; no objective from 0 : 1" in other
+    )

@@ -84,7 +84,7 @@ def test_instruction_tuning_can_win():
         ([0.5, 0.6], 1, math.nan, "more than noise is unknown"),
         ([0.5, 0.6], 1, 0.01, "it is better"),
         ([0.5, 0.6], 1, 0.1, "no difference can be told"),
-        ([0.5], 2, math.nan, "only cell"),
+        ([0.5], 2, math.nan, "only objective"),
         ([], 2, math.nan, "Nothing can be recommended yet"),
     ],
 )
@@ -124,7 +124,7 @@ def test_where_all_score_alike_nothing_is_best():
 
 def test_of_some_that_share_the_best_score_the_others_are_named():
     found = recommend(study([0.5, 0.6, 0.6], noise=0, seeds=1, stderr=0.01))
-    assert "(as do p0.5-r1)" in found.sentence
+    assert "(as do 1 : 2)" in found.sentence
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
@@ -162,7 +162,7 @@ def test_a_perplexity_keeps_its_sign_and_the_lowest_is_best():
     assert found.best is not None
     assert (found.best.weights, found.is_better) == ("p0.2-r1", True)
     assert found.difference == pytest.approx(-3, abs=0.1)
-    assert "-" not in found.sentence
+    assert "\N{MINUS SIGN}" not in found.sentence
     assert re.search(r": 1[12]\.\d+ ± .* below instruction tuning", found.sentence)
 
 

@@ -10,9 +10,9 @@ from wit.analysis.summary import cells_table, markdown_summary, plain
 HOSTILE = "loss | is `not` <b>finite</b>\n# and [more](http://x) *here*"
 
 
-def test_it_has_the_recommendation_the_ratios_the_cells_and_the_ways_on() -> None:
+def test_it_has_the_recommendation_the_objectives_the_cells_and_the_ways_on() -> None:
     text = markdown_summary(make_table(), "/a/r.html", "http://127.0.0.1:5000/#/runs/1", STUDY)
-    assert text.startswith("After DPO, prompt weight 0.2 with response weight 1 scores best")
+    assert text.startswith("After DPO, the objective 1 : 5 of prompt to response weight")
     assert "| 1 : 5 (best) | 0.565 ± " in text
     assert "| p0.2-r1-s0 | 0.560 | 0.620 |" in text
     assert "[MLflow](http://127.0.0.1:5000/#/runs/1)" in text
