@@ -1,129 +1,27 @@
-"""Complete or absent, verified, locked; named by what it was made of."""
+"""Complete or absent, verified, locked."""
 
-import errno
 import json
 import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from made_up import ROWS, MadeUp, make
 
-from wit.artifacts import Artifact, Source, read_record, verify
-from wit.errors import ArtifactError, InputError
-from wit.files import digest_of_files, is_unwritable, sha256_of, stamps_of
-from wit.recipes import Recipe
-
-TMPFS_BYTES = 64 * 1024
-
-
-class MadeUp(Recipe):
-    stage: ClassVar[str] = "made-up@1"
-    not_identity: ClassVar[frozenset[str]] = frozenset({"place"})
-
-    knob: float = 1
-    place: str = "here"
-
-
-class MadeUpAgain(MadeUp):
-    stage: ClassVar[str] = "made-up@2"
-
-
-ROWS = Source(kind="rows", fingerprint="0123456789ab", location="rows.jsonl")
+from wit.artifacts import Artifact, read_record, verify
+from wit.errors import ArtifactError
+from wit.files import sha256_of, stamps_of
 
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Artifact:
     return Artifact(root=tmp_path, recipe=MadeUp(), parents={"rows": ROWS})
-
-
-def make(artifact: Artifact) -> Artifact:
-    with artifact.lock(), artifact.writing() as out:
-        (out / "model").mkdir()
-        (out / "model" / "weights").write_bytes(bytes(range(256)))
-        (out / "card.json").write_text('{"rows": 3}')
-        (out / "empty").touch()
-    return artifact
-
-
-# --- identity -----------------------------------------------------------------------------------
-
-
-def test_a_fingerprint_is_twelve_hex_digits_and_names_the_place(artifact: Artifact) -> None:
-    assert len(artifact.fingerprint) == 12
-    assert int(artifact.fingerprint, 16) >= 0
-    assert artifact.path == artifact.root / "made-up" / artifact.fingerprint
-
-
-def test_recipe_stage_version_parents_and_their_parts_make_the_fingerprint(tmp_path: Path) -> None:
-    other = ROWS.model_copy(update={"fingerprint": "ba9876543210"})
-    made = [
-        Artifact(root=tmp_path, recipe=recipe, parents=parents).fingerprint
-        for recipe, parents in [
-            (MadeUp(), {"rows": ROWS}),
-            (MadeUp(knob=2), {"rows": ROWS}),
-            (MadeUpAgain(), {"rows": ROWS}),
-            (MadeUp(), {"rows": other}),
-            (MadeUp(), {"pairs": ROWS}),
-            (MadeUp(), {"rows": ROWS, "more": other}),
-            (MadeUp(), {"rows": other, "more": ROWS}),
-            (MadeUp(), {}),
-        ]
-    ]
-    assert len(set(made)) == len(made)
-
-
-def test_what_says_where_does_not_make_the_fingerprint(artifact: Artifact) -> None:
-    moved = Artifact(
-        root=artifact.root / "other",
-        recipe=MadeUp(place="there"),
-        parents={"rows": ROWS.model_copy(update={"location": "elsewhere.jsonl"})},
-    )
-    assert moved.fingerprint == artifact.fingerprint
-
-
-def test_a_grandparents_change_reaches_the_fingerprint(tmp_path: Path) -> None:
-    def grandchild(knob: float) -> str:
-        first = Artifact(root=tmp_path, recipe=MadeUp(knob=knob), parents={"rows": ROWS})
-        second = Artifact(root=tmp_path, recipe=MadeUp(), parents={"of": first})
-        return Artifact(root=tmp_path, recipe=MadeUp(), parents={"of": second}).fingerprint
-
-    assert grandchild(1) == grandchild(1)
-    assert grandchild(1) != grandchild(2)
-
-
-def test_files_count_by_name_and_content_not_by_folder_or_order(tmp_path: Path) -> None:
-    for folder in ("a", "b", "z"):
-        (tmp_path / folder).mkdir()
-    files = {}
-    for path, content in {"a/x": "1", "b/y": "2", "z/x": "1", "a/y": "2", "b/x": "3"}.items():
-        files[path] = tmp_path / path
-        files[path].write_text(content)
-    digest = digest_of_files([files["a/x"], files["b/y"]])
-    assert digest == digest_of_files([files["a/y"], files["z/x"]])
-    assert digest != digest_of_files([files["b/x"], files["b/y"]])
-    assert digest != digest_of_files([files["a/x"], files["b/y"]], "more")
-    assert digest != digest_of_files([files["a/x"]])
-
-
-def test_the_same_name_with_other_content_is_another_source(tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    file.write_text("a")
-    before = digest_of_files([file])
-    file.write_text("b")
-    assert digest_of_files([file]) != before
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nope: cannot be read: No such file"):
-        sha256_of(tmp_path / "nope")
 
 
 # --- complete or absent -------------------------------------------------------------------------
@@ -302,110 +200,6 @@ def test_a_complete_artifact_of_another_fingerprint_is_refused(artifact: Artifac
     with pytest.raises(ArtifactError, match=f"is that of {artifact.fingerprint}"):
         verify(moved)
     assert read_record(moved)["fingerprint"] == artifact.fingerprint
-
-
-# --- roots that cannot be written, and other processes ----------------------------------------
-
-
-@pytest.mark.parametrize("root", ["/proc/wit", "a file", "below a file"])
-def test_a_root_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path, root: str) -> None:
-    (tmp_path / "file").touch()
-    places = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "artifacts"}
-    place = places.get(root, Path(root))
-    artifact = Artifact(root=place, recipe=MadeUp(), parents={})
-    with pytest.raises(ArtifactError) as caught, artifact.lock():
-        pytest.fail("it was locked")
-    assert str(caught.value).startswith(f"{place}: the artifact root cannot be written")
-    assert "artifact_root=DIR" in str(caught.value)
-
-
-@pytest.mark.parametrize("error", [PermissionError, FileExistsError, OSError, ArtifactError])
-def test_an_error_inside_the_lock_keeps_its_kind_and_frees_the_lock(
-    artifact: Artifact, error: type[Exception]
-) -> None:
-    with pytest.raises(error, match="of the stage itself"), artifact.lock():
-        raise error("of the stage itself")
-    with artifact.lock():
-        pass
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", str(disk)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no small disk can be mounted here")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def test_a_full_disk_leaves_no_artifact(small_disk: Path) -> None:
-    artifact = Artifact(root=small_disk, recipe=MadeUp(), parents={})
-
-    def attempt() -> None:
-        with artifact.lock(), artifact.writing() as out:
-            (out / "weights").write_bytes(bytes(2 * TMPFS_BYTES))
-
-    with pytest.raises(OSError, match="No space left"):
-        attempt()
-    assert not artifact.exists()
-
-
-def test_a_disk_too_full_for_the_record_leaves_no_artifact(small_disk: Path) -> None:
-    artifact = Artifact(root=small_disk, recipe=MadeUp(), parents={})
-
-    def attempt() -> None:
-        with artifact.lock(), artifact.writing() as out:
-            pages = 0
-            while True:
-                try:
-                    (out / f"{pages}").write_bytes(bytes(4096))
-                except OSError:
-                    return
-                pages += 1
-
-    with pytest.raises(OSError, match="No space left"):
-        attempt()
-    assert not artifact.exists()
-
-
-def test_a_full_disk_is_known_whatever_a_library_calls_it(small_disk: Path) -> None:
-    # Here, for the processes of the tests around it import this file too.
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    weights = {"weight": torch.zeros(TMPFS_BYTES)}
-    with pytest.raises(SafetensorError) as caught:
-        save_file(weights, small_disk / "weights.safetensors")
-    assert is_unwritable(small_disk, caught.value)
-    with pytest.raises(RuntimeError) as caught:
-        torch.save(weights, small_disk / "weights.pt")
-    assert is_unwritable(small_disk, caught.value)
-
-
-def test_a_database_says_in_its_own_words_that_the_disk_is_full() -> None:
-    for error in (OSError(28, "No space left on device"), Exception("disk is full")):
-        assert is_unwritable(Path("/"), error)
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EDQUOT])
-def test_a_place_that_may_not_be_written_is_known(tmp_path: Path, number: int) -> None:
-    assert is_unwritable(tmp_path, OSError(number, os.strerror(number)))
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("out of memory"),
-        FileNotFoundError(errno.ENOENT, "No such file or directory"),
-        PermissionError(errno.EACCES, "Permission denied", "/elsewhere/model.safetensors"),
-        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
-    ],
-)
-def test_another_failure_is_not_blamed_on_the_root(tmp_path: Path, error: Exception) -> None:
-    assert not is_unwritable(tmp_path, error)
 
 
 def test_files_that_were_not_made_here_are_watched_too(tmp_path: Path) -> None:
