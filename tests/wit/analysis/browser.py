@@ -5,6 +5,7 @@ It tells what a page asked the network for, what it complained of, and how it lo
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+assert CHROMIUM or os.environ.get("WIT_NEEDS_ALL") != "1", "no Chromium, where all must be there"
 START_SECONDS = 30.0
 ANSWER_SECONDS = 30.0
 PHONE = 390  # pixels
