@@ -50,8 +50,8 @@ def lineage(
 ) -> None:
     """Show what an artifact was made of, up to the data, and what was made of it."""
     from wit import lineage as found_by
-    from wit.display import show_lineage
     from wit.errors import InputError
+    from wit.lineage.tree import show_lineage
     from wit.loading import load_runtime
 
     uri = uri_of(runtime_file, runtime_overrides)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from wit import lineage
 from wit.bench.lineage import counted, fill
-from wit.display import FEW_CHILDREN, MAX_CHILDREN, show_lineage
+from wit.lineage.tree import FEW_CHILDREN, MAX_CHILDREN, show_lineage
 
 
 @pytest.fixture(scope="module", params=[20, 1500])
@@ -57,7 +57,7 @@ def test_a_question_to_a_database_does_not_wait_for_heavy_imports(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     _, artifacts, _ = fill(uri, 20)
     code = (
-        "import sys; from wit.lineage import lineage, table; from wit.display import show_lineage;"
+        "import sys; from wit.lineage import lineage, table, tree;"
         f"lineage({artifacts[1].fingerprint!r}, {uri!r});"
         "heavy = {'mlflow', 'pandas', 'torch', 'transformers', 'sqlalchemy'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) or 0)"
