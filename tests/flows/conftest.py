@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 from tiny import make_tiny_base
 
@@ -17,6 +18,14 @@ from wit.evaluation.catalogue import resolve_benchmark
 def prefect() -> Iterator[None]:
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture
+def prefect_url(prefect: None) -> str:
+    """Of that server, for commands that would start their own."""
+    url = PREFECT_API_URL.value()
+    assert url
+    return url
 
 
 def write_rows(file: Path, num_rows: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from commands import Ended, wit
 
 from flows.cell import run_cell
 from flows.study import run_study
@@ -178,14 +179,14 @@ def test_one_cell_can_be_run_alone(prefect: None, study_file: Path, tmp_path: Pa
     assert set(scores["status"]) == {"finished"}
 
 
-def command(study_file: Path, root: Path, *more: str) -> list[str]:
+def words(study_file: Path, root: Path, *more: str) -> list[str]:
     runtime = {"artifact_root": str(root), "device": "cpu", "threads_per_worker": "1"}
     runtime["checkpoint_seconds"] = "0.05"
     options = [word for k, v in runtime.items() for word in ("--set-runtime", f"{k}={v}")]
-    return [*WIT, "run", str(study_file), *options, *more]
+    return ["run", str(study_file), *options, *more]
 
 
-LONGER = ["--set", "sft.num_epochs=40", "--set", "weights=[{prompt: 0.5, response: 1}]"]
+LONGER = ["--set", "sft.num_epochs=20", "--set", "weights=[{prompt: 0.5, response: 1}]"]
 
 
 def scores_of(root: Path, evaluation: Artifact) -> dict:
@@ -194,13 +195,15 @@ def scores_of(root: Path, evaluation: Artifact) -> dict:
 
 
 def test_killed_and_run_again_ends_like_an_undisturbed_study(
-    study_file: Path, tmp_path: Path
+    prefect_url: str, study_file: Path, tmp_path: Path
 ) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     overrides = LONGER[1::2]
     cell = plan_of(study_file, killed, *overrides).cells[0]
     process = subprocess.Popen(
-        command(study_file, killed, *LONGER), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        [*WIT, *words(study_file, killed, *LONGER)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
     )
     deadline = time.monotonic() + 240
     while not list(cell.sft.scratch.glob("checkpoints/*/complete")):
@@ -214,11 +217,9 @@ def test_killed_and_run_again_ends_like_an_undisturbed_study(
     assert not cell.sft.exists()
     _, orphans = psutil.wait_procs(started, timeout=60)
     assert not orphans
+    here = {"PREFECT_API_URL": prefect_url}
     for root in (killed, whole):
-        done = subprocess.run(
-            command(study_file, root, *LONGER), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        said_by(wit(*words(study_file, root, *LONGER), environment=here), 0)
     reference = plan_of(study_file, whole, *overrides).cells[0]
     for ours, theirs in zip(cell.artifacts, reference.artifacts, strict=True):
         assert ours.fingerprint == theirs.fingerprint
@@ -226,26 +227,26 @@ def test_killed_and_run_again_ends_like_an_undisturbed_study(
     assert scores_of(killed, cell.dpo_evaluation) == scores_of(whole, reference.dpo_evaluation)
 
 
-def output_of(command: list[str], exit_code: int) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == exit_code, said
+def said_by(ended: Ended, exit_code: int) -> str:
+    said = " ".join((ended.stdout + ended.stderr).split())
+    assert ended.returncode == exit_code, said
     assert "Traceback" not in said
     return said
 
 
 def test_a_place_that_cannot_be_written_exits_with_2(study_file: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = output_of(command(study_file, tmp_path / "file"), 2)
+    said = said_by(wit(*words(study_file, tmp_path / "file")), 2)
     assert "--set-runtime artifact_root=DIR" in said
 
 
 def test_a_study_runs_without_its_mlflow_and_is_sent_later(
-    study_file: Path, tmp_path: Path
+    prefect_url: str, study_file: Path, tmp_path: Path
 ) -> None:
     one_cell = "weights=[{prompt: 0, response: 1}]"
     nobody = ["--set-runtime", "tracking_uri=http://127.0.0.1:9", "--set", one_cell]
-    said = output_of(command(study_file, tmp_path, *nobody), 0)
+    here = {"PREFECT_API_URL": prefect_url}
+    said = said_by(wit(*words(study_file, tmp_path, *nobody), environment=here), 0)
     assert "MLflow at http://127.0.0.1:9 cannot be reached" in said
     assert said.count("'wit lineage --sync'") == 1
     assert "p0-r1-s0" in said, "the table is that of the artifacts"
@@ -255,30 +256,33 @@ def test_a_study_runs_without_its_mlflow_and_is_sent_later(
     plan = plan_of(study_file, tmp_path, one_cell)
     num_runs = 1 + sum(artifact.exists() for artifact, _ in plan.artifacts())
     assert num_runs == 1 + 6 + 4
-    assert f"sent {num_runs} runs" in output_of([*WIT, "lineage", "--sync", *place], 0)
+    assert f"sent {num_runs} runs" in said_by(wit("lineage", "--sync", *place), 0)
     scores = table("tiny", uri)
     assert sorted(set(scores["stage"])) == ["base", "dpo", "sft"]
     assert set(scores["status"]) == {"finished"}
 
 
 def test_a_gpu_that_is_not_there_exits_with_2_and_leaves_nothing(
-    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study_file: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     there = ["--set-runtime", "device=cuda"]
-    assert "use 'auto' or 'cpu'" in output_of(command(study_file, tmp_path, *there), 2)
+    ended = wit(*words(study_file, tmp_path, *there), environment={"CUDA_VISIBLE_DEVICES": ""})
+    assert "use 'auto' or 'cpu'" in said_by(ended, 2)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_prefect_that_does_not_answer_exits_with_2_before_anything_is_made(
-    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study_file: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    assert "unset PREFECT_API_URL" in output_of(command(study_file, tmp_path), 2)
+    nobody = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    ended = wit(*words(study_file, tmp_path), environment=nobody)
+    assert "unset PREFECT_API_URL" in said_by(ended, 2)
     assert not (tmp_path / "tokenizer").exists()
 
 
-def test_wrong_input_exits_with_2_and_leaves_nothing(study_file: Path, tmp_path: Path) -> None:
+def test_wrong_input_exits_with_2_and_leaves_nothing(
+    prefect_url: str, study_file: Path, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.touch()
     for override, said in (
@@ -287,6 +291,7 @@ def test_wrong_input_exits_with_2_and_leaves_nothing(study_file: Path, tmp_path:
         (f"instructions.path={empty}", "holds no rows"),
     ):
         root = tmp_path / "root"
-        assert said in output_of(command(study_file, root, "--set", override), 2)
+        command = words(study_file, root, "--set", override)
+        assert said in said_by(wit(*command, environment={"PREFECT_API_URL": prefect_url}), 2)
         assert not list(root.glob("instructions/[!.]*"))
         assert not list(root.glob("sft/[!.]*"))
