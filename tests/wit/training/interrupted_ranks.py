@@ -1,4 +1,4 @@
-"""Sharded trainings that are interrupted at their first checkpoint, and the same left alone.
+"""Trainings on ranks that are interrupted at their first checkpoint, and the same left alone.
 
 ``python interrupted_ranks.py BASE INSTRUCTIONS TOKENIZER OUT`` on every rank; of each training
 ``OUT/NAME/whole`` and ``OUT/NAME/resumed`` are made. All in one go, since ranks take long to start.
@@ -27,9 +27,11 @@ from wit.training.callbacks import (
 from wit.training.sft import MODEL, make_trainer, save_model, whole_model
 from wit.training.trainer import WeightedSFTTrainer
 
-UNINTERRUPTED = Runtime(device="cpu", num_processes=2, sharding="fsdp")
-INTERRUPTED = UNINTERRUPTED.model_copy(update={"checkpoint_seconds": 0.001})
+SHARDED = Runtime(device="cpu", num_processes=2, sharding="fsdp")
+WHOLE = Runtime(device="cpu", num_processes=2)
+AT_ONCE = {"checkpoint_seconds": 0.001}
 KNOBS: dict[str, dict[str, Any]] = {
+    "whole on every rank": {},
     "plain": {},
     "adapters": {"lora": {"rank": 4}, "learning_rate": 1e-2},
     "tied embeddings": {},
@@ -85,12 +87,14 @@ def main() -> None:
         whole, resumed = (out / name / how for how in ("whole", "resumed"))
         for folder in (whole, resumed):
             folder.mkdir(parents=True, exist_ok=True)
-        train(name, parts, whole, UNINTERRUPTED)
+        left_alone = WHOLE if name == "whole on every rank" else SHARDED
+        interrupted = left_alone.model_copy(update=AT_ONCE)
+        train(name, parts, whole, left_alone)
         try:
-            train(name, parts, resumed, INTERRUPTED, Interruption())
+            train(name, parts, resumed, interrupted, Interruption())
             raise AssertionError("it came to its end")
         except Interrupted:
-            train(name, parts, resumed, INTERRUPTED)
+            train(name, parts, resumed, interrupted)
 
 
 if __name__ == "__main__":

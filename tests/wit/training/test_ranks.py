@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from found_processes import kill_a_rank, raised_after, ranks_in, what_outlives
+from found_processes import ranks_in, what_outlives
 from trainers import Parts, losses_of, recipe
 
 from wit.artifacts import JOB
@@ -30,38 +30,14 @@ from wit.training.ranks import train_sft_on_ranks
 from wit.training.sft import train_sft
 
 RANK = "wit.training.ranks"
-RUNTIME = {"device": "cpu", "num_processes": 2, "checkpoint_seconds": 0.05}
 
 
 def test_what_a_rank_raises_is_raised_here(parts: Parts, tmp_path: Path) -> None:
+    """One rank is enough for that, and starts in half the time of two."""
     wild = recipe(learning_rate=1e30, num_epochs=4)
     with pytest.raises(TrainingError, match=r"not finite|diverged"):
-        train_sft_on_ranks(wild, *parts, tmp_path, Runtime(**RUNTIME), lambda *_: None)
+        train_sft_on_ranks(wild, *parts, tmp_path, Runtime(device="cpu"), lambda *_: None)
     assert not (tmp_path / "model").exists()
-
-
-def test_a_rank_that_is_killed_ends_the_others_and_the_next_attempt_resumes(
-    parts: Parts, tmp_path: Path
-) -> None:
-    figures: list[int] = []
-
-    def train() -> None:
-        def log(logged: dict[str, float], step: int) -> None:
-            figures.append(step)
-
-        train_sft_on_ranks(recipe(num_epochs=8), *parts, tmp_path, Runtime(**RUNTIME), log)
-
-    error = raised_after(kill_a_rank, tmp_path, train)
-    assert type(error) is WorkerDiedError, error
-    assert ranks_in(tmp_path) == []
-    assert not (tmp_path / "model").exists()
-
-    figures.clear()
-    train()
-    assert (tmp_path / "model").is_dir()
-    assert min(figures) > 0, "it began anew instead of resuming"
-    steps = list(losses_of(tmp_path))
-    assert steps == list(range(1, max(steps) + 1)), "history has a gap or a repetition"
 
 
 # The process that wants a model; it is gone before the ranks miss what they would train.
@@ -85,7 +61,11 @@ train_sft_on_ranks(
 def test_ranks_end_with_the_process_that_wants_their_model_even_while_they_import(
     tmp_path: Path,
 ) -> None:
-    told = [recipe().model_dump_json(), Runtime(**RUNTIME).model_dump_json(), tmp_path]
+    told = [
+        recipe().model_dump_json(),
+        Runtime(device="cpu", num_processes=2).model_dump_json(),
+        tmp_path,
+    ]
     assert what_outlives(OWNER, *told, once=lambda: len(ranks_in(tmp_path)) >= 3) == []
 
 

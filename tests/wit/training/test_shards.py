@@ -1,4 +1,4 @@
-"""A sharded training that is killed goes on from its checkpoint, on as many ranks as there are."""
+"""A training on ranks that is killed goes on from its checkpoint, on as many as there are then."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from found_processes import kill_a_rank, raised_after
+from found_processes import kill_a_rank, raised_after, ranks_in
 from interrupted_ranks import RECIPES
 from trainers import Parts, losses_of, recipe, tied
 
@@ -35,7 +35,7 @@ def assert_same_training(one: Path, other: Path, rel: float) -> None:
         torch.testing.assert_close(weight, weights[name], rtol=5 * rel, atol=rel / 20)
 
 
-def test_a_killed_sharded_training_goes_on_with_other_ranks_as_if_nothing_had_been(
+def test_a_rank_that_is_killed_ends_all_and_others_go_on_as_if_nothing_had_been(
     parts: Parts, tmp_path: Path
 ) -> None:
     whole, sharded = folder(tmp_path / "whole"), folder(tmp_path / "sharded")
@@ -52,6 +52,8 @@ def test_a_killed_sharded_training_goes_on_with_other_ranks_as_if_nothing_had_be
 
     error = raised_after(kill_a_rank, sharded, lambda: train(2))
     assert type(error) is WorkerDiedError, error
+    assert ranks_in(sharded) == []
+    assert not (sharded / "model").exists()
     train(3)
     assert min(resumed) > 0, "it began anew instead of resuming"
     assert_same_training(sharded, whole, rel=2e-4)
@@ -88,7 +90,7 @@ def interrupted(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_kind_of_sharded_training_resumes_as_if_nothing_had_been(
+def test_every_kind_of_training_on_ranks_resumes_as_if_nothing_had_been(
     name: str, interrupted: Path
 ) -> None:
     assert_same_training(interrupted / name / "resumed", interrupted / name / "whole", rel=1e-6)
