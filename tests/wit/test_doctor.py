@@ -3,19 +3,17 @@
 import json
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
-from samples import ROOT
+from commands import wit
 
 from wit.config import Runtime
 from wit.doctor import Finding, diagnose
 
-WIT = [sys.executable, "-m", "wit.cli", "doctor"]
 NOBODY = "http://127.0.0.1:9"  # the port to discard at; nothing listens there
 
 
@@ -24,18 +22,18 @@ class Diagnosis(NamedTuple):
     findings: dict[str, dict]  # by subject
 
 
-def run_doctor(tmp_path: Path, *options: str, **environment: str) -> Diagnosis:
-    clean = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT_", "MLFLOW_"))}
-    home = {"PREFECT_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [*WIT, "--json", "--set-runtime", f"artifact_root={tmp_path / 'artifacts'}", *options],
-        env={**clean, **home, **environment},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """The environment of a machine where nobody has set up anything."""
+    for name in [n for n in os.environ if n.startswith(("PREFECT_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    return monkeypatch
+
+
+def run_doctor(tmp_path: Path, **environment: str) -> Diagnosis:
+    place = f"artifact_root={tmp_path / 'artifacts'}"
+    done = wit("doctor", "--json", "--set-runtime", place, environment=environment)
     findings = {finding["subject"]: finding for finding in json.loads(done.stdout)}
     return Diagnosis(done.returncode, findings)
 
@@ -44,7 +42,9 @@ def ailing(diagnosis: Diagnosis) -> set[str]:
     return {name for name, finding in diagnosis.findings.items() if not finding["is_well"]}
 
 
-def test_this_machine_is_well_and_nothing_is_written(tmp_path: Path) -> None:
+def test_this_machine_is_well_and_nothing_is_written(
+    clean: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     diagnosis = run_doctor(tmp_path)
     assert ailing(diagnosis) == set()
     assert diagnosis.exit_code == 0
@@ -63,7 +63,7 @@ def make_distribution(folder: Path, name: str, version: str, *requirements: str)
 
 
 def test_missing_and_wrong_versions_are_named_with_the_command_that_mends_them(
-    tmp_path: Path,
+    clean: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     site = tmp_path / "site"
     make_distribution(site, "fastapi", "0.163.2")  # its server cannot start, see facts
@@ -71,7 +71,8 @@ def test_missing_and_wrong_versions_are_named_with_the_command_that_mends_them(
     make_distribution(site, "plotly", "7.0.1+local")
     needed = ["fastapi<0.151,>=0.139", "torch<2.14,>=2.13", "plotly<8,>=7", "wit-absent==1"]
     make_distribution(site, "wit", "0.1.0", *needed, 'wit-extra==1; extra == "gpu"')
-    diagnosis = run_doctor(tmp_path, PYTHONPATH=f"{site}:{ROOT}")
+    clean.syspath_prepend(site)
+    diagnosis = run_doctor(tmp_path)
     assert diagnosis.exit_code == 1
     assert ailing(diagnosis) == {"fastapi", "torch", "wit-absent"}
     found = diagnosis.findings
@@ -85,7 +86,9 @@ def test_missing_and_wrong_versions_are_named_with_the_command_that_mends_them(
     assert commands["wit-absent"][4:] == ["wit-absent==1"]
 
 
-def test_servers_that_do_not_answer_can_be_forgotten_or_started(tmp_path: Path) -> None:
+def test_servers_that_do_not_answer_can_be_forgotten_or_started(
+    clean: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     addresses = {"PREFECT_API_URL": f"{NOBODY}/api", "MLFLOW_TRACKING_URI": NOBODY}
     diagnosis = run_doctor(tmp_path, **addresses)
     assert diagnosis.exit_code == 1
@@ -99,15 +102,6 @@ def test_servers_that_do_not_answer_can_be_forgotten_or_started(tmp_path: Path) 
         command, _, comment = finding["remedy"].partition(" # ")
         assert command == f"unset {variable}"
         assert comment.endswith(f"wit up {option}")
-
-
-@pytest.fixture
-def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """The environment of a machine where nobody has set up anything."""
-    for name in [n for n in os.environ if n.startswith(("PREFECT_", "MLFLOW_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
-    return monkeypatch
 
 
 def ailments(root: Path, **runtime: str) -> dict[str, Finding]:
