@@ -22,6 +22,7 @@ from wit.lineage.registry import (
     Version,
 )
 from wit.model_card import model_card, shortened
+from wit.reasons import keep_reasons, reasons_of
 from wit.records import Kept, evaluations_by_model
 from wit.settings import Settings
 
@@ -60,8 +61,12 @@ def register(name: str, choice: Choice, uri: str) -> Registration:
         registry = ModelRegistry(name, uri)
         known = registry.version_of(model.fingerprint)
         if known is not None:
-            return _register_again(registry, choice, model, known)
-        return _register_new(registry, choice, model)
+            done = _register_again(registry, choice, model, known)
+        else:
+            done = _register_new(registry, choice, model)
+    if done.comparison is not None or not reasons_of(model):
+        keep_reasons(model, choice.study, _why(choice, done.compared_with, done.comparison))
+    return done
 
 
 @contextmanager
@@ -213,16 +218,24 @@ def _item_scores(
     return found
 
 
-def _card(
-    choice: Choice, model: Kept, champion: Version | None, comparison: PairedComparison | None
-) -> str:
+def _why(
+    choice: Choice, compared_with: str | None, comparison: PairedComparison | None
+) -> list[str]:
+    """Sentences for the card; ``compared_with`` is the version of the champion."""
     why = [f"Study {choice.study}: {choice.sentence}"]
     if choice.num_seeds > 1:
         why.append(f"{choice.num_seeds} seeds were trained; this one's select scores are best.")
     if choice.within_noise:
         why.append(f"Not to be told from it: {', '.join(choice.within_noise)}.")
-    if champion is not None and comparison is not None:
-        why.append(f"Beside champion version {champion.number}: {comparison.sentence}")
+    if compared_with is not None and comparison is not None:
+        why.append(f"Beside champion version {compared_with}: {comparison.sentence}")
+    return why
+
+
+def _card(
+    choice: Choice, model: Kept, champion: Version | None, comparison: PairedComparison | None
+) -> str:
+    why = _why(choice, None if champion is None else champion.number, comparison)
     return model_card(model, {s.benchmark: s.role for s in choice.model.scores}, why)
 
 

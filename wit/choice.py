@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wit.analysis.grid import stage_scores
 from wit.analysis.intervals import half_width, item_stderr
+from wit.analysis.scores import INSTRUCTION_TUNING
 from wit.analysis.selection import Recommendation, recommend
 from wit.errors import InputError
 from wit.lineage.registry import folder_in_mlflow
@@ -65,6 +67,9 @@ class Choice(Settings):
     select_benchmarks: tuple[str, ...]
     within_noise: tuple[str, ...]  # other weights that cannot be told from these
     report_scores: tuple[dict[str, Any], ...]  # of the cell
+    base_score: float | None  # of the base, on the same; None: it was not measured
+    base_scores: dict[str, float]  # of the base, by benchmark that selects or reports
+    is_instruction_tuning: bool  # the weights are those of (0, 1): nothing stands beside them
     model: ChosenModel
 
 
@@ -84,7 +89,7 @@ def choose(scores: "pd.DataFrame", study: str, root: Path, uri: str) -> Choice:
     rows: list[Row] = scores.to_dict("records")
     dpo = [row for row in rows if row["stage"] == "dpo"]
     names = tuple(sorted({row["benchmark"] for row in rows if row["role"] == "select"}))
-    best = found.best
+    best, base = found.best, stage_scores(scores, "base").cells
     if best is None:
         raise InputError(_what_is_missing(study, found, dpo))
     return Choice(
@@ -100,6 +105,13 @@ def choose(scores: "pd.DataFrame", study: str, root: Path, uri: str) -> Choice:
         select_benchmarks=names,
         within_noise=found.within_noise,
         report_scores=tuple(score.model_dump(mode="json") for score in found.report_scores),
+        base_score=base[0].score if base else None,
+        base_scores={
+            row["benchmark"]: row["score"]
+            for row in rows
+            if row["stage"] == "base" and row["role"] in ("select", "report")
+        },
+        is_instruction_tuning=best.weights == INSTRUCTION_TUNING,
         model=_chosen_model([r for r in dpo if r["weights"] == best.weights], names, root, uri),
     )
 

@@ -20,6 +20,7 @@ from wit.config import Study
 from wit.errors import ArtifactError, InputError
 from wit.files import LEAST_FREE_BYTES
 from wit.model_card import model_card
+from wit.reasons import reasons_of
 from wit.recipes import InstructionsRecipe, SFTRecipe
 from wit.records import MODEL, MODELS, Kept, find
 from wit.weights import TokenWeights
@@ -34,6 +35,7 @@ class Exported(NamedTuple):
     stage: str
     fingerprint: str
     num_bytes: int
+    has_reasons: bool  # the card says why a study chose it
 
 
 def export(identifier: str, folder: Path, root: Path) -> Exported:
@@ -60,13 +62,14 @@ def export(identifier: str, folder: Path, root: Path) -> Exported:
         if name.startswith(f"{MODEL}/")
     }
     num_bytes = sum(files.values())
-    card = model_card(model, known_roles(model))
+    reasons = reasons_of(model)
+    card = model_card(model, known_roles(model), reasons)
     with _written_aside(folder, num_bytes) as aside:
         for name in files:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model.path / MODEL / name, aside / name)  # with ordinary permissions
         (aside / CARD).write_text(card, encoding="utf-8")
-    return Exported(folder, model.stage, model.fingerprint, num_bytes)
+    return Exported(folder, model.stage, model.fingerprint, num_bytes, bool(reasons))
 
 
 def model_of(artifact: Kept) -> Kept:

@@ -97,11 +97,26 @@ def find(root: Path, identifier: str) -> Kept:
     if found:
         several = ", ".join(f"{path.name} ({path.parent.name})" for path in found[:8])
         raise InputError(f"{wanted} is the beginning of {len(found)} artifacts: {several}")
+    if (source := _source(root, wanted)) is not None:
+        raise InputError(
+            f"{source['fingerprint']} is no artifact but what others were made of, "
+            f"{source['location']}: it is there already, as it was given"
+        )
     models = [name for name, stage in stages.items() if stage in MODELS]
     near = difflib.get_close_matches(wanted, sorted(stages), cutoff=0.5) or sorted(models)[:5]
     hint = ", ".join(f"{name} ({stages[name]})" for name in near)
     advice = f"Known ones: {hint}" if near else "It holds none; is it the right artifact_root?"
     raise InputError(f"no artifact in {root} begins with {wanted}. {advice}")
+
+
+def _source(root: Path, wanted: str) -> dict[str, Any] | None:
+    """The base or the rows of that fingerprint, as those that were made of it describe it."""
+    stages = [folder.name for folder in root.glob("*") if folder.is_dir()]
+    for artifact in kept(root, *stages):
+        for parent in artifact.parents.values():
+            if "revision" in parent and parent["fingerprint"].startswith(wanted):
+                return parent
+    return None
 
 
 def evaluations_by_model(root: Path) -> dict[str, list[Kept]]:

@@ -21,6 +21,7 @@ from wit.errors import ArtifactError, InputError
 from wit.export import export, known_roles
 from wit.models import load_model
 from wit.plan import Plan
+from wit.reasons import REASONS, keep_reasons
 from wit.recipes import LoRAKnobs, SFTRecipe
 from wit.records import Kept
 from wit.tokenizers import load_tokenizer
@@ -206,6 +207,26 @@ def test_the_beginning_of_several_names_them(plan: Plan, tmp_path: Path, root: P
     (tmp_path / "artifacts" / "dpo").symlink_to(root / "dpo")
     with pytest.raises(InputError, match=rf"2 artifacts: {known} \(dpo\), {twin} \(sft\)"):
         export(known[:8], tmp_path / "out", tmp_path / "artifacts")
+
+
+def test_the_base_is_said_to_be_no_artifact(plan: Plan, root: Path, tmp_path: Path):
+    base = plan.cells[0].sft.parents["base"]
+    with pytest.raises(InputError, match=f"{base.fingerprint} is no artifact but what others"):
+        export(base.fingerprint[:6], tmp_path / "out", root)
+
+
+def test_the_card_says_why_a_study_chose_the_model(plan: Plan, root: Path, tmp_path: Path):
+    shutil.copytree(root, tmp_path / "root")
+    chosen = Kept.at(tmp_path / "root" / "dpo" / plan.cells[0].dpo.fingerprint)
+    assert not export(chosen.fingerprint, tmp_path / "before", chosen.root).has_reasons
+    keep_reasons(chosen, "cell", ["It is best."])
+    assert export(chosen.fingerprint, tmp_path / "out", chosen.root).has_reasons
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "## Why this model\n\n* It is best." in card
+    sft = plan.cells[0].sft.fingerprint
+    assert not export(sft, tmp_path / "sft", chosen.root).has_reasons
+    (chosen.root / "studies" / "cell" / REASONS).write_text("damaged")
+    assert not export(chosen.fingerprint, tmp_path / "after", chosen.root).has_reasons
 
 
 def test_what_is_no_model_is_refused_and_its_model_named(plan: Plan, root: Path, tmp_path: Path):

@@ -13,6 +13,7 @@ from wit.commands.options import (
     StudyVersion,
     console,
     name_of,
+    notes,
     print_json,
     scores_of,
     uri_of,
@@ -62,11 +63,15 @@ def _show(choice: "Choice") -> None:
     console.print(choice.sentence, highlight=False)
     interval = "" if choice.half_width is None else f" ± {choice.half_width:.3f}"
     say("weights", choice.weights)
-    say("chosen by", f"{', '.join(choice.select_benchmarks)}: {choice.score:.3f}{interval}")
+    if choice.is_instruction_tuning:
+        say("", "instruction tuning itself, so there is nothing to compare them with")
+    chosen_by = f"{', '.join(choice.select_benchmarks)}: {choice.score:.3f}{interval}"
+    say("chosen by", chosen_by + _beside("base", choice.base_score))
     say("in the noise", ", ".join(choice.within_noise) or "no other cell")
     for report in choice.report_scores:
-        usual = report["instruction_tuning"]
-        beside = "" if usual is None else f", instruction tuning {usual:.3f}"
+        usual = None if choice.is_instruction_tuning else report["instruction_tuning"]
+        beside = _beside("instruction tuning", usual)
+        beside += _beside("base", choice.base_scores.get(report["benchmark"]))
         width = "" if report["half_width"] is None else f" ± {report['half_width']:.3f}"
         say("reported", f"{report['benchmark']}: {report['score']:.3f}{width}{beside}")
     model = choice.model
@@ -75,6 +80,10 @@ def _show(choice: "Choice") -> None:
     say("its scores", ", ".join(f"{s.benchmark} {s}" for s in model.scores))
     say("folder", model.folder + ("" if model.is_here else " (not on this machine)"))
     say("MLflow run", model.run_url or model.run_id)
+
+
+def _beside(what: str, score: float | None) -> str:
+    return "" if score is None else f", {what} {score:.3f}"
 
 
 def export(
@@ -102,3 +111,10 @@ def export(
     else:
         size = f"{done.num_bytes / 1e6:,.0f} MB"
         console.print(f"{done.stage} {done.fingerprint} ({size}): {done.folder}", soft_wrap=True)
+    if done.stage == "dpo" and not done.has_reasons:
+        notes.print(
+            "note: the card does not say why this model was chosen; 'wit best STUDY --register "
+            "NAME' keeps that for the one it chooses, and then export says it",
+            soft_wrap=True,
+            highlight=False,
+        )
