@@ -1,6 +1,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
 
@@ -20,7 +21,7 @@ from wit.builtin.pretrain import (
 from wit.builtin.tokenizer import EOS, SPECIAL_TOKENS, make_tokenizer
 
 MAX_WEIGHT_BYTES = 6_000_000
-LOSS_TOLERANCE = 2e-3  # nats per token
+LOSS_TOLERANCE = 3e-3  # nats per token
 RECORD = json.loads((BASE_DIR / "training.json").read_text(encoding="utf-8"))
 
 
@@ -55,13 +56,26 @@ NUM_STEPS = 8  # of those recorded: rounding, which depends on the machine, grow
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_the_first_steps_have_the_recorded_losses():
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "float32",
+        # The same, ten times slower on a processor that has no instructions for it.
+        pytest.param("bfloat16", marks=pytest.mark.slow),
+    ],
+)
+def test_the_first_steps_have_the_recorded_losses(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if precision == "float32":
+        monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     tokenizer = make_tokenizer()
     model = make_model(RECIPE, tokenizer)
     steps = islice(train(model, RECIPE, RECIPE.phases[0], tokenizer), NUM_STEPS)
-    # bf16 keeps 8 bits, and another number of threads or another processor adds in another order.
-    # A loss is a mean over 3,048 tokens, so the rounding mostly averages out; what is left grows
-    # with the steps. Another seed, learning rate or text changes these losses by 1e-2 and more.
+    # bf16, in which they were recorded, keeps 8 bits, and another number of threads or another
+    # processor adds in another order. A loss is a mean over 3,048 tokens, so the rounding mostly
+    # averages out; what is left grows with the steps. Another seed, learning rate or text changes
+    # these losses by 1e-2 and more.
     assert list(steps) == pytest.approx(RECORD["first_losses"][:NUM_STEPS], abs=LOSS_TOLERANCE)
 
 
