@@ -2,11 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-from filelock import FileLock
 
 from wit.analysis.paired import ItemScores, PairedComparison, compare_paired
 from wit.artifacts import RECORD, verify
@@ -21,12 +18,12 @@ from wit.lineage.registry import (
     ModelRegistry,
     Version,
 )
+from wit.lineage.store import open_store
+from wit.lineage.turns import turn
 from wit.model_card import model_card, shortened
 from wit.reasons import keep_reasons, reasons_of
 from wit.records import Kept, evaluations_by_model
 from wit.settings import Settings
-
-LOCK = ".registry.lock"  # in the artifact root
 
 
 class Registration(Settings):
@@ -57,7 +54,7 @@ def register(name: str, choice: Choice, uri: str) -> Registration:
             "name its artifact root by --set-runtime artifact_root=DIR"
         )
     model = Kept.at(folder.parent)
-    with _alone(model.root):
+    with turn(open_store(uri)):  # each must see the champion that the one before it made
         registry = ModelRegistry(name, uri)
         known = registry.version_of(model.fingerprint)
         if known is not None:
@@ -67,23 +64,6 @@ def register(name: str, choice: Choice, uri: str) -> Registration:
     if done.comparison is not None or not reasons_of(model):
         keep_reasons(model, choice.study, _why(choice, done.compared_with, done.comparison))
     return done
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One registration at a time: each must see the champion that the one before it made."""
-    lock = FileLock(root / LOCK)
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise InputError(
-            f"{root}: the artifact root cannot be written ({error.strerror}), so nothing can be "
-            "registered from it; name another by --set-runtime artifact_root=DIR"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _register_new(registry: ModelRegistry, choice: Choice, model: Kept) -> Registration:
