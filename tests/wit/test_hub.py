@@ -18,6 +18,7 @@ from samples import embedded_tokenizer, save_tokenizer, write_jsonl
 from transformers import LlamaConfig, LlamaForCausalLM
 
 REVISION, UNKNOWN = "0123456789abcdef0123456789abcdef01234567", "f" * 40
+OUT_OF_REACH = ("org/unloaded", "org/in-part")  # none of the weights is there, or a part of them
 ROWS = [{"prompt": f"What is {n}?", "response": f"It is {n}."} for n in range(12)]
 
 # In a process of its own: the libraries read their environment when they are imported.
@@ -73,6 +74,10 @@ def hub_folder(cache: Path, kind: str, repo: str) -> Path:
     return snapshot
 
 
+def hub_snapshot(cache: Path, repo: str) -> Path:
+    return cache / f"models--{repo.replace('/', '--')}" / "snapshots" / REVISION
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = tmp_path_factory.mktemp("hub")
@@ -93,21 +98,37 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(base)
     save_tokenizer(embedded_tokenizer(), base)
+    for repo in OUT_OF_REACH:
+        shutil.copytree(base, hub_folder(cache, "model", repo), dirs_exist_ok=True)
+    (hub_snapshot(cache, "org/unloaded") / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-2.safetensors"}}
+    (hub_snapshot(cache, "org/in-part") / "model.safetensors.index.json").write_text(
+        json.dumps(index)
+    )
     return cache
 
 
 @pytest.fixture(scope="module")
-def answers(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    home = tmp_path_factory.mktemp("home")
+def study_on_the_hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("local")
     pairs = [{"prompt": f"What is {n}?", "chosen": "a", "rejected": "b"} for n in range(12)]
-    study = {
+    return {
         "name": "hub",
         "base": {"repo": "org/base", "revision": REVISION},
-        "instructions": {"repo": "org/rows", "revision": REVISION, "held_out_fraction": 0},
-        "preferences": {"path": str(write_jsonl(home / "pairs.jsonl", pairs))},
+        "instructions": {"path": str(write_jsonl(folder / "rows.jsonl", ROWS))},
+        "preferences": {"path": str(write_jsonl(folder / "pairs.jsonl", pairs))},
         "weights": ["instruction-tuning"],
         "benchmarks": [{"name": "wit_cloze", "role": "select"}],
     }
+
+
+@pytest.fixture(scope="module")
+def answers(
+    cache: Path, study_on_the_hub: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> list[Any]:
+    """All in one process: it takes longer to start than to answer."""
+    rows = {"repo": "org/rows", "revision": REVISION, "held_out_fraction": 0}
+    bases = [{"repo": repo, "revision": REVISION} for repo in OUT_OF_REACH]
     asked = [
         ("rows", {"repo": "org/rows", "revision": REVISION}),
         ("rows", {"repo": "org/splits", "revision": REVISION, "split": "test"}),
@@ -118,9 +139,10 @@ def answers(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
         ("rows", {"repo": "org/rows", "revision": REVISION, "subset": "nope"}),
         ("rows", {"repo": "org/broken", "revision": REVISION}),
         ("rows", {"repo": "org/empty", "revision": REVISION}),
-        ("plan", study),
+        ("plan", {**study_on_the_hub, "instructions": rows}),
+        *[("cost", {**study_on_the_hub, "base": base}) for base in bases],
     ]
-    return run(asked, cache, home, {"HF_HUB_OFFLINE": "1"})
+    return run(asked, cache, tmp_path_factory.mktemp("home"), {"HF_HUB_OFFLINE": "1"})
 
 
 def run(asked: list[Any], cache: Path, home: Path, variables: dict[str, str]) -> list[Any]:
@@ -246,49 +268,27 @@ def serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
         server.server_close()
 
 
-@pytest.fixture(scope="module")
-def study_on_the_hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("local")
-    pairs = [{"prompt": f"What is {n}?", "chosen": "a", "rejected": "b"} for n in range(12)]
-    return {
-        "name": "hub",
-        "base": {"repo": "org/base", "revision": REVISION},
-        "instructions": {"path": str(write_jsonl(folder / "rows.jsonl", ROWS))},
-        "preferences": {"path": str(write_jsonl(folder / "pairs.jsonl", pairs))},
-        "weights": ["instruction-tuning"],
-        "benchmarks": [{"name": "wit_cloze", "role": "select"}],
-    }
-
-
 def test_the_cost_of_a_base_is_known_without_downloading_its_weights(
     cache: Path, tmp_path: Path, study_on_the_hub: dict[str, Any]
 ) -> None:
-    files = cache / "models--org--base" / "snapshots" / REVISION
+    files = hub_snapshot(cache, "org/base")
     downloaded, local = tmp_path / "hub", {**study_on_the_hub, "base": {"path": str(files)}}
     with serving(files) as (url, given):
         variables = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        [from_hub] = run([("cost", study_on_the_hub)], downloaded, tmp_path, variables)
+        asked = [("cost", study_on_the_hub), ("cost", local)]
+        from_hub, of_files = run(asked, downloaded, tmp_path, variables)
     assert "tokenizer.json" in given
     assert "model.safetensors in part" in given
     assert "model.safetensors" not in given
-    [of_files] = run([("cost", local)], downloaded, tmp_path, {})
     assert from_hub[0] == of_files[0]
     assert from_hub[0]["peak_memory_bytes"] > 0
 
 
-@pytest.mark.parametrize("index", [None, {"weight_map": {"a": "model-2.safetensors"}}])
+@pytest.mark.parametrize("number", [10, 11], ids=OUT_OF_REACH)
 def test_the_cost_of_a_base_that_is_out_of_reach_is_unknown(
-    cache: Path, tmp_path: Path, study_on_the_hub: dict[str, Any], index: dict[str, Any] | None
+    answers: list[Any], number: int
 ) -> None:
-    partial = tmp_path / "hub"
-    shutil.copytree(cache, partial)
-    folder = partial / "models--org--base" / "snapshots" / REVISION
-    if index:  # a part of the weights is there
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    else:
-        (folder / "model.safetensors").unlink()
-    [answer] = run([("cost", study_on_the_hub)], partial, tmp_path, {"HF_HUB_OFFLINE": "1"})
-    cost, page = answer
+    cost, page = answers[number]
     assert cost["sft_tokens"] > 0
     assert [cost[k] for k in ("seconds", "disk_bytes", "peak_memory_bytes")] == [None] * 3
     assert "unknown: the base is not downloaded yet" in page
