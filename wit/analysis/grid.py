@@ -8,7 +8,8 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ from wit.analysis.intervals import (
     item_stderr,
     of_difference,
     pooled_spread,
+    spread_of_cells,
 )
 from wit.analysis.scores import (
     INSTRUCTION_TUNING,
@@ -160,6 +162,8 @@ def stage_scores(
     for model in found:
         by_weights.setdefault(model.weights, []).append(model)
     spread, replicates = noise_of_runs(found)
+    if replicates == "seeds" and (within := _noise_of_cells(by_weights.values())).freedom:
+        spread = within
     cells = [_cell_score(seeds, spread) for seeds in by_weights.values()]
     cells.sort(key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0, c.weights))
     return StageScores(
@@ -186,8 +190,15 @@ def noise_of_runs(models: Sequence[ModelScore]) -> tuple[Spread, Replicates]:
     for place, model in enumerate(models):
         runs = by_ray.setdefault(model.ray, {})
         runs.setdefault(model.seed if has_seeds else place, []).append(model.score)
-    means = [[_mean(scores) for scores in runs.values()] for runs in by_ray.values()]
+    means = [[fmean(scores) for scores in runs.values()] for runs in by_ray.values()]
     return pooled_spread(means), "seeds" if has_seeds else "rays"
+
+
+def _noise_of_cells(cells: Iterable[Sequence[ModelScore]]) -> Spread:
+    by_ray: dict[str, list[list[float]]] = {}
+    for models in cells:
+        by_ray.setdefault(models[0].ray, []).append([model.score for model in models])
+    return spread_of_cells(list(by_ray.values()))
 
 
 def _lower_is_better(table: pd.DataFrame) -> set[str]:
@@ -228,14 +239,14 @@ def _model_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> M
 def _cell_score(seeds: list[ModelScore], spread: Spread) -> CellScore:
     first = seeds[0]
     seed_stderr = spread.deviation / math.sqrt(len(seeds)) if spread.deviation else None
-    item_stderr = _or_none(_mean([seed.stderr for seed in seeds]))  # the same items for all
+    item_stderr = _or_none(fmean([seed.stderr for seed in seeds]))  # the same items for all
     return CellScore(
         weights=first.weights,
         ray=first.ray,
         prompt_weight=first.prompt_weight,
         response_weight=first.response_weight,
-        score=_mean([seed.score for seed in seeds]),
-        values={name: _mean([seed.values[name] for seed in seeds]) for name in first.values},
+        score=fmean([seed.score for seed in seeds]),
+        values={name: fmean([seed.values[name] for seed in seeds]) for name in first.values},
         seed_stderr=seed_stderr,
         item_stderr=item_stderr,
         half_width=half_width(seed_stderr, item_stderr, spread.freedom),
@@ -247,10 +258,6 @@ def _basis(cells: list[CellScore], spread: Spread) -> Basis:
     if cells and all(cell.item_stderr is not None for cell in cells):
         return "both" if spread.freedom else "items"
     return "seeds" if spread.deviation else "none"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _or_none(value: float) -> float | None:

@@ -75,6 +75,23 @@ def pooled_spread(groups: Sequence[Sequence[float]]) -> Spread:
     return Spread(math.sqrt(squares / freedom) if freedom else 0.0, freedom)
 
 
+def spread_of_cells(rays: Sequence[Sequence[Sequence[float]]]) -> Spread:
+    """Spread of scores around the mean of their cell, over the seeds of cells by ray.
+
+    Cells of one ray and seed share the order of the rows: they may agree to the last digit, and
+    may err apart. So a ray has the mean variance of its cells, but the freedom of one of them.
+    """
+    found = []
+    for cells in rays:
+        several = [cell for cell in cells if len(cell) > 1]
+        if several:
+            variance = statistics.fmean(statistics.variance(cell) for cell in several)
+            found.append((max(map(len, several)) - 1, variance))
+    freedom = sum(free for free, _ in found)
+    squares = math.fsum(free * variance for free, variance in found)
+    return Spread(math.sqrt(squares / freedom) if freedom else 0.0, freedom)
+
+
 def half_width(
     seed_stderr: float | None, item_stderr: float | None, freedom: int, num_comparisons: int = 1
 ) -> float | None:

@@ -34,6 +34,7 @@ class Relation(Result):
     best_dpo: CellScore | None
     regret: float | None  # how much better the best DPO score is than DPO from the best SFT cell
     regret_half_width: float | None  # of its interval, as one of all comparisons with the best
+    luck: float | None  # Pearson of what cells of one objective differ by; None: no two cells do
 
     @property
     def same_best(self) -> bool | None:
@@ -71,6 +72,7 @@ def relate(sft: StageScores, dpo: StageScores) -> Relation:
         best_dpo=best_dpo,
         regret=selection_regret(sft, dpo),
         regret_half_width=width,
+        luck=_luck(sft, dpo, pairs),
     )
 
 
@@ -90,9 +92,11 @@ def correlations(
     """Spearman, Kendall and Pearson of pairs of scores, each so that positive is agreement.
 
     The bootstrap draws rays, with all their cells: the interval says what other objectives,
-    measured as often, would have shown. Noise in the scores is in it: noise of its own in each
-    stage makes all three smaller than those of the true scores; luck of a checkpoint that lasts
-    through DPO makes them larger.
+    measured as often, would have shown; for the same ones it is wider than needed, and covers
+    99 %. Noise in the scores is in it: noise of its own in each stage makes all three smaller than
+    those of the true scores; luck of a checkpoint that lasts through DPO makes them larger. Where
+    noise is as large as the effects and nine tenths of it last, scores whose true parts are
+    unrelated correlate by 0.45, and 6 of 10 intervals leave 0 out. ``Relation.luck`` warns of it.
     """
     if len(pairs) < MIN_FOR_RANKS:
         return {}
@@ -109,6 +113,22 @@ def correlations(
             ends = interval_of(name, correlation(counts, one, other), len(rays))
             found[name] = estimate(value, ends, len(rays))
     return found
+
+
+def _luck(
+    sft: StageScores, dpo: StageScores, pairs: list[tuple[CellScore, CellScore]]
+) -> float | None:
+    """How far luck lasts through DPO: cells of one objective differ by nothing else."""
+    rays: dict[str, list[tuple[float, float]]] = {}
+    for before, after in pairs:
+        both = (_sign(sft) * before.score, _sign(dpo) * after.score)
+        rays.setdefault(before.ray, []).append(both)
+    rest = [np.array(both) - np.mean(both, axis=0) for both in rays.values()]
+    if len(pairs) - len(rays) < MIN_FOR_RANKS:
+        return None
+    one, other = np.vstack(rest).T
+    found = float(CORRELATIONS["pearson"](np.ones((1, len(pairs))), one, other)[0])
+    return None if math.isnan(found) else found
 
 
 def signals(table: pd.DataFrame) -> list[Signal]:

@@ -19,7 +19,7 @@ from wit.analysis.studies_numbers import (
     part_means,
     point_digits,
 )
-from wit.analysis.studies_words import STAGES, angles_of, sign_of, with_interval
+from wit.analysis.studies_words import STAGES, angles_of, luck_note, sign_of, with_interval
 
 MAX_NAMED = 4  # studies or rays in one sentence
 ENDS = ("low", "high")  # of an estimate
@@ -82,7 +82,8 @@ def _ranks(analysis: Analysis) -> Iterator[Finding]:
         also = f"; {with_interval(positive, '')} over those with loss on the response"
     yield Finding(
         "The order before DPO says something about the order after it",
-        f"Mean rank correlation (Spearman) {with_interval(every, '')} over all cells{also}.",
+        f"Mean rank correlation (Spearman) {with_interval(every, '')} over all cells{also}."
+        f"{luck_note(analysis)}",
         (positive or every).low is not None and ((positive or every).low or 0) > 0,
         denial="The order before DPO is not shown to say anything about the order after it",
     )

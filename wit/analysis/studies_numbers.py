@@ -226,6 +226,12 @@ def _mean(gains: Sequence[Gain | None]) -> Estimate | None:
     return mean_estimate(percents) if len(percents) == len(gains) else None
 
 
+def lasting_luck(analysis: Analysis) -> Estimate | None:
+    """Mean over studies of how far the luck of a run lasts through DPO."""
+    found = [study.relation.luck for study in analysis.studies.values()]
+    return mean_estimate([luck for luck in found if luck is not None])
+
+
 class SignalMean(NamedTuple):
     """What can be measured before DPO, over studies."""
 

@@ -6,7 +6,7 @@ from wit.analysis.analyse import Analysis, StudyAnalysis
 from wit.analysis.digits import number
 from wit.analysis.studies_charts import GAIN, MEAN, Chart, Line, Point, Section, point_of
 from wit.analysis.studies_numbers import part_means, point_digits, signal_means
-from wit.analysis.studies_words import STAGES, ratio_note, with_interval
+from wit.analysis.studies_words import STAGES, luck_note, ratio_note, with_interval
 
 CHOSEN = ("cell chosen on all", "cell chosen on those left")
 
@@ -24,8 +24,9 @@ def ranks(analysis: Analysis) -> Section | None:
     words = (
         "Spearman's rank correlation of the scores of cells before and after DPO. Cells without "
         "loss on the response are worst on both sides and lift it; without them it says how far "
-        "SFT scores order the cells among which one would choose. Noise may lower or raise it: "
-        "DPO starts from the same checkpoint, so the luck of a run may last."
+        "SFT scores order the cells among which one would choose. Intervals are of scores as "
+        "measured, noise included, which may lower or raise them: DPO starts from the same "
+        f"checkpoint, so the luck of a run may last.{luck_note(analysis)}"
     )
     series = ("all cells", "cells with loss on the response")
     chart = Chart("ranks", "Rank correlation by study", "Spearman", series, tuple(lines))

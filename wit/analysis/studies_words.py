@@ -6,7 +6,7 @@ from wit.analysis.across import Across
 from wit.analysis.analyse import Analysis
 from wit.analysis.digits import number
 from wit.analysis.resampling import MIN_UNITS, Estimate
-from wit.analysis.studies_numbers import PartMeans, verdict
+from wit.analysis.studies_numbers import PartMeans, lasting_luck, verdict
 from wit.analysis.wording import USUAL
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -54,6 +54,17 @@ def answer(analysis: Analysis) -> str:
         return f"{lead}: no difference can be told."
     words = {1: "better", -1: "worse", 0: "no difference can be told"}
     return f"{lead}: " + ", ".join(f"{words[sign_of(m)]} {STAGES[s.stage]}" for s, m in held) + "."
+
+
+def luck_note(analysis: Analysis) -> str:
+    """How much of a correlation may be luck that both stages share."""
+    luck = lasting_luck(analysis)
+    if luck is None:
+        return ""
+    return (
+        " Among cells of one objective, which differ by luck only, the scores correlate by "
+        f"{with_interval(luck, '')}: luck of a run that lasts through DPO raises a correlation."
+    )
 
 
 def ratio_note(parts: PartMeans | None) -> str | None:
