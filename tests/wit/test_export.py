@@ -32,17 +32,17 @@ import json, sys
 sys.modules["wit"] = None  # an import of it would fail
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-folder, out = sys.argv[1:]
-model = AutoModelForCausalLM.from_pretrained(folder)
-tokenizer = AutoTokenizer.from_pretrained(folder)
 chat = [{"role": "user", "content": "Which of these is first: tent, radio?"}]
-ids = tokenizer.apply_chat_template(
-    chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-)
-with torch.no_grad():
-    logits = model(**ids).logits
-answer = model.generate(**ids, max_new_tokens=3, do_sample=False)
-torch.save({"ids": ids["input_ids"], "logits": logits, "answer": answer}, out)
+for folder in sys.argv[1:]:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.no_grad():
+        logits = model(**ids).logits
+    answer = model.generate(**ids, max_new_tokens=3, do_sample=False)
+    torch.save({"ids": ids["input_ids"], "logits": logits, "answer": answer}, folder + ".pt")
 """
 KILLED = """
 import resource, signal, sys
@@ -72,12 +72,20 @@ def root(plan: Plan) -> Path:
     return plan.tokenizer.root
 
 
-def loaded_without_us(folder: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
-    out = tmp_path / "logits.pt"
+@pytest.fixture(scope="module")
+def exported(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of both stages, each with what transformers makes of it: ``STAGE`` and ``STAGE.pt``.
+
+    One process loads both, as most of its time goes by before it loads any.
+    """
+    out, cell = tmp_path_factory.mktemp("exported") / "deep", plan.cells[0]
+    for stage, artifact in (("sft", cell.sft), ("dpo", cell.dpo)):
+        done = export(artifact.fingerprint[:6], out / stage, plan.tokenizer.root)
+        assert (done.stage, done.fingerprint) == (stage, artifact.fingerprint)
     elsewhere = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    command = [sys.executable, "-c", WITHOUT_US, str(folder), str(out)]
-    subprocess.run(command, check=True, cwd=tmp_path, env=elsewhere)
-    return torch.load(out)
+    command = [sys.executable, "-c", WITHOUT_US, str(out / "sft"), str(out / "dpo")]
+    subprocess.run(command, check=True, cwd=out.parent, env=elsewhere)
+    return out
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -85,11 +93,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
-def test_transformers_alone_loads_the_very_model(plan: Plan, root: Path, tmp_path: Path, stage):
+def test_transformers_alone_loads_the_very_model(plan: Plan, exported: Path, stage: str):
     artifact = getattr(plan.cells[0], stage)
-    done = export(artifact.fingerprint[:6], tmp_path / "deep" / "out", root)
-    assert (done.stage, done.fingerprint) == (stage, artifact.fingerprint)
-    found = loaded_without_us(done.folder, tmp_path)
+    found = torch.load(exported / f"{stage}.pt")
     with torch.no_grad():
         ours = load_model(artifact.path / MODEL)(found["ids"]).logits
     assert torch.equal(found["logits"], ours)
