@@ -5,7 +5,6 @@ import math
 import re
 from statistics import fmean
 
-import numpy as np
 import pandas as pd
 import pytest
 from commands import wit
@@ -13,10 +12,10 @@ from paper_tables import Table, after, benchmarks, beyond, choosing, early, rays
 from samples import ROOT
 
 from wit.analysis.analyse import AVERAGED, Analysis, analyse, as_json
+from wit.analysis.digits import number
 from wit.analysis.reading import read_scores
-from wit.analysis.resampling import mean_estimate
-from wit.analysis.studies_findings import number, with_interval
-from wit.analysis.studies_numbers import apart, leads_of
+from wit.analysis.studies_numbers import apart, lasting_luck, leads_of
+from wit.analysis.studies_words import with_interval
 
 SCORES = ROOT.parent / "shared" / "paper" / "wit_scores.csv"
 DOCUMENT = ROOT / "docs" / "paper-reanalysis.md"
@@ -164,15 +163,7 @@ def test_what_the_prose_says_of_settings(scores, found):
 @needs_scores
 def test_what_the_prose_says_of_luck_and_regret(found):
     """Cells of one ray differ by luck only; what of it lasts through DPO shows in both scores."""
-    correlations = []
-    for study in found.studies.values():
-        rays: dict[str, list[tuple[float, float]]] = {}
-        for cell in study.grid.sft.cells:
-            after_dpo = study.grid.dpo.cell(cell.weights)
-            rays.setdefault(cell.ray, []).append((cell.score, after_dpo.score))
-        rest = np.vstack([np.array(pairs) - np.mean(pairs, axis=0) for pairs in rays.values()])
-        correlations.append(float(np.corrcoef(rest.T)[0, 1]))
-    assert f"by {with_interval(mean_estimate(correlations), '')}" in PROSE
+    assert f"by {with_interval(lasting_luck(found), '')}" in PROSE
     regrets = [study.relation.regret for study in found.studies.values()]
     assert f"{max(regrets) / sum(regrets):.0%}".replace("%", " %") + " of the mean" in PROSE
     assert f"is {number((sum(regrets) - max(regrets)) / 14)}. " in PROSE
