@@ -157,6 +157,9 @@ def _runs(rays: Rays, places: dict[str, float], floor: float, edge: float) -> Fi
             "size": [10 if out else 7 for out in beyond],
             "symbol": [outward if out else "circle" for out in beyond],
             "color": ["--blue" if out else "--speck" for out in beyond],
+            # Plotly would make marks of several sizes paler, and ring them in white.
+            "opacity": 1,
+            "line": {"width": 0},
         },
         "cliponaxis": False,
     }

@@ -175,3 +175,13 @@ def test_decimals_are_those_that_a_score_is_worth(scores: list[float], decimals:
 def test_a_number_has_its_interval_beside_it() -> None:
     assert with_interval(31.925, 0.404, 1) == "31.9 ± 0.4"
     assert with_interval(0.5, None, 3) == "0.500"
+
+
+def test_single_runs_are_as_strong_as_their_colour() -> None:
+    """Plotly makes marks of several sizes paler, unless it is told not to."""
+    [runs] = [
+        trace
+        for trace in chart_of(scores())["data"]
+        if "--speck" in trace.get("marker", {}).get("color", "")
+    ]
+    assert (runs["marker"]["opacity"], runs["marker"]["line"]["width"]) == (1, 0)
