@@ -1,142 +1,18 @@
 """`wit up` for real: started, used, ended, started again and killed, on free ports."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
-from uuid import uuid4
 
 import psutil
 import pytest
 import yaml
 from tiny import make_tiny_base
+from wit_up import LOOPBACK, WIT, Up, call, free_port, wait_for
 
 from wit.servers import SETTINGS
-
-WIT = [sys.executable, "-m", "wit.cli"]
-FAMILY = "WIT_TEST_FAMILY"  # an environment variable that all that a test starts inherits
-PATIENCE = 240.0  # seconds; two cores may be shared with much else
-LOOPBACK = {"127.0.0.1", "::1"}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for(what: str, is_there: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := is_there()):
-        assert time.monotonic() < deadline, f"waited for {what} in vain"
-        time.sleep(0.1)
-    return found
-
-
-class Up:
-    """A `wit up` with a home, an artifact root and ports of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "root"
-        self.output = folder / "output.txt"
-        self.ports = free_port(), free_port()
-        self.prefect, self.mlflow = (f"http://127.0.0.1:{port}" for port in self.ports)
-        inherited = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT", "MLFLOW"))}
-        self.family = uuid4().hex
-        home = {"PREFECT_HOME": str(folder / "home"), FAMILY: self.family}
-        self.environment = {**inherited, **home, "PYTHONUNBUFFERED": "1"}
-
-    def command(self, *more: str) -> list[str]:
-        prefect, mlflow = map(str, self.ports)
-        settings = [f"artifact_root={self.root}", "device=cpu", "threads_per_worker=1"]
-        runtime = [word for setting in settings for word in ("--set-runtime", setting)]
-        return [*WIT, "up", *runtime, "--prefect-port", prefect, "--mlflow-port", mlflow, *more]
-
-    def start(self) -> None:
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                self.command(), env=self.environment, stdout=output, stderr=subprocess.STDOUT
-            )
-
-    def wait_until_ready(self) -> None:
-        wait_for("wit up", lambda: "Ctrl-C" in self.said() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.said() + self.logs()
-
-    def end(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
-
-    def said(self) -> str:
-        return self.output.read_text()
-
-    def logs(self) -> str:
-        return "\n".join(file.read_text() for file in (self.root / "servers").glob("*.log"))
-
-    def relatives(self) -> list[psutil.Process]:
-        """What this `wit up` has started, wherever it hangs in the tree."""
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get(FAMILY) == self.family:
-                    found.append(process)
-        return found
-
-    def makers(self) -> list[psutil.Process]:
-        """Processes that make stages: grandchildren of the worker."""
-        found = []
-        for process in self.relatives():
-            with suppress(psutil.Error):
-                if "multiprocessing.spawn" in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
-
-    def api(self, method: str, path: str, content: Any = None) -> Any:
-        return call(f"{self.prefect}/api{path}", method, content)
-
-    def deployment(self, name: str) -> dict:
-        return self.api("GET", f"/deployments/name/{name}/{name}")
-
-    def run(self, name: str, **parameters: Any) -> str:
-        place = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
-        return self.api("POST", place, {"parameters": parameters})["id"]
-
-    def state(self, run: str) -> dict:
-        return self.api("GET", f"/flow_runs/{run}")["state"]
-
-    def wait_for_end(self, run: str) -> dict:
-        ends = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        return wait_for("the run", lambda: (s := self.state(run))["type"] in ends and s)
-
-    def of_run(self, run: str, kind: str) -> list[dict]:
-        condition = {"flow_runs": {"id": {"any_": [run]}}}
-        return self.api("POST", f"/{kind}/filter", condition)
-
-
-def call(url: str, method: str = "GET", content: Any = None) -> Any:
-    data = None if content is None else json.dumps(content).encode()
-    headers = {"Content-Type": "application/json"}
-
-    def ask() -> list[bytes]:
-        try:
-            with urlopen(Request(url, data, headers, method=method), timeout=60) as answer:
-                return [answer.read()]
-        except HTTPError as error:
-            with error:
-                if error.code != 503:  # Prefect's SQLite is busy; its own clients ask again too
-                    raise
-            return []
-
-    [text] = wait_for(url, ask)
-    return json.loads(text) if text else None
 
 
 @pytest.fixture(scope="module")
@@ -320,21 +196,3 @@ def test_killed_it_leaves_nothing(up: Up, study: dict) -> None:
     wait_for("a process that makes stages", up.makers)
     up.end(signal.SIGKILL)
     assert wait_for("an empty machine", lambda: not up.relatives())
-
-
-def test_ctrl_c_while_it_starts_ends_all(tmp_path: Path) -> None:
-    up = Up(tmp_path)
-    up.start()
-    wait_for("the first server", (up.root / "servers" / "prefect.log").exists)
-    assert up.end(signal.SIGINT) == 0
-    assert up.said().strip() == "ending"
-    assert up.relatives() == []
-
-
-def test_an_artifact_root_that_cannot_be_written_starts_nothing(tmp_path: Path) -> None:
-    up = Up(tmp_path)
-    up.root = Path("/dev/null/root")
-    up.start()
-    assert up.process.wait(PATIENCE) == 2
-    assert up.said().startswith("error: /dev/null/root: the artifact root cannot be written")
-    assert up.relatives() == []
