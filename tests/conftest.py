@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -20,3 +21,24 @@ def same_store() -> Iterator[None]:
     before = os.environ.get("MLFLOW_TRACKING_URI")
     yield
     assert os.environ.get("MLFLOW_TRACKING_URI") == before
+
+
+TESTS = Path(__file__).parent
+# Of these a file may take a minute: they begin first, lest one worker is left alone with the last.
+# With --no-loadscope-reorder, that is: else xdist begins with the files that have most tests.
+LONG = (
+    "wit/training/",
+    "wit/test_s",
+    "wit/test_workers",
+    "wit/test_export",
+    "wit/lineage/",
+    "flows/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        file = item.path.relative_to(TESTS).as_posix()
+        return next((n for n, begin in enumerate(LONG) if file.startswith(begin)), len(LONG))
+
+    items.sort(key=place)
