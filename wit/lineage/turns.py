@@ -21,7 +21,7 @@ from wit.settings import Settings
 
 PREFIX = "wit.turn."  # how the experiment's tags begin, one for each that waits or has its turn
 DRAWING = 0  # in the place of a number while one is drawn: others wait for it
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 5.0  # before it is said that somebody is waited for
 LEASE_SECONDS = 600.0  # of those on other machines, of which one cannot see whether they live
 _log = logging.getLogger(__name__)

@@ -38,8 +38,7 @@ def _register(uri: str, choice: Choice, barrier: Barrier) -> None:
 
 
 def at_once(work, *each) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", __name__])
+    context = multiprocessing.get_context("fork")  # imports nothing anew
     barrier = context.Barrier(len(each))
     processes = [context.Process(target=work, args=(*one, barrier)) for one in each]
     for process in processes:
