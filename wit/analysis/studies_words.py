@@ -25,8 +25,9 @@ def with_interval(
 
 
 def unbroken(text: str) -> str:
-    """The text, with no line break inside a weight pair, an interval or before a unit."""
+    """The text, with no line break inside weights, objectives and intervals or before a unit."""
     glued = re.sub(r"[(\[][^()\[\]]{1,20}, [^()\[\]]{1,20}[)\]]", _glued, text)
+    glued = re.sub(r"(?<=\d) ([:±]) (?=\d)", rf"{SPACE}\1{SPACE}", glued)
     return glued.replace(" %", f"{SPACE}%")
 
 

@@ -207,6 +207,14 @@ def test_rays_of_one_study_have_its_own_intervals(tmp_path):
 
 
 def test_pairs_intervals_and_units_are_not_broken():
-    text = "over (0, 1) by +1.2 % [+0.1, +2.3], in all (see there)"
+    text = "over (0, 1) by +1.2 % [+0.1, +2.3], in all (see there): 12 : 5 is 0.6 ± 0.1"
     spaces = [match.start() for match in re.finditer("\N{NO-BREAK SPACE}", unbroken(text))]
-    assert [text[:at].rpartition(" ")[2] for at in spaces] == ["(0,", "+1.2", "[+0.1,"]
+    assert [text[:at].rpartition(" ")[2] for at in spaces] == [
+        "(0,",
+        "+1.2",
+        "[+0.1,",
+        "12",
+        ":",
+        "0.6",
+        "±",
+    ]
