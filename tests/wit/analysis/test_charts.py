@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_report import _row, make_table
-from test_report_edges import GRID, scores
+from reported import GRID, make_table, row, scores
 
 from wit.analysis.chart_parts import parts_chart
 from wit.analysis.chart_rays import ray_chart
@@ -82,9 +81,9 @@ def test_no_noise_is_drawn_where_none_is_known() -> None:
 def test_what_is_far_worse_lies_on_the_edge_and_takes_no_room(
     is_less_better: bool, edge: int
 ) -> None:
-    rows = [_row("dpo", (p / 10, 1), s, 0.5 + p / 100 + s / 500) for p in range(8) for s in (0, 1)]
+    rows = [row("dpo", (p / 10, 1), s, 0.5 + p / 100 + s / 500) for p in range(8) for s in (0, 1)]
     far = 0.99 if is_less_better else 0.01
-    rows += [_row("dpo", (1, 0), s, far) for s in (0, 1)]
+    rows += [row("dpo", (1, 0), s, far) for s in (0, 1)]
     figure = chart_of(pd.DataFrame(rows).assign(higher_is_better=not is_less_better))
     limits = figure["layout"]["yaxis"]["range"]
     assert 0.4 < limits[0] < limits[1] < 0.7
@@ -96,7 +95,7 @@ def test_what_is_far_worse_lies_on_the_edge_and_takes_no_room(
 def test_few_cells_are_all_inside_the_chart() -> None:
     """Two of them nearly alike make quartiles so narrow that another one would be far out."""
     found = {0: 0.331, 0.2: 0.314, 0.4: 0.304, 0.5: 0.302, 1: 0.245}
-    rows = [_row(stage, (p, 1), 0, s) for stage in ("sft", "dpo") for p, s in found.items()]
+    rows = [row(stage, (p, 1), 0, s) for stage in ("sft", "dpo") for p, s in found.items()]
     [trace] = scatter(summarise(pd.DataFrame(rows)))["data"]
     assert sorted(trace["x"]) == sorted(found.values())
 
@@ -135,8 +134,8 @@ def driven_by_one() -> pd.DataFrame:
     rows = []
     for stage in ("sft", "dpo"):
         for weights, a, b in (((0, 1), 0.4, 0.5), ((1, 1), 0.6, 0.45)):
-            rows += [_row(stage, weights, 0, a, benchmark="a")]
-            rows += [_row(stage, weights, 0, b, benchmark="b")]
+            rows += [row(stage, weights, 0, a, benchmark="a")]
+            rows += [row(stage, weights, 0, b, benchmark="b")]
     return pd.DataFrame(rows)
 
 

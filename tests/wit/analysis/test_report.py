@@ -4,109 +4,19 @@ import json
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
-from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from pages import Page
+from reported import STUDY, failed, make_table, row
 
 from wit.analysis import charts
 from wit.analysis.grid import summarise
 from wit.analysis.report import Extras, write_report
 from wit.analysis.report_tables import problems
-from wit.config import Study
 from wit.errors import InputError
-
-WEIGHTS = [(0, 1), (0.2, 1), (0.5, 1), (1, 1), (0.2, 0.4)]
-LOADING = {"src", "srcset", "href", "data", "poster", "action", "background", "formaction"}
-STUDY = Study.model_validate(
-    {
-        "name": "quickstart",
-        "base": {"path": "builtin"},
-        "instructions": {"path": "builtin"},
-        "preferences": {"path": "builtin"},
-        "weights": [{"prompt": p, "response": r} for p, r in WEIGHTS],
-        "benchmarks": [{"name": "unseen", "role": "select"}],
-    }
-)
-
-
-def make_table(error: str = "loss <is> not finite </script>") -> pd.DataFrame:
-    """Base and five pairs with two seeds; one cell failed."""
-    rows = [_row("base", None, 0, 0.05)]
-    for seed in (0, 1):
-        for place, weights in enumerate(WEIGHTS):
-            if weights == (1, 1) and seed == 1:
-                rows += [_failed("sft", weights, error), _failed("dpo", weights, error)]
-                continue
-            rows += [_row("sft", weights, seed, 0.6 - 0.04 * place + seed / 100)]
-            rows += [_row("dpo", weights, seed, 0.62 - 0.03 * abs(place - 1) + seed / 100)]
-    likelihoods = [{**row, "benchmark": "nll_prompt", "role": "diagnostic"} for row in rows[:5]]
-    return pd.DataFrame(rows + likelihoods)
-
-
-def _row(stage, weights, seed, score, **more):
-    prompt, response = weights or (math.nan, math.nan)
-    return {
-        "study": "quickstart",
-        "cell": "base" if weights is None else f"p{prompt:g}-r{response:g}-s{seed}",
-        "stage": stage,
-        "weights": "base" if weights is None else f"p{prompt:g}-r{response:g}",
-        "prompt_weight": prompt,
-        "response_weight": response,
-        "seed": seed,
-        "benchmark": "unseen",
-        "role": "select",
-        "score": score,
-        "stderr": 0.02,
-        "higher_is_better": True,
-        "status": "finished",
-        "error": None,
-        "fingerprint": "0123456789ab",
-        "run_id": f"{stage}{weights}{seed}",
-        "run_url": None,
-    } | more
-
-
-def _failed(stage, weights, error):
-    return _row(
-        stage, weights, 1, math.nan, benchmark=None, role=None, status="failed", error=error
-    )
-
-
-class Page(HTMLParser):
-    """What a browser would load, run and show."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.loaded: list[str] = []
-        self.links: list[str] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.styles, self.text, self.inside = "", "", ""
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        self.inside = tag
-        if tag == "script":
-            self.scripts.append((dict(attrs), ""))
-        for name, value in attrs:
-            if name in LOADING and value and tag != "a":
-                self.loaded.append(value)
-            elif name == "href" and value:
-                self.links.append(value)
-
-    def handle_endtag(self, tag):
-        self.inside = ""
-
-    def handle_data(self, data):
-        if self.inside == "script":
-            attributes, text = self.scripts[-1]
-            self.scripts[-1] = (attributes, text + data)
-        elif self.inside == "style":
-            self.styles += data
-        else:
-            self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +88,7 @@ def test_scores_that_did_not_come_from_here_make_a_report_too(tmp_path):
 
 
 def test_a_study_without_any_score_makes_a_report_that_says_so(tmp_path):
-    table = pd.DataFrame([_failed("sft", (0, 1), "no space left on the device")])
+    table = pd.DataFrame([failed("sft", (0, 1), "no space left on the device")])
     page = Page(write_report(table, STUDY, Extras(), tmp_path / "r.html"))
     assert "Nothing can be recommended yet" in page.text
     assert "no space left on the device" in page.text
@@ -196,8 +106,8 @@ def test_problems_name_failed_models_and_scores_that_are_no_number():
 
 
 def test_a_few_scores_far_below_do_not_take_the_colours_of_the_others():
-    rows = [_row("dpo", (p / 10, 1), 0, 0.5 + p / 100) for p in range(10)]
-    grid = summarise(pd.DataFrame([*rows, _row("dpo", (1, 0.4), 0, 0.01)]))
+    rows = [row("dpo", (p / 10, 1), 0, 0.5 + p / 100) for p in range(10)]
+    grid = summarise(pd.DataFrame([*rows, row("dpo", (1, 0.4), 0, 0.01)]))
     scale = charts.colour_range(grid)
     assert (scale.worst, scale.is_clipped) == (0.5, True)
     without = charts.colour_range(summarise(pd.DataFrame(rows)))
@@ -230,8 +140,8 @@ def test_the_cell_named_best_before_dpo_is_the_one_whose_cost_is_told(tmp_path: 
     """(0.2, 0.4) = (0.5, 1) before DPO; the best of all, (1, 1), was never aligned."""
     before = {(0.5, 1): 0.6, (0.2, 0.4): 0.6, (0, 1): 0.5, (1, 1): 0.9}
     after = {(0.5, 1): 0.7, (0.2, 0.4): 0.4, (0, 1): 0.5}
-    rows = [_row("sft", weights, 0, score) for weights, score in before.items()]
-    rows += [_row("dpo", weights, 0, score) for weights, score in after.items()]
+    rows = [row("sft", weights, 0, score) for weights, score in before.items()]
+    rows += [row("dpo", weights, 0, score) for weights, score in after.items()]
     page = Page(write_report(pd.DataFrame(rows), None, Extras(), tmp_path / "r.html"))
     assert (
         "Of the pairs of weights with both scores, before DPO p0.2-r0.4 is best, after it p0.5-r1: "

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from browser import CHROMIUM, DESKTOP, PHONE, BrowserTab, browser
-from test_data_section import summary
-from test_report import STUDY, _row, make_table
+from known_data import summary
+from reported import STUDY, make_table, row
 
 from wit.analysis.report import Extras, write_report
 
@@ -47,7 +47,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = table[table["benchmark"] == "unseen"].assign(benchmark="other")
     other["score"] = other["score"] ** 2
     tied = [
-        _row(stage, (0.4, 0.8), 0, 0.4, benchmark=name)
+        row(stage, (0.4, 0.8), 0, 0.4, benchmark=name)
         for stage in ("sft", "dpo")
         for name in ("unseen", "other")
     ]
@@ -74,7 +74,7 @@ def test_all_is_drawn_without_a_complaint_or_a_request(
 
 def test_of_labels_that_would_meet_the_first_one_is_shown(tab: BrowserTab, tmp_path: Path) -> None:
     rows = [
-        _row(stage, (p / 10, 1), 0, 0.5 + p / 1000 * (p == 9 or 0.2))
+        row(stage, (p / 10, 1), 0, 0.5 + p / 1000 * (p == 9 or 0.2))
         for p in range(10)
         for stage in ("sft", "dpo")
     ]

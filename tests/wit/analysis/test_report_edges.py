@@ -6,27 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_data_section import SpacedPage
-from test_report import STUDY, Page, _failed, _row
+from pages import Page, SpacedPage
+from reported import GRID, STUDY, failed, scores
 
 from wit.analysis.report import Extras, write_report
 from wit.analysis.report_tables import problems
-
-GRID = [(0, 1), (0.2, 1), (0.5, 1), (1, 1), (0.2, 0.4), (1, 0)]
-
-
-def scores(
-    cells=GRID, seeds=(0, 1), names=("unseen",), stages=("sft", "dpo"), **more
-) -> pd.DataFrame:
-    """Scores that rise up to the fourth cell, with a little noise."""
-    rows = [
-        _row(stage, cell, seed, 0.5 + 0.03 * place - 0.004 * seed * (-1) ** place, benchmark=name)
-        for place, cell in enumerate(cells)
-        for seed in seeds
-        for stage in stages
-        for name in names
-    ]
-    return pd.DataFrame(rows).assign(**more)
 
 
 def text_of(table: pd.DataFrame, folder: Path, study=None) -> str:
@@ -63,7 +47,7 @@ def test_cells_that_all_score_alike_have_no_best(tmp_path: Path) -> None:
 
 
 def test_only_failed_cells_are_named_and_nothing_else_is_claimed(tmp_path: Path) -> None:
-    table = pd.DataFrame([_failed(stage, (0, 1), "out of memory") for stage in ("sft", "dpo")])
+    table = pd.DataFrame([failed(stage, (0, 1), "out of memory") for stage in ("sft", "dpo")])
     text = text_of(table, tmp_path, STUDY)
     assert "1 SFT model and 1 DPO model without complete select scores are left out" in text
     assert text.count("out of memory") == 2

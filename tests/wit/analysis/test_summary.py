@@ -3,7 +3,7 @@
 import json
 import math
 
-from test_report import STUDY, make_table
+from reported import STUDY, make_table
 
 from wit.analysis.summary import cells_table, markdown_summary, plain
 
