@@ -13,9 +13,9 @@ REAL = ROOT / "tests" / "studies" / "real.yaml"
 # A minute on two cores instead of a quarter of an hour.
 SMALLER = [
     "instructions.max_rows=96",
-    "preferences.max_rows=48",
-    "benchmarks.0.limit=16",
-    "benchmarks.1.limit=16",
+    "preferences.max_rows=32",
+    "benchmarks.0.limit=8",
+    "benchmarks.1.limit=8",
 ]
 
 

@@ -131,14 +131,24 @@ def test_a_champion_in_another_root_is_compared(first: Contest, uri: str, tmp_pa
     assert made.aliases == ("champion",)
 
 
+@pytest.fixture(scope="module")
+def untouched(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Contest:
+    """A study of which nothing is ever registered."""
+    root = tmp_path_factory.mktemp("untouched")
+    shutil.copy(empty_store, root / "mlflow.db")
+    return hold(root, f"sqlite:///{root}/mlflow.db", "first", {"p0-r1-s0": GOOD})
+
+
 @pytest.mark.parametrize(
     "name", ["", " ", "a/b", "a:b", "..", "it's", "a\nb", "-x", "x" * 300, "ü"]
 )
-def test_a_name_that_mlflow_refuses_is_refused_before_anything_is_written(first, uri, name):
+def test_a_name_that_mlflow_refuses_is_refused_before_anything_is_written(
+    untouched: Contest, name: str
+):
     with pytest.raises(InputError, match="is no name of a model") as caught:
-        first.register(name)
+        untouched.register(name)
     assert caught.value.exit_code == 2
-    assert open_store(uri).client.search_registered_models() == []
+    assert open_store(untouched.uri).client.search_registered_models() == []
 
 
 @pytest.mark.parametrize("table_name", ["registered_model_aliases", "model_versions"])
