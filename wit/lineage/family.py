@@ -95,8 +95,8 @@ def _parent_run_ids(run: RunRow) -> dict[str, str]:
 
 
 def _by_part(run: RunRow, prefix: str) -> dict[str, str]:
-    tags = run.tags
-    return {tag.removeprefix(prefix): tags[tag] for tag in sorted(tags) if tag.startswith(prefix)}
+    found = sorted(item for item in run.tags.items() if item[0].startswith(prefix))
+    return {tag.removeprefix(prefix): value for tag, value in found}
 
 
 def _runs_above(uri: str, run: RunRow) -> list[RunRow]:
@@ -160,15 +160,14 @@ def _children(fingerprint: str, below: list[RunRow]) -> tuple[Node, ...]:
 
     def grow(parent: str) -> tuple[Node, ...]:
         nodes = [
-            _node(run, {}).model_copy(update={"children": grow(run.tags["wit.fingerprint"])})
-            for run in hanging[parent]
+            _node(run, {}, children=grow(run.tags["wit.fingerprint"])) for run in hanging[parent]
         ]
         return tuple(sorted(nodes, key=lambda node: (node.kind, node.name)))
 
     return grow(fingerprint)
 
 
-def _node(run: RunRow, parents: dict[str, Node]) -> Node:
+def _node(run: RunRow, parents: dict[str, Node], children: tuple[Node, ...] = ()) -> Node:
     tags = run.tags
     is_evaluation = tags["wit.stage"] == "evaluation"
     return Node(
@@ -184,4 +183,5 @@ def _node(run: RunRow, parents: dict[str, Node]) -> Node:
         scores={k: v for k, v in run.metrics.items() if k != "seconds"} if is_evaluation else {},
         error=tags.get("wit.error"),
         parents=parents,
+        children=children,
     )
