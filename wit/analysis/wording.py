@@ -12,8 +12,8 @@ WHEN = {"sft": "Before DPO", "dpo": "After DPO"}
 USUAL = "instruction tuning (0 : 1)"
 NOTHING_YET = "Nothing can be recommended yet: no cell has its select scores after DPO."
 NO_DPO = (
-    "There are no scores after DPO, so nothing is known of how weights fare through it, and none "
-    "can be recommended for it."
+    "Nothing can be recommended yet: there are no scores after DPO, so how weights fare through it "
+    "is unknown."
 )
 UNKNOWN = (
     "Neither runs that differ nor standard errors: whether that is more than noise is unknown."

@@ -193,11 +193,11 @@ def test_without_dpo_it_is_said_what_is_known(tmp_path):
     lines = [line for line in GOOD.splitlines() if ",dpo," not in line]
     found = analyze(written(tmp_path, "\n".join(lines)))
     assert found.returncode == 0, found.stderr
-    assert "There are no scores after DPO" in found.stdout
+    assert "there are no scores after DPO" in found.stdout
     assert "Before DPO, the objective 1 : 5" in found.stdout
     twice = [line.replace("s,", "t,", 1) for line in lines[1:]]
     several = analyze(written(tmp_path, "\n".join([*lines, *twice])))
-    assert "There are no scores after DPO" in several.stdout
+    assert "there are no scores after DPO" in several.stdout
     assert "in 0 of" not in several.stdout
 
 

@@ -57,8 +57,8 @@ def test_only_failed_cells_are_named_and_nothing_else_is_claimed(tmp_path: Path)
 
 def test_before_dpo_the_sft_scores_are_there_and_no_more_is_said(tmp_path: Path) -> None:
     text = text_of(scores(stages=("sft",)), tmp_path)
-    assert "There are no scores after DPO" in text
-    assert "none can be recommended for it. Before DPO, the objective 1 : 0 of prompt to" in text
+    assert "Nothing can be recommended yet: there are no scores after DPO" in text
+    assert "is unknown. Before DPO, the objective 1 : 0 of prompt to" in text
     assert "No pair of weights has both scores yet." in text
     assert "After DPONo scores on the grid yet." in text
 
