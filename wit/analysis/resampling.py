@@ -13,6 +13,7 @@
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from scipy import special
@@ -36,10 +37,13 @@ class Estimate(Result):
     num_units: int  # that were drawn again: rays, or studies
 
 
+@cache
 def draws(num_units: int, num_draws: int = NUM_DRAWS) -> Array:
-    """Counts of every unit, one row per draw."""
+    """Counts of every unit, one row per draw; always the same, so nobody may write to them."""
     generator = np.random.default_rng(SEED)
-    return generator.multinomial(num_units, np.full(num_units, 1 / num_units), num_draws)
+    counts = generator.multinomial(num_units, np.full(num_units, 1 / num_units), num_draws)
+    counts.setflags(write=False)
+    return counts
 
 
 def interval(
