@@ -2,14 +2,19 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+
+from filelock import FileLock
 
 from wit.analysis.paired import ItemScores, PairedComparison, compare_paired
 from wit.artifacts import RECORD, verify
 from wit.choice import Choice
 from wit.errors import InputError
 from wit.evaluation.results import SAMPLES_FOLDER, EvaluationResult, Sample
+from wit.lineage.place import sqlite_file
 from wit.lineage.registry import (
     CARD,
     CHALLENGER,
@@ -18,8 +23,6 @@ from wit.lineage.registry import (
     ModelRegistry,
     Version,
 )
-from wit.lineage.store import open_store
-from wit.lineage.turns import turn
 from wit.model_card import model_card, shortened
 from wit.reasons import keep_reasons, reasons_of
 from wit.records import Kept, evaluations_by_model
@@ -54,7 +57,7 @@ def register(name: str, choice: Choice, uri: str) -> Registration:
             "name its artifact root by --set-runtime artifact_root=DIR"
         )
     model = Kept.at(folder.parent)
-    with turn(open_store(uri)):  # each must see the champion that the one before it made
+    with _alone(uri):
         registry = ModelRegistry(name, uri)
         known = registry.version_of(model.fingerprint)
         if known is not None:
@@ -64,6 +67,38 @@ def register(name: str, choice: Choice, uri: str) -> Registration:
     if done.comparison is not None or not reasons_of(model):
         keep_reasons(model, choice.study, _why(choice, done.compared_with, done.comparison))
     return done
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One registration at a time: each must see the champion that the one before it made.
+
+    Of all artifact roots of this machine. MLflow has no lock of its own: of two machines that
+    register within the same second, the later one may not have seen the champion of the other,
+    and becomes champion beside it unasked; both versions are there.
+    """
+    file = _lock_file(uri)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        lock.acquire()
+    except OSError as error:
+        raise InputError(
+            f"{file}: cannot be written ({error.strerror or error}), so nothing can be registered "
+            "from here; make its folder writable"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_file(uri: str) -> Path:
+    """Beside the database file; for a server, in the user's own folder."""
+    database = sqlite_file(uri)
+    if database is not None:
+        return database.with_name(f".{database.name}.registry.lock")
+    return Path.home() / ".wit" / f"registry-{sha256(uri.encode()).hexdigest()[:12]}.lock"
 
 
 def _register_new(registry: ModelRegistry, choice: Choice, model: Kept) -> Registration:

@@ -1,13 +1,10 @@
-"""Plans, comparisons and lineage on a terminal, and as JSON."""
+"""Plans and comparisons on a terminal, and as JSON."""
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
-from rich.tree import Tree
 
 from wit.artifacts import Artifact
 from wit.estimate import Estimate
@@ -18,11 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from wit.analysis.comparison import Measured
-    from wit.lineage import Node
 
 GIGABYTE = 1e9
-MAX_CHILDREN = 12  # of one stage that are shown below what they were made of; of more, a few
-FEW_CHILDREN = 3
 # What the stages that belong to no cell are called, where their own names are too short.
 SHARED_STAGES = {
     "items": "items of the benchmarks",
@@ -127,48 +121,6 @@ def _score(measured: "Measured | None") -> str:
 def _diagnostic(measured: "Measured | None", name: str) -> str:
     value = None if measured is None else measured.diagnostics.get(name)
     return "-" if value is None else f"{value:.3f}"
-
-
-def show_lineage(console: Console, node: "Node") -> None:
-    """Prints an artifact, what it was made of, and what was made of it; many children folded."""
-    tree = Tree(_describe(node))
-    if node.parents:
-        _add_parents(tree.add("made of"), node)
-    if node.children:
-        _add_children(tree.add("what came of it"), node)
-    console.print(tree)
-
-
-def _add_parents(tree: Tree, node: "Node") -> None:
-    for part, parent in node.parents.items():
-        _add_parents(tree.add(_describe(parent, part)), parent)
-
-
-def _add_children(tree: Tree, node: "Node") -> None:
-    counts = Counter(child.kind for child in node.children)
-    shown: Counter[str] = Counter()
-    for child in node.children:
-        shown[child.kind] += 1
-        if counts[child.kind] <= MAX_CHILDREN or shown[child.kind] <= FEW_CHILDREN:
-            _add_children(tree.add(_describe(child)), child)
-    for kind, num_children in counts.items():
-        if num_children > MAX_CHILDREN:
-            more = f"… and {num_children - FEW_CHILDREN} more of stage {kind}; --json lists them"
-            tree.add(Text(more, style="italic"))
-
-
-def _describe(node: "Node", part: str = "") -> Text:
-    scores = ", ".join(
-        f"{name} {value:.3f}"
-        for name, value in node.scores.items()
-        if not name.endswith("_stderr")  # --json has them
-    )
-    sha = f" sha256 {node.model_sha256[:12]}" if node.model_sha256 else ""
-    text = Text(overflow="fold")
-    text.append(f"{part}: " if part else "", style="bold")
-    text.append(f"{node.name} ").append(node.fingerprint, style="cyan").append(sha)
-    text.append(f"\n{node.location}", style="dim")
-    return text.append(f"\n{scores}" if scores else "")
 
 
 def _state(artifact: Artifact) -> str:

@@ -1,4 +1,4 @@
-"""Which points of a grid are one objective, and why; or why not, although they lie on one ray."""
+"""Which weights are one objective, and why; or why not, although they lie on one ray."""
 
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ MAX_EPSILON = 1e-6
 class Objective(Settings):
     """Weights that lead to one model: what is measured to differ between them is noise."""
 
-    weights: tuple[str, ...]  # names of points of the grid
+    weights: tuple[str, ...]  # names of pairs of weights
     reason: str  # why they are one, or why not with others of their ray; "": alone on its ray
 
 
 class _Point(NamedTuple):
-    """A point of the grid as the loss sees it."""
+    """A pair of weights as the loss sees it."""
 
     name: str
     table: tuple[float, ...]  # weight of every role in every source
@@ -56,7 +56,7 @@ def sentences(found: list[Objective]) -> list[str]:
     for objective in found:
         by_reason.setdefault(objective.reason, []).append(" = ".join(objective.weights))
     num_points = sum(len(objective.weights) for objective in found)
-    count = f"{num_points} points of the grid are {len(found)} objectives"
+    count = f"{num_points} pairs of weights are {len(found)} objectives"
     reasons = [f"{reason}: {', '.join(names)}" for reason, names in by_reason.items() if reason]
     return [count, *reasons] if num_points > len(found) else reasons
 

@@ -125,7 +125,7 @@ def up_to_a_factor(weights: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(float(f"{weight / largest:.9g}") for weight in weights)
 
 
-# The field's names for points of the grid, as a shorthand in ``weights``.
+# The field's names for pairs of weights, as a shorthand in ``weights``.
 PRESETS: dict[str, dict[str, float]] = {
     "instruction-tuning": {"prompt": 0, "response": 1},
     "continual-pretraining": {"prompt": 1, "response": 1},

@@ -119,7 +119,7 @@ def test_objectives_stand_in_the_order_of_the_weights() -> None:
 
 def test_every_reason_is_said_once() -> None:
     count, sentence = sentences(objectives(study(PAPER)))
-    assert count == "35 points of the grid are 21 objectives"
+    assert count == "35 pairs of weights are 21 objectives"
     assert sentence.count("AdamW") == 1
     assert "p0.2-r0.4 = p0.4-r0.8" in sentence
     assert "p0.2-r1" not in sentence

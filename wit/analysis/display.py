@@ -20,8 +20,8 @@ COLUMNS = {
     "gain_dpo_best_pct": "best\nDPO\n%",
     "gain_dpo_at_sft_best_pct": "DPO at\nbest\nSFT %",
     "regret": "regret",
-    "spearman_all": "corr.",
-    "spearman_response_positive": "corr.,\nλr>0",
+    "spearman_all": "corr.\nall",
+    "spearman_response_positive": "corr.\nλr>0",
     "noise_sd": "noise\nSD",
 }
 

@@ -67,7 +67,6 @@ def rows_of(table: pd.DataFrame) -> list[Row]:
     ray differ by noise only. Without that column it is the ratio of the two weights; a cell that
     gives some role a weight of its own is alone on its ray.
     """
-    rows: list[Row] = table.to_dict("records")
     defaults = {
         "seed": 0,
         "role": "select",
@@ -75,16 +74,21 @@ def rows_of(table: pd.DataFrame) -> list[Row]:
         "num_items": math.nan,
         "higher_is_better": True,
     }
-    for row in rows:
-        for column, value in defaults.items():
-            row.setdefault(column, value)
-        row["stderr"] = math.nan if pd.isna(row["stderr"]) else row["stderr"]
-        row["seed"] = 0 if pd.isna(row["seed"]) else int(row["seed"])  # the base has none
+    # By column where it can be: ten thousand runs are a hundred thousand rows.
+    table = table.assign(**{c: value for c, value in defaults.items() if c not in table})
+    table["stderr"] = table["stderr"].astype(float)
+    table["seed"] = table["seed"].astype(float).fillna(0).astype(int)  # the base has none
+    has_weights = "weights" in table
+    has_ray = table["ray"].notna() if "ray" in table else [False] * len(table)
+    rows: list[Row] = table.to_dict("records")
+    for row, is_done in zip(rows, has_ray, strict=True):
+        if is_done and has_weights:
+            continue
         pair = (row["prompt_weight"], row["response_weight"])
         is_base = any(pd.isna(weight) for weight in pair)
-        if "weights" not in row:
+        if not has_weights:
             row["weights"] = "base" if is_base else weights_label(*pair)
-        if "ray" not in row or pd.isna(row["ray"]):
+        if not is_done:
             on_grid = not is_base and row["weights"] == weights_label(*pair)
             row["ray"] = ray_label(*pair) if on_grid else row["weights"]
     return rows

@@ -160,8 +160,8 @@ def _fingerprints(table: pd.DataFrame, best: CellScore) -> tuple[str, ...]:
         return ()
     by_seed = {
         row["seed"]: row["fingerprint"]
-        for row in rows_of(table)
-        if row["stage"] == "dpo" and row["weights"] == best.weights and row["status"] == "finished"
+        for row in rows_of(table.loc[table["stage"] == "dpo"])
+        if row["weights"] == best.weights and row["status"] == "finished"
     }
     return tuple(str(by_seed[seed]) for seed in sorted(by_seed))
 

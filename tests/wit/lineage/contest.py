@@ -1,6 +1,7 @@
 """Studies whose models answer items as a test says, in real artifacts and a real MLflow store."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ from wit.evaluation.results import (
 from wit.roles import RoleNLL
 
 SELECT, REPORT = "unseen", "cloze"
-Answers = dict[str, list[float | None]]  # credit for every item of the select benchmark, by cell
+# Credit for every item of the select benchmark, by cell.
+Answers = Mapping[str, Sequence[float | None]]
 
 
 class Contest(NamedTuple):
