@@ -1,7 +1,7 @@
 """What the run on top of a study says at a glance: its best scores, and what they recommend."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from wit.config import Study
@@ -17,12 +17,35 @@ STAGES = ("sft", "dpo")
 STOPPED = ("failed", "killed", "blocked")
 
 
+class StudyResult(NamedTuple):
+    """What came of a study."""
+
+    figures: dict[str, float]  # by MLflow's names of metrics
+    recommendation: str  # the weights to take, in one sentence with its uncertainty
+
+
+def result_of(scores: "pd.DataFrame", study: Study) -> StudyResult:
+    """Figures and recommendation of a study.
+
+    Args:
+        scores: Of the study, as ``table`` gives it.
+        study: Decides which cells are one objective.
+    """
+    from wit.analysis.scores import with_objectives
+    from wit.analysis.selection import recommend
+
+    scores = with_objectives(scores, study)
+    return StudyResult(figures_of(scores), recommend(scores).sentence)
+
+
 def figures_of(scores: "pd.DataFrame") -> dict[str, float]:
     """Figures of a study for its run, by MLflow's names; what is not known is left out.
 
     ``best_dpo_score`` is that of the best objective on the select benchmarks, ``best_dpo_gain`` how
     much better it is than instruction tuning (0, 1), each with the ends ``_low`` and ``_high`` of
     its 95 % interval; that of the gain allows for the choice of the best of all. For SFT likewise.
+    ``cells_finished`` have a score after DPO; ``cells_failed`` have none, and some stage of theirs
+    failed, was killed or could not begin.
 
     Args:
         scores: Of the study, as ``table`` gives it, with its objectives.
@@ -38,15 +61,21 @@ def figures_of(scores: "pd.DataFrame") -> dict[str, float]:
             continue
         figures |= _with_ends(f"best_{stage}_score", best.score, best.half_width)
         if usual is not None:
-            noise = rays.noise_of(usual, [best]) or {}
+            noise = rays.noise_of(usual) or {}  # None: unknown
             gain = rays.lead(best, usual)
             figures |= _with_ends(f"best_{stage}_gain", gain, noise.get(best.ray))
+    return figures | _count_cells(scores)
+
+
+def _count_cells(scores: "pd.DataFrame") -> dict[str, float]:
     rows: list[dict[str, Any]] = scores.to_dict("records")
-    aligned = {row["cell"]: row["status"] for row in rows if row["stage"] == "dpo"}
-    return figures | {
+    aligned = {row["cell"] for row in rows if row["stage"] == "dpo"}
+    lacking = {r["cell"] for r in rows if r["stage"] == "dpo" and r["status"] != "finished"}
+    stopped = {r["cell"] for r in rows if r["stage"] != "base" and r["status"] in STOPPED}
+    return {
         "cells_planned": len(aligned),
-        "cells_finished": sum(status == "finished" for status in aligned.values()),
-        "cells_failed": len({row["cell"] for row in rows if row["status"] in STOPPED}),
+        "cells_finished": len(aligned - lacking),
+        "cells_failed": len(stopped & lacking),
     }
 
 
@@ -54,13 +83,6 @@ def _with_ends(name: str, value: float, half_width: float | None) -> dict[str, f
     if half_width is None:
         return {name: value}
     return {name: value, f"{name}_low": value - half_width, f"{name}_high": value + half_width}
-
-
-def recommendation_of(scores: "pd.DataFrame") -> str:
-    """The weights to take, in one sentence with its uncertainty."""
-    from wit.analysis.selection import recommend
-
-    return recommend(scores).sentence
 
 
 def note(store: Store, study: Study, recommendation: str | None) -> str:

@@ -13,7 +13,7 @@ from wit.artifacts import Artifact
 from wit.config import Study
 from wit.errors import ArtifactError, InputError, StoreDownError
 from wit.lineage.description import run_name, study_params
-from wit.lineage.headline import CELLS, RECOMMENDATION, figures_of, note, recommendation_of
+from wit.lineage.headline import CELLS, RECOMMENDATION, note, result_of
 from wit.lineage.models import MODEL_ID
 from wit.lineage.reader import find_runs, tag
 from wit.lineage.runs import StudyRun, end_badly, ensure_finished_run, ensure_run
@@ -109,8 +109,8 @@ def _send_study(store: Store, unsent: UnsentStudy, root: Path) -> int:
     if unsent.status is not None:
         store.client.log_dict(run_id, {"cells": _cells(store.uri, run)}, CELLS)
         ended = _seconds(unsent.ended or datetime.now(UTC).isoformat())
-        _tell_result(store, study, run, ended)
         store.end(run_id, unsent.status, ended)
+        _tell_result(store, study, run, ended)
     return num_new
 
 
@@ -120,15 +120,20 @@ def _seconds(time: str) -> float:
 
 def _tell_result(store: Store, study: Study, run: StudyRun, ended: float) -> None:
     """Puts on the study's run what came of it, where a list of runs shows it."""
-    from wit.analysis.scores import with_objectives
-
     assert run.run_id is not None
-    scores = with_objectives(table(study.name, store.uri, version=run.version), study)
-    sentence = recommendation_of(scores)
+    scores = table(study.name, store.uri, version=run.version)
+    try:
+        result = result_of(scores, study)
+    except Exception as error:  # it can be analysed later; that the study ended must be known
+        _log.warning("MLflow is not told the result of %s: %s", study.name, error, exc_info=True)
+        return
     store.write(
         run.run_id,
-        metrics=[(name, value, 0, ended) for name, value in figures_of(scores).items()],
-        tags={"mlflow.note.content": note(store, study, sentence), RECOMMENDATION: sentence},
+        metrics=[(name, value, 0, ended) for name, value in result.figures.items()],
+        tags={
+            "mlflow.note.content": note(store, study, result.recommendation),
+            RECOMMENDATION: result.recommendation,
+        },
     )
 
 
@@ -185,6 +190,8 @@ def ensure_study_run(store: Store, study: Study, unsent: UnsentStudy, root: Path
         store.client.log_dict(run.info.run_id, content, "study.yaml")
     elif run.info.status != "RUNNING":
         store.client.update_run(run.info.run_id, status="RUNNING")
+        if RECOMMENDATION in run.data.tags:  # its scores may change
+            store.client.delete_tag(run.info.run_id, RECOMMENDATION)
     params = {k: v for k, v in study_params(study).items() if k not in known}
     tags = {"mlflow.note.content": note(store, study, None), **cell_tags(study)}
     tags["wit.artifact_root"] = str(root)

@@ -8,8 +8,10 @@ import pytest
 from tiny_study import STUDY, fail, make, make_without_lineage, plan, runs, scores_of
 
 from wit import lineage
+from wit.analysis.scores import with_objectives
 from wit.analysis.selection import recommend
 from wit.artifacts import Artifact
+from wit.lineage.headline import figures_of
 from wit.lineage.outcome import points
 from wit.lineage.spool import kept_artifacts, kept_studies
 from wit.lineage.store import open_store
@@ -35,13 +37,56 @@ def test_a_finished_study_says_its_scores_and_what_they_recommend(finished):
         assert found[f"best_{stage}_score_low"] == pytest.approx(max(scores) - width)
         assert width > 0
     recommendation = recommend(lineage.table("tiny", uri))
-    if recommendation.difference_half_width is not None:
-        low = found["best_dpo_gain"] - recommendation.difference_half_width
-        assert found["best_dpo_gain_low"] == pytest.approx(low)
     assert tags["wit.recommendation"] == recommendation.sentence
     assert tags["mlflow.note.content"].startswith(recommendation.sentence[:20])
     names = ("cells_planned", "cells_finished", "cells_failed")
     assert [found[name] for name in names] == [2, 2, 0]
+
+
+def test_the_interval_of_a_gain_is_that_of_the_recommendation(finished):
+    scores = with_objectives(lineage.table("tiny", finished[1]), STUDY)
+    found = figures_of(scores)
+    assert found["best_dpo_gain"] == 0, "of this study, instruction tuning is best after DPO"
+    assert "best_dpo_gain_low" not in found
+    # Before it, it is not; and a recommendation is one of the scores after it.
+    swapped = scores.assign(stage=scores["stage"].replace({"sft": "dpo", "dpo": "sft"}))
+    gain, width = recommend(swapped).difference, recommend(swapped).difference_half_width
+    assert gain
+    assert width
+    assert found["best_sft_gain_low"] == pytest.approx(gain - width)
+    assert found["best_sft_gain_high"] == pytest.approx(gain + width)
+
+
+@pytest.mark.parametrize(
+    ("broken", "finished_and_failed"),
+    [("base", (2, 0)), ("sft", (2, 0)), ("dpo", (1, 1))],
+)
+def test_cells_are_counted_by_what_came_of_them(finished, broken, finished_and_failed):
+    scores = lineage.table("tiny", finished[1])
+    cell = "base" if broken == "base" else "p0.2-r1-s0"
+    scores.loc[(scores["stage"] == broken) & (scores["cell"] == cell), "status"] = "failed"
+    found = figures_of(scores)
+    assert found["cells_planned"] == 2
+    assert (found["cells_finished"], found["cells_failed"]) == finished_and_failed
+
+
+def test_an_analysis_that_fails_leaves_the_study_ended(uri, tmp_path, monkeypatch, caplog):
+    def broken(*_) -> None:
+        raise ValueError("no such thing")
+
+    artifacts = plan(tmp_path)
+    run = lineage.start_study(STUDY, artifacts.all, uri)
+    for artifact in artifacts.all:
+        make(artifact, uri, run)
+    with monkeypatch.context() as patch:
+        patch.setattr("wit.lineage.sending.result_of", broken)
+        lineage.end_study(run, uri, is_failed=False)
+    assert "no such thing" in caplog.text
+    [ended] = open_store(uri).search("tags.`wit.stage` = 'study'")
+    assert ended.info.status == "FINISHED"
+    assert not kept_studies(tmp_path)
+    lineage.end_study(lineage.start_study(STUDY, artifacts.all, uri), uri, is_failed=False)
+    assert "wit.recommendation" in figures(uri)[1], "run again, it says it"
 
 
 def of(evaluation: Artifact, stage: str) -> bool:
