@@ -24,7 +24,7 @@ from wit.lineage.registry import (
     Version,
 )
 from wit.model_card import model_card, shortened
-from wit.reasons import keep_reasons, reasons_of
+from wit.reasons import keep_reasons
 from wit.records import Kept, evaluations_by_model
 from wit.settings import Settings
 
@@ -64,8 +64,8 @@ def register(name: str, choice: Choice, uri: str) -> Registration:
             done = _register_again(registry, choice, model, known)
         else:
             done = _register_new(registry, choice, model)
-    if done.comparison is not None or not reasons_of(model):
-        keep_reasons(model, choice.study, _why(choice, done.compared_with, done.comparison))
+        beside = _beside(done.compared_with, done.comparison)
+        keep_reasons(model, choice.study, _why(choice), beside)
     return done
 
 
@@ -233,24 +233,28 @@ def _item_scores(
     return found
 
 
-def _why(
-    choice: Choice, compared_with: str | None, comparison: PairedComparison | None
-) -> list[str]:
-    """Sentences for the card; ``compared_with`` is the version of the champion."""
+def _why(choice: Choice) -> list[str]:
+    """Sentences for the card."""
     why = [f"Study {choice.study}: {choice.sentence}"]
     if choice.num_seeds > 1:
         why.append(f"{choice.num_seeds} seeds were trained; this one's select scores are best.")
     if choice.within_noise:
         why.append(f"Not to be told from it: {', '.join(choice.within_noise)}.")
-    if compared_with is not None and comparison is not None:
-        why.append(f"Beside champion version {compared_with}: {comparison.sentence}")
     return why
+
+
+def _beside(version: str | None, comparison: PairedComparison | None) -> str | None:
+    """What comparing with that version, the champion, said; for the card too."""
+    if version is None or comparison is None:
+        return None
+    return f"Beside champion version {version}: {comparison.sentence}"
 
 
 def _card(
     choice: Choice, model: Kept, champion: Version | None, comparison: PairedComparison | None
 ) -> str:
-    why = _why(choice, None if champion is None else champion.number, comparison)
+    beside = _beside(champion and champion.number, comparison)
+    why = [*_why(choice), *([beside] if beside else [])]
     return model_card(model, {s.benchmark: s.role for s in choice.model.scores}, why)
 
 
