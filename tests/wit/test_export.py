@@ -72,6 +72,12 @@ def root(plan: Plan) -> Path:
     return plan.tokenizer.root
 
 
+@pytest.fixture
+def own_root(root: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(root, tmp_path / "artifacts")
+
+
 @pytest.fixture(scope="module")
 def exported(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of both stages, each with what transformers makes of it: ``STAGE`` and ``STAGE.pt``.
@@ -143,7 +149,8 @@ def test_merged_adapters_answer_as_unmerged_ones(plan: Plan, tmp_path: Path):
     with artifact.lock(), artifact.writing() as out:
         trainer = make_trainer(recipe, base, rows, tokenizer, out, runtime)
         trainer.train()
-        adapted: Any = trainer.model.eval()
+        adapted: Any = trainer.model
+        adapted.eval()
         ids = torch.arange(5, 25)[None]
         with torch.no_grad():
             unmerged = adapted(input_ids=ids).logits
@@ -159,41 +166,27 @@ def test_merged_adapters_answer_as_unmerged_ones(plan: Plan, tmp_path: Path):
     assert "Low-rank adapters were trained" in (done.folder / "README.md").read_text()
 
 
-def test_a_damaged_model_is_not_exported(plan: Plan, root: Path, tmp_path: Path):
-    copy = tmp_path / "artifacts"
-    shutil.copytree(root, copy)
-    weights = copy / "dpo" / plan.cells[0].dpo.fingerprint / MODEL / "model.safetensors"
+def test_a_damaged_model_is_not_exported(plan: Plan, own_root: Path, tmp_path: Path):
+    weights = own_root / "dpo" / plan.cells[0].dpo.fingerprint / MODEL / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"model/model\.safetensors was changed"):
-        export(plan.cells[0].dpo.fingerprint, tmp_path / "out", copy)
+        export(plan.cells[0].dpo.fingerprint, tmp_path / "out", own_root)
     assert not (tmp_path / "out").exists()
 
 
-def test_another_artifact_that_is_damaged_is_left_out(plan: Plan, root: Path, tmp_path: Path):
-    copy = tmp_path / "artifacts"
-    shutil.copytree(root, copy)
-    (copy / "evaluation" / plan.base_evaluation.fingerprint / "record.json").write_text("{")
-    done = export(plan.cells[0].dpo.fingerprint, tmp_path / "out", copy)
+def test_another_artifact_that_is_damaged_is_left_out(plan: Plan, own_root: Path, tmp_path: Path):
+    (own_root / "evaluation" / plan.base_evaluation.fingerprint / "record.json").write_text("{")
+    done = export(plan.cells[0].dpo.fingerprint, tmp_path / "out", own_root)
     card = (done.folder / "README.md").read_text()
     assert "| this model | SFT before it |" in card
     assert "| base |" not in card
 
 
-@pytest.mark.parametrize(
-    ("identifier", "said"),
-    [
-        ("", "is no fingerprint"),
-        ("abc", "is no fingerprint"),
-        ("../../etc", "is no fingerprint"),
-        ("not a hex", "is no fingerprint"),
-        ("f" * 13, "is no fingerprint"),
-        ("0" * 12, "no artifact in"),
-    ],
-)
-def test_what_is_no_fingerprint_is_refused(root: Path, tmp_path: Path, identifier, said):
-    with pytest.raises(InputError, match=said) as caught:
+@pytest.mark.parametrize("identifier", ["", "abc", "../../etc", "not a hex", "f" * 13])
+def test_what_is_no_fingerprint_is_refused(root: Path, tmp_path: Path, identifier: str):
+    with pytest.raises(InputError, match="is no fingerprint") as caught:
         export(identifier, tmp_path / "out", root)
     assert caught.value.exit_code == 2
     assert list(tmp_path.iterdir()) == []
@@ -204,6 +197,8 @@ def test_an_unknown_fingerprint_names_near_ones(plan: Plan, root: Path, tmp_path
     mistyped = known[:-1] + ("0" if known[-1] != "0" else "1")
     with pytest.raises(InputError, match=rf"Known ones: .*{known} \(dpo\)"):
         export(mistyped, tmp_path / "out", root)
+    with pytest.raises(InputError, match="no artifact in"):
+        export("0" * 12, tmp_path / "out", root)
 
 
 def test_the_beginning_of_several_names_them(plan: Plan, tmp_path: Path, root: Path):
@@ -221,9 +216,8 @@ def test_the_base_is_said_to_be_no_artifact(plan: Plan, root: Path, tmp_path: Pa
         export(base.fingerprint[:6], tmp_path / "out", root)
 
 
-def test_the_card_says_why_a_study_chose_the_model(plan: Plan, root: Path, tmp_path: Path):
-    shutil.copytree(root, tmp_path / "root")
-    chosen = Kept.at(tmp_path / "root" / "dpo" / plan.cells[0].dpo.fingerprint)
+def test_the_card_says_why_a_study_chose_the_model(plan: Plan, own_root: Path, tmp_path: Path):
+    chosen = Kept.at(own_root / "dpo" / plan.cells[0].dpo.fingerprint)
     assert not export(chosen.fingerprint, tmp_path / "before", chosen.root).has_reasons
     keep_reasons(chosen, "cell", ["It is best."])
     assert export(chosen.fingerprint, tmp_path / "out", chosen.root).has_reasons
@@ -274,13 +268,10 @@ def test_a_place_that_cannot_be_written_is_said(plan: Plan, root: Path, tmp_path
         export(plan.cells[0].dpo.fingerprint, tmp_path / "file" / "out", root)
 
 
-def test_roles_come_from_the_studies_that_the_model_belongs_to(plan: Plan, root: Path, tmp_path):
-    model = Kept.at(plan.cells[0].dpo.path)
+def test_roles_come_from_the_studies_that_the_model_belongs_to(plan: Plan, own_root: Path):
+    model = Kept.at(own_root / "dpo" / plan.cells[0].dpo.fingerprint)
     assert known_roles(model) == {"wit_choice": "select", "wit_cloze": "report"}
-    copy = tmp_path / "artifacts"
-    shutil.copytree(root, copy)
-    model = Kept.at(copy / "dpo" / model.fingerprint)
-    study = copy / "studies" / "cell" / "study.yaml"
+    study = own_root / "studies" / "cell" / "study.yaml"
     other = study.read_text().replace("learning_rate: 0.001", "learning_rate: 0.002")
     study.write_text(other)
     assert known_roles(model) == {}
