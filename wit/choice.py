@@ -69,6 +69,7 @@ class Choice(Settings):
     report_scores: tuple[dict[str, Any], ...]  # of the cell
     base_score: float | None  # of the base, on the same; None: it was not measured
     base_scores: dict[str, float]  # of the base, by benchmark that selects or reports
+    num_excluded: int  # models of the study without complete scores after DPO
     is_instruction_tuning: bool  # the weights are those of (0, 1): nothing stands beside them
     model: ChosenModel
 
@@ -111,6 +112,7 @@ def choose(scores: "pd.DataFrame", study: str, root: Path, uri: str) -> Choice:
             for row in rows
             if row["stage"] == "base" and row["role"] in ("select", "report")
         },
+        num_excluded=found.num_excluded,
         is_instruction_tuning=best.weights == INSTRUCTION_TUNING,
         model=_chosen_model([r for r in dpo if r["weights"] == best.weights], names, root, uri),
     )

@@ -85,6 +85,7 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
     """Prints one line per cell and seed: scores before and after DPO, likelihoods after SFT."""
     from wit.analysis.comparison import compare
     from wit.analysis.selection import recommend
+    from wit.analysis.wording import left_out
 
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -106,7 +107,10 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
         )
     console.print(table)
     console.print("Likelihoods are those of the SFT model; preference accuracy is that after DPO.")
-    console.print(recommend(scores).sentence, highlight=False)
+    found = recommend(scores)
+    console.print(found.sentence, highlight=False)
+    if found.best is not None and found.num_excluded:
+        console.print(f"{left_out(found.num_excluded)}.", highlight=False)
 
 
 def _score(measured: "Measured | None") -> str:

@@ -26,6 +26,7 @@ from wit.evaluation.catalogue import local_data_files, resolve_benchmark
 from wit.guard import MARK
 from wit.lineage import open_store, tracking_uri
 from wit.lineage.addresses import shown
+from wit.lineage.place import sqlite_file
 from wit.loading import load_runtime, load_study
 from wit.machine import check_machine
 from wit.outcome import StudyOutcome, save_study, study_folder
@@ -184,5 +185,7 @@ def _show_outcome(
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"{outcome} in {seconds:.0f} s", highlight=False)
     console.print(f"report: {outcome.report}", soft_wrap=True, highlight=False)
-    where = outcome.mlflow_url or f"{shown(outcome.tracking_uri)}  (look at it: make up)"
+    where = outcome.mlflow_url or shown(outcome.tracking_uri)
+    if sqlite_file(uri) is not None:
+        where += f"  (look at it: wit up --set-runtime artifact_root={artifacts[0].root})"
     console.print(f"MLflow: {where}", soft_wrap=True, highlight=False)

@@ -22,7 +22,7 @@ COLUMNS = {
     "regret": "regret",
     "spearman_all": "corr.\nall",
     "spearman_response_positive": "corr.\nλr>0",
-    "noise_sd": "noise\nSD",
+    "noise_sd": "noise\nSFT",
 }
 
 

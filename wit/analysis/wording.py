@@ -20,6 +20,12 @@ UNKNOWN = (
 )
 
 
+def left_out(num_excluded: int) -> str:
+    """What is said beside a recommendation where models of the study have no score."""
+    models = "1 model has" if num_excluded == 1 else f"{num_excluded} models have"
+    return f"{models} no complete select scores after DPO, and no part in this"
+
+
 def in_words(cell: CellScore) -> str:
     """The pair of weights as a person calls it."""
     if cell.weights == INSTRUCTION_TUNING:

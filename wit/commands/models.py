@@ -56,6 +56,8 @@ def best(
 
 
 def _show(choice: "Choice") -> None:
+    from wit.analysis.wording import left_out
+
     def say(label: str, value: str) -> None:  # no table: it would break paths apart
         console.print(f"[bold]{label:<14}[/bold]", end="")
         console.print(value, soft_wrap=True, highlight=False, markup=False)
@@ -67,6 +69,8 @@ def _show(choice: "Choice") -> None:
         say("", "instruction tuning itself, so there is nothing to compare them with")
     chosen_by = f"{', '.join(choice.select_benchmarks)}: {choice.score:.3f}{interval}"
     say("chosen by", chosen_by + _beside("base", choice.base_score))
+    if choice.num_excluded:
+        say("left out", left_out(choice.num_excluded))
     say("in the noise", ", ".join(choice.within_noise) or "no other cell")
     for report in choice.report_scores:
         usual = None if choice.is_instruction_tuning else report["instruction_tuning"]

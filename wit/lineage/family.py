@@ -40,7 +40,8 @@ def lineage(identifier: str, uri: str | None = None) -> Node:
     One query for each generation upward, one for all descendants.
 
     Args:
-        identifier: A fingerprint, the beginning of one, or an MLflow run id.
+        identifier: A fingerprint of an artifact or a source, the beginning of one, or an MLflow
+            run id.
         uri: Tracking URI; unset: that of the environment, else of ``artifacts/`` here.
 
     Raises:
@@ -50,11 +51,9 @@ def lineage(identifier: str, uri: str | None = None) -> Node:
     wanted = identifier.strip().lower()
     run = _resolve(uri, wanted)
     above = [] if run is None else _runs_above(uri, run)
-    fingerprint = wanted if run is None else run.tags["wit.fingerprint"]
-    below = find_runs(uri, tag("wit.ancestors", f"%{fingerprint}%"))
+    below = find_runs(uri, tag("wit.ancestors", f"%{wanted if run is None else _of(run)}%"))
+    fingerprint = _source_among(below, identifier, uri) if run is None else _of(run)
     below = [r for r in below if fingerprint in r.tags["wit.ancestors"].split()]
-    if run is None and not below:
-        raise InputError(_no_such_artifact(uri, identifier))
     by_id = {str(r.run_id): r for r in above}
     subject = _source(fingerprint, below) if run is None else _node(run, _parents(run, by_id))
     return subject.model_copy(update={"children": _children(fingerprint, below)})
@@ -73,11 +72,27 @@ def _resolve(uri: str, wanted: str) -> RunRow | None:
         found = find_runs(uri, tag("wit.fingerprint", f"{wanted}%"))
     if found and "wit.fingerprint" not in found[0].tags:
         raise InputError(f"{wanted} is the run of a study, not of an artifact; try 'wit compare'")
-    fingerprints = {run.tags["wit.fingerprint"] for run in found}
+    fingerprints = {_of(run) for run in found}
     if len(fingerprints) > 1:
-        several = ", ".join(f"{run.tags['wit.fingerprint']} ({run.name})" for run in found[:8])
+        several = ", ".join(f"{_of(run)} ({run.name})" for run in found[:8])
         raise InputError(f"{wanted} is the beginning of {len(fingerprints)} artifacts: {several}")
     return found[0] if found else None
+
+
+def _of(run: RunRow) -> str:
+    return run.tags["wit.fingerprint"]
+
+
+def _source_among(below: list[RunRow], identifier: str, uri: str) -> str:
+    """The fingerprint of the source that begins so and that these were made of."""
+    wanted = identifier.strip().lower()
+    ancestors = {name for run in below for name in run.tags["wit.ancestors"].split()}
+    found = sorted(name for name in ancestors if name.startswith(wanted))
+    if not found:
+        raise InputError(_no_such_artifact(uri, identifier))
+    if len(found) > 1:
+        raise InputError(f"{wanted} is the beginning of {len(found)} sources: {', '.join(found)}")
+    return found[0]
 
 
 def _no_such_artifact(uri: str, identifier: str) -> str:

@@ -23,7 +23,7 @@ def show_lineage(console: Console, node: Node) -> None:
     """
     title = _line(node, node.scores)
     if node.model_sha256:
-        title.append(f" sha256 {node.model_sha256[:12]}")
+        title.append(f" sha256 of its files' sums {node.model_sha256[:12]}")
     tree = Tree(title.append(f"\n{node.location}" if node.location else "", style="dim"))
     if node.parents:
         _add_parents(tree.add("made of"), node, {node.fingerprint})

@@ -7,6 +7,9 @@ import pytest
 from commands import wit
 from contest import hold
 from registered import BETTER, WORSE
+from tiny_study import STUDY, make, plan
+
+from wit import lineage
 
 
 @pytest.mark.parametrize("is_usual_best", [True, False])
@@ -25,3 +28,17 @@ def test_the_base_stands_beside_and_nothing_beside_itself(uri: str, tmp_path: Pa
     assert choice["is_instruction_tuning"] == is_usual_best
     assert choice["base_score"] == 0.5
     assert choice["base_scores"] == {"unseen": 0.5, "cloze": 2.5}
+
+
+def test_what_has_no_score_yet_is_said_beside_the_recommendation(uri: str, tmp_path: Path):
+    artifacts = plan(tmp_path)
+    run = lineage.start_study(STUDY, artifacts.all, uri)
+    *others, last = artifacts.all
+    for artifact in others:
+        make(artifact, uri, run)
+    place = ["--set-runtime", f"artifact_root={tmp_path}"]
+    for command in ("best", "compare"):
+        assert "1 model has no complete select scores" in wit(command, "tiny", *place).stdout
+    make(last, uri, run)
+    for command in ("best", "compare"):
+        assert "no complete select scores" not in wit(command, "tiny", *place).stdout

@@ -167,6 +167,16 @@ def test_lineage_of_a_source_is_all_that_came_of_it(finished):
     assert names(node) == {artifact.fingerprint for artifact in artifacts.all}
 
 
+@pytest.mark.parametrize("length", [4, 9])
+def test_a_source_is_found_by_the_beginning_of_its_fingerprint(finished, length):
+    artifacts, uri = finished
+    rows = artifacts.sft[0].parents["instructions"].parents["rows"]
+    for source in (BASE, rows):
+        whole = lineage.lineage(source.fingerprint, uri)
+        assert lineage.lineage(source.fingerprint[:length], uri) == whole
+        assert whole.fingerprint == source.fingerprint
+
+
 def test_an_unknown_or_ambiguous_name_is_answered_with_the_possible_ones(finished):
     artifacts, uri = finished
     known = artifacts.dpo[0].fingerprint
