@@ -2,12 +2,14 @@
 
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
@@ -16,6 +18,7 @@ from trainers import Parts, losses_of, recipe
 
 from wit.artifacts import JOB
 from wit.config import WORKER_GPUS, Runtime
+from wit.data.splits import TRAIN, lengths_of, read_split, read_table, split_file
 from wit.errors import (
     ArtifactError,
     ConfigError,
@@ -28,16 +31,37 @@ from wit.recipes import SFTRecipe
 from wit.training import ranks
 from wit.training.ranks import train_sft_on_ranks
 from wit.training.sft import train_sft
+from wit.training.steps import Steps
 
 RANK = "wit.training.ranks"
 
 
-def test_what_a_rank_raises_is_raised_here(parts: Parts, tmp_path: Path) -> None:
-    """One rank is enough for that, and starts in half the time of two."""
-    wild = recipe(learning_rate=1e30, num_epochs=4)
-    with pytest.raises(TrainingError, match=r"not finite|diverged"):
-        train_sft_on_ranks(wild, *parts, tmp_path, Runtime(device="cpu"), lambda *_: None)
-    assert not (tmp_path / "model").exists()
+def test_what_one_rank_raises_is_raised_here_and_not_that_the_other_lost_it(
+    parts: Parts, tmp_path: Path
+) -> None:
+    base, instructions, tokenizer = parts
+    chosen, out = recipe(num_epochs=1), tmp_path / "out"
+    out.mkdir()
+    lengths = lengths_of(read_split(instructions, TRAIN), "input_ids")
+    second = Steps(lengths, chosen.examples_per_step, chosen.seed, rank=1, num_ranks=2)
+    broken = with_unknown_token(instructions, next(iter(second))[0], tmp_path / "instructions")
+    runtime = Runtime(device="cpu", num_processes=2)
+    with pytest.raises(StageError, match="a rank failed: index out of range"):
+        train_sft_on_ranks(chosen, base, broken, tokenizer, out, runtime, lambda *_: None)
+    assert not (out / "model").exists()
+
+
+def with_unknown_token(instructions: Path, row: int, folder: Path) -> Path:
+    """Prepared instructions of which one training row ends with a token that no model knows."""
+    shutil.copytree(instructions, folder)
+    rows = read_table(instructions, TRAIN)
+    column = rows.schema.get_field_index("input_ids")
+    ids = rows["input_ids"].to_pylist()
+    ids[row][-1] = 2**30
+    broken = rows.set_column(column, rows.field(column), pa.array(ids, rows.field(column).type))
+    with pa.ipc.new_stream(split_file(folder, TRAIN), rows.schema) as writer:
+        writer.write_table(broken)
+    return folder
 
 
 # The process that wants a model; it is gone before the ranks miss what they would train.
