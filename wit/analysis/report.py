@@ -41,6 +41,7 @@ from wit.analysis.report_tables import (
 )
 from wit.analysis.scores import Result, select_benchmarks, with_objectives
 from wit.analysis.selection import within_noise
+from wit.analysis.studies_words import unbroken
 from wit.analysis.variance import VarianceSplit
 from wit.config import Study
 from wit.lineage.addresses import shown
@@ -69,7 +70,7 @@ class Split(NamedTuple):
     stage: str
     shares: list[Share]  # empty: nothing can be told
     note: str  # what cannot be told, and why
-    noise_sd: float | None  # within rays
+    noise_sd: float | None  # within rays; None also where all runs of a ray are alike
     freedom: int
 
 
@@ -113,9 +114,10 @@ def _content(
     return _figures(found, rays, near, data), {
         "subtitle": _subtitle(grid, study, roles["select"]),
         "recommendation": choice,
+        "answer": unbroken(choice.sentence),
         "basis": capitalised(choice.basis),
         "findings": [
-            *findings(found, decimals, benchmarks.decimals),
+            *map(unbroken, findings(found, decimals, benchmarks.decimals)),
             *([f"Beware: {data.finding}; see below."] if data and data.finding else []),
         ],
         "data": data,
@@ -193,7 +195,7 @@ def _split(study: StudyAnalysis, name: str, rays: Rays) -> Split:
         stage=name.upper(),
         shares=shares,
         note=variance_note(stage.variance, num_seeds, is_alike=not shares),
-        noise_sd=stage.noise_sd,
+        noise_sd=stage.noise_sd or None,
         freedom=stage.noise_freedom,
     )
 
@@ -207,7 +209,7 @@ def _shares(split: VarianceSplit, scores: list[float]) -> list[Share]:
     known = [(name, value, colour) for name, value, colour in parts if value is not None]
     total = sum(value**2 for _, value, _ in known)
     are_alike = max(scores) - min(scores) <= 1e-9 * max(map(abs, scores))  # but for rounding
-    if split.rest is None or not total or are_alike:
+    if not split.rest or not total or are_alike:
         return []
     return [Share(name, value, 100 * value**2 / total, colour) for name, value, colour in known]
 

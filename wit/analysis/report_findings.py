@@ -180,6 +180,11 @@ def variance_note(split: VarianceSplit, num_seeds: int, *, is_alike: bool) -> st
         return "No split: nothing was run twice."
     if is_alike:
         return "No split: all score alike."
+    if split.rest == 0:
+        return (
+            "Runs of one objective score exactly alike: where the same seed gives the same run, "
+            "they say nothing of noise."
+        )
     if num_seeds < 2:
         return "One seed: no split into seeds and rest, and what seeds vary by is not in this."
     return ""

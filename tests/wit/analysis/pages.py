@@ -37,7 +37,7 @@ class Page(HTMLParser):
         elif self.inside == "style":
             self.styles += data
         else:
-            self.text += data
+            self.text += data.replace("\N{NO-BREAK SPACE}", " ")
 
 
 class SpacedPage(Page):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from simulated import PAPER_GRID, noisy, rays_of_grid, table_of
 
 from wit.analysis.grid import stage_scores
-from wit.analysis.variance import variance_split
+from wit.analysis.report_findings import variance_note
+from wit.analysis.variance import VarianceSplit, variance_split
 
 
 def split(scores):
@@ -68,3 +69,11 @@ def test_one_ray_has_no_variance_of_rays():
     found = split({(0, 1): [1.0, 2.0], (0, 0.5): [1.5, 2.5]})
     assert found.ray is None
     assert found.seed is not None
+
+
+def test_runs_that_are_copies_say_nothing_of_noise():
+    split = VarianceSplit(ray=0.1, seed=None, rest=0.0)
+    assert "nothing of noise" in variance_note(split, 1, is_alike=False)
+    assert "nothing of noise" not in variance_note(
+        split.model_copy(update={"rest": 0.01}), 1, is_alike=False
+    )
