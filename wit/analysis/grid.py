@@ -1,18 +1,20 @@
 """The grid of loss weights before and after alignment, as numbers. Pure functions of a table.
 
-* The score of a model is the mean over benchmarks; that of a cell the mean over its seeds. A
-  model that lacks one of the benchmarks would make another mean: it is left out and counted.
+* The score of a model is the mean over benchmarks; that of a cell the mean over seeds, less what
+  the seeds it has do to all: see ``blocks``. A model that lacks one of the benchmarks would make
+  another mean: it is left out and counted.
 * A score keeps the sign of its benchmarks; ``StageScores.lead`` knows whether less is better. Of
   benchmarks that disagree on that, the mean counts those negative of which less is better.
 * Its interval is the wider of that over runs and that over items: see ``intervals``.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import pandas as pd
 
+from wit.analysis.blocks import Blocks, Run, fit_blocks, spread_of_cells
 from wit.analysis.intervals import (
     Basis,
     Replicates,
@@ -20,8 +22,6 @@ from wit.analysis.intervals import (
     half_width,
     item_stderr,
     of_difference,
-    pooled_spread,
-    spread_of_cells,
 )
 from wit.analysis.scores import (
     INSTRUCTION_TUNING,
@@ -81,7 +81,7 @@ class StageScores(Result):
     cells: tuple[CellScore, ...]
     basis: Basis
     replicates: Replicates  # whose spread the intervals over runs rest on
-    degrees_of_freedom: int | None  # of the pooled spread; None: nothing was run twice
+    degrees_of_freedom: int | None  # of the pooled spread; None: noise is unknown
     num_excluded: int  # pairs of weights and seed without a complete, finite score
 
     @property
@@ -161,10 +161,9 @@ def stage_scores(
     by_weights: dict[str, list[ModelScore]] = {}
     for model in found:
         by_weights.setdefault(model.weights, []).append(model)
-    spread, replicates = noise_of_runs(found)
-    if replicates == "seeds" and (within := _noise_of_cells(by_weights.values())).freedom:
-        spread = within
-    cells = [_cell_score(seeds, spread) for seeds in by_weights.values()]
+    blocks, spread = _noise(found)
+    by_benchmark = {name: fit_blocks(runs_of(found, name)) for name in names if blocks.num_effects}
+    cells = [_cell_score(of, spread, blocks, by_benchmark) for of in by_weights.values()]
     cells.sort(key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0, c.weights))
     return StageScores(
         stage=stage,
@@ -173,32 +172,26 @@ def stage_scores(
         models=tuple(found),
         cells=tuple(cells),
         basis=_basis(cells, spread),
-        replicates=replicates,
+        replicates="seeds" if len(blocks.seeds) > 1 else "rays",
         degrees_of_freedom=spread.freedom or None,
         num_excluded=len(models) - len(found),
     )
 
 
-def noise_of_runs(models: Sequence[ModelScore]) -> tuple[Spread, Replicates]:
-    """The noise floor: how runs of one objective differ, pooled within rays.
-
-    With several seeds, cells of one ray and seed count as one run: they share the order of the
-    rows, and often agree to the last digit. With one seed, they are all that there is.
-    """
-    has_seeds = len({model.seed for model in models}) > 1
-    by_ray: dict[str, dict[object, list[float]]] = {}
-    for place, model in enumerate(models):
-        runs = by_ray.setdefault(model.ray, {})
-        runs.setdefault(model.seed if has_seeds else place, []).append(model.score)
-    means = [[fmean(scores) for scores in runs.values()] for runs in by_ray.values()]
-    return pooled_spread(means), "seeds" if has_seeds else "rays"
+def runs_of(models: Sequence[ModelScore], benchmark: str | None = None) -> list[Run]:
+    """What was run, with the score, or that on one benchmark."""
+    return [
+        Run(m.ray, m.weights, m.seed, m.score if benchmark is None else m.values[benchmark])
+        for m in models
+    ]
 
 
-def _noise_of_cells(cells: Iterable[Sequence[ModelScore]]) -> Spread:
-    by_ray: dict[str, list[list[float]]] = {}
-    for models in cells:
-        by_ray.setdefault(models[0].ray, []).append([model.score for model in models])
-    return spread_of_cells(list(by_ray.values()))
+def _noise(models: Sequence[ModelScore]) -> tuple[Blocks, Spread]:
+    """How runs of one cell differ by noise, or of one objective if no cell was run twice."""
+    runs = runs_of(models)
+    blocks = fit_blocks(runs)
+    within = spread_of_cells(runs, blocks)
+    return blocks, within if within.freedom else blocks.noise
 
 
 def _lower_is_better(table: pd.DataFrame) -> set[str]:
@@ -236,21 +229,26 @@ def _model_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> M
     )
 
 
-def _cell_score(seeds: list[ModelScore], spread: Spread) -> CellScore:
-    first = seeds[0]
-    seed_stderr = spread.deviation / math.sqrt(len(seeds)) if spread.deviation else None
-    item_stderr = _or_none(fmean([seed.stderr for seed in seeds]))  # the same items for all
+def _cell_score(
+    models: list[ModelScore], spread: Spread, blocks: Blocks, by_benchmark: Mapping[str, Blocks]
+) -> CellScore:
+    """Means over seeds; a seed that the cell lacks is allowed for by what it does to others."""
+    first, seeds = models[0], [model.seed for model in models]
+    seed_stderr = spread.deviation * blocks.stderr(seeds) or None
+    item_stderr = _or_none(fmean([model.stderr for model in models]))  # the same items for all
+    shifts = dict.fromkeys(first.values, 0.0)
+    shifts |= {name: found.shift(seeds) for name, found in by_benchmark.items()}
     return CellScore(
         weights=first.weights,
         ray=first.ray,
         prompt_weight=first.prompt_weight,
         response_weight=first.response_weight,
-        score=fmean([seed.score for seed in seeds]),
-        values={name: fmean([seed.values[name] for seed in seeds]) for name in first.values},
+        score=fmean([model.score for model in models]) - blocks.shift(seeds),
+        values={n: fmean([m.values[n] for m in models]) - shift for n, shift in shifts.items()},
         seed_stderr=seed_stderr,
         item_stderr=item_stderr,
         half_width=half_width(seed_stderr, item_stderr, spread.freedom),
-        num_seeds=len(seeds),
+        num_seeds=len(models),
     )
 
 
@@ -293,5 +291,8 @@ def difference_half_width(
     go together is not known, they are taken to be apart, which is the wider guess.
     """
     seeds = of_difference(one.seed_stderr, other.seed_stderr)
+    if seeds is not None and stage.replicates == "seeds":
+        of_both = [[m.seed for m in stage.models if m.weights == c.weights] for c in (one, other)]
+        seeds *= fit_blocks(runs_of(stage.models)).apart(*of_both)
     items = of_difference(one.item_stderr, other.item_stderr)
     return half_width(seeds, items, stage.degrees_of_freedom or 0, num_comparisons)

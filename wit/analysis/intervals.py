@@ -3,14 +3,12 @@
 * Two sources of error, of which the wider interval counts.
 * Runs: a t interval, with one standard deviation for all cells of the stage (pooled within cells,
   or within rays where there is one seed), because two runs alone say next to nothing about their
-  own spread.
+  own spread. What a seed does to all models of the stage alike is not in it: see ``blocks``.
 * Items: the benchmarks' standard errors. All runs answer the same items, so more runs do not
   lessen that part, and runs that happen to agree are no proof.
 """
 
 import math
-import statistics
-from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -25,7 +23,7 @@ class Spread(NamedTuple):
     """How runs of one objective differ."""
 
     deviation: float  # standard deviation within; exactly 0 where all agree
-    freedom: int  # its degrees of freedom; 0: nothing was run twice
+    freedom: int  # its degrees of freedom; 0: nothing is known of it
 
 
 def basis_in_words(basis: Basis, replicates: Replicates) -> str:
@@ -42,9 +40,9 @@ def basis_in_words(basis: Basis, replicates: Replicates) -> str:
         "both": f"95 % intervals, the wider of two: a t interval {over}; and {items}",
         "seeds": f"95 % t intervals {over}; without standard errors of every benchmark, how much "
         "items vary is not in them",
-        "items": f"95 % intervals: {items}; nothing was run twice, and how much training varies "
-        "is not in them",
-        "none": "no intervals: one seed, no two cells of one objective that differ, and no "
+        "items": f"95 % intervals: {items}; too little was run twice to tell how much training "
+        "varies, which is not in them",
+        "none": "no intervals: too few runs that could differ by noise alone, or all agree, and no "
         "standard errors",
     }[basis]
 
@@ -65,31 +63,6 @@ def item_stderr(score: float, stderr: float, num_items: float) -> float:
     unit = next((end for end in (1.0, 100.0) if 0 <= score <= end), math.nan)
     z = t_quantile((1 + LEVEL) / 2, math.inf)
     return unit * z / (num_items + z**2)
-
-
-def pooled_spread(groups: Sequence[Sequence[float]]) -> Spread:
-    """Spread of scores around the mean of their group."""
-    several = [group for group in groups if len(group) > 1]
-    freedom = sum(len(group) - 1 for group in several)
-    squares = math.fsum(statistics.variance(group) * (len(group) - 1) for group in several)
-    return Spread(math.sqrt(squares / freedom) if freedom else 0.0, freedom)
-
-
-def spread_of_cells(rays: Sequence[Sequence[Sequence[float]]]) -> Spread:
-    """Spread of scores around the mean of their cell, over the seeds of cells by ray.
-
-    Cells of one ray and seed share the order of the rows: they may agree to the last digit, and
-    may err apart. So a ray has the mean variance of its cells, but the freedom of one of them.
-    """
-    found = []
-    for cells in rays:
-        several = [cell for cell in cells if len(cell) > 1]
-        if several:
-            variance = statistics.fmean(statistics.variance(cell) for cell in several)
-            found.append((max(map(len, several)) - 1, variance))
-    freedom = sum(free for free, _ in found)
-    squares = math.fsum(free * variance for free, variance in found)
-    return Spread(math.sqrt(squares / freedom) if freedom else 0.0, freedom)
 
 
 def half_width(

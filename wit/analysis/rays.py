@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from wit.analysis.grid import ModelScore, StageScores, noise_of_runs
+from wit.analysis.blocks import fit_blocks
+from wit.analysis.grid import ModelScore, StageScores, runs_of
 from wit.analysis.intervals import (
     LEVEL,
     Spread,
@@ -46,10 +47,8 @@ class Rays(NamedTuple):
 
     stage: StageScores
     rays: tuple[RayScore, ...]  # by angle
-    noise: Spread  # between runs of one ray: the noise floor
-    covariance: Array  # of the scores but for what all share; in units of ``variance``
-    variance: float  # of a run, within rays and seeds
-    freedom: int  # its degrees of freedom; 0: nothing is known of noise
+    noise: Spread  # of a run, within rays and seeds: the noise floor
+    covariance: Array  # of the scores but for what all share; in units of the noise's variance
 
     def ray(self, name: str) -> RayScore | None:
         """The ray of that name."""
@@ -104,7 +103,7 @@ class Rays(NamedTuple):
         return found
 
     def _over_runs(self, control: RayScore) -> dict[str, float]:
-        if not self.freedom or not self.variance or len(self.rays) < 2:
+        if not self.noise.deviation or len(self.rays) < 2:
             return {}
         names = [ray.ray for ray in self.rays]
         place = names.index(control.ray)
@@ -112,12 +111,12 @@ class Rays(NamedTuple):
         squares = np.diag(self.covariance) + shared[place] - 2 * shared
         errors = np.sqrt(np.delete(squares, place))
         if len(errors) > MAX_DRAWN:
-            point = _bonferroni(len(errors), self.freedom)
+            point = _bonferroni(len(errors), self.noise.freedom)
         else:
             both = self.covariance - shared[:, None] - shared[None, :] + shared[place]
             covariance = np.delete(np.delete(both, place, axis=0), place, axis=1)
-            point = _largest(covariance / np.outer(errors, errors), self.freedom)
-        widths = point * errors * math.sqrt(self.variance)
+            point = _largest(covariance / np.outer(errors, errors), self.noise.freedom)
+        widths = point * errors * self.noise.deviation
         others = [name for name in names if name != control.ray]
         return dict(zip(others, map(float, widths), strict=True))
 
@@ -131,73 +130,26 @@ def rays_of(stage: StageScores) -> Rays:
     by_ray: dict[str, list[ModelScore]] = {}
     for model in stage.models:
         by_ray.setdefault(model.ray, []).append(model)
-    noise, _ = noise_of_runs(stage.models)
-    has_seeds = stage.replicates == "seeds"
     names = sorted(by_ray, key=lambda name: _key(by_ray[name]))
-    fit = _fit([(place, model) for place, name in enumerate(names) for model in by_ray[name]])
+    ordered = [model for name in names for model in by_ray[name]]
+    fit = fit_blocks(runs_of(ordered))
     rays = []
     for place, name in enumerate(names):
         models = by_ray[name]
         item_stderr = _mean_or_none([model.stderr for model in models])
-        num_units = len({m.seed for m in models}) if has_seeds else len(models)
-        seed_stderr = noise.deviation / math.sqrt(num_units) if noise.deviation else None
+        seed_stderr = fit.noise.deviation * math.sqrt(fit.covariance[place, place]) or None
         rays.append(
             RayScore(
                 ray=name,
                 degrees=_degrees(models),
                 weights=tuple(dict.fromkeys(model.weights for model in models)),
                 score=float(fit.means[place]),
-                half_width=half_width(seed_stderr, item_stderr, noise.freedom),
+                half_width=half_width(seed_stderr, item_stderr, fit.noise.freedom),
                 item_stderr=item_stderr,
                 num_runs=len(models),
             )
         )
-    return Rays(stage, tuple(rays), noise, fit.covariance, fit.variance, fit.freedom)
-
-
-class _Fit(NamedTuple):
-    means: Array  # by ray
-    covariance: Array  # of the means, in units of the variance
-    variance: float
-    freedom: int
-    is_blocked: bool  # seeds are blocks
-
-
-def _fit(runs: Sequence[tuple[int, ModelScore]]) -> _Fit:
-    """Means of rays by least squares, with a constant for each seed where that can be told."""
-    if not runs:
-        return _Fit(np.zeros(0), np.zeros((0, 0)), 0.0, 0, is_blocked=False)
-    seeds = sorted({model.seed for _, model in runs})
-    if len(seeds) > 1:
-        units: dict[tuple[int, int], list[float]] = {}
-        for place, model in runs:
-            units.setdefault((place, seeds.index(model.seed)), []).append(model.score)
-        places, blocks = (np.array(side) for side in zip(*units, strict=True))
-        scores = np.array([float(np.mean(found)) for found in units.values()])
-    else:
-        places, blocks = np.array([place for place, _ in runs]), np.zeros(len(runs), dtype=int)
-        scores = np.array([model.score for _, model in runs])
-    design = np.eye(places.max() + 1)[places]
-    # Constants of seeds sum to 0, so that a ray's mean is over all seeds.
-    effects = np.vstack([np.eye(len(seeds) - 1), -np.ones(len(seeds) - 1)])[blocks]
-    both = np.hstack([design, effects])
-    rank = np.linalg.matrix_rank(both.T @ both, hermitian=True)
-    is_blocked = len(seeds) > 1 and rank == both.shape[1] < len(scores)
-    return _least_squares(both if is_blocked else design, scores, design.shape[1], is_blocked)
-
-
-def _least_squares(design: Array, scores: Array, num_rays: int, is_blocked: bool) -> _Fit:
-    inverse = np.linalg.inv(design.T @ design)
-    found = inverse @ design.T @ scores
-    freedom = len(scores) - design.shape[1]
-    rest = scores - design @ found
-    # Runs that agree to the last bit differ by rounding after the fit.
-    square = float(rest @ rest)
-    is_rounding = square <= len(scores) * (1e-12 * np.abs(scores).max()) ** 2
-    variance = 0.0 if not freedom or is_rounding else square / freedom
-    return _Fit(
-        found[:num_rays], inverse[:num_rays, :num_rays], variance, freedom, bool(is_blocked)
-    )
+    return Rays(stage, tuple(rays), fit.noise, fit.covariance)
 
 
 def _largest(correlation: Array, freedom: int) -> float:

@@ -16,7 +16,8 @@ NO_DPO = (
     "is unknown."
 )
 UNKNOWN = (
-    "Neither runs that differ nor standard errors: whether that is more than noise is unknown."
+    "Too few runs that could differ by noise alone, and no standard errors: whether that is more "
+    "than noise is unknown."
 )
 
 

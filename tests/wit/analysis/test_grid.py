@@ -38,15 +38,16 @@ def rows(stage, pair, seeds, *, benchmark="a", **more):
 def test_mean_over_benchmarks_and_seeds_with_a_pooled_t_interval():
     """Two cells, two seeds, one benchmark.
 
-    Means 0.5 and 0.7. Within-cell squares 2 * 0.1**2 + 2 * 0.1**2 = 0.04 over 2 degrees of
-    freedom: s = sqrt(0.02). Standard error s / sqrt(2) = 0.1. t(0.975, 2) = 4.302653.
+    Means 0.5 and 0.8; seed 1 adds 0.2 to one and 0.4 to the other, 0.3 on the mean. What is left
+    are four times 0.05 or -0.05: squares of 0.01 over 1 degree of freedom, so s = 0.1. Standard
+    error s / sqrt(2). t(0.975, 1) = 12.70620.
     """
-    table = pd.DataFrame(rows("sft", (0, 1), [0.4, 0.6]) + rows("sft", (1, 1), [0.6, 0.8]))
+    table = pd.DataFrame(rows("sft", (0, 1), [0.4, 0.6]) + rows("sft", (1, 1), [0.6, 1.0]))
     found = stage_scores(table, "sft")
     assert [cell.weights for cell in found.cells] == ["p0-r1", "p1-r1"]
-    assert [cell.score for cell in found.cells] == pytest.approx([0.5, 0.7])
-    assert (found.basis, found.degrees_of_freedom) == ("seeds", 2)
-    assert [cell.half_width for cell in found.cells] == pytest.approx([0.4302653] * 2)
+    assert [cell.score for cell in found.cells] == pytest.approx([0.5, 0.8])
+    assert (found.basis, found.degrees_of_freedom) == ("seeds", 1)
+    assert [cell.half_width for cell in found.cells] == pytest.approx([0.898464] * 2, rel=1e-5)
 
 
 def test_one_seed_takes_its_interval_from_the_benchmarks():
@@ -63,8 +64,11 @@ def test_one_seed_takes_its_interval_from_the_benchmarks():
 
 def test_seeds_that_agree_do_not_lessen_what_the_items_leave_open():
     """Two seeds on the same items with standard errors 0.02 and 0.04: 0.03, and no less."""
-    one, other = rows("dpo", (0, 1), [0.5, 0.5])
-    found = stage_scores(pd.DataFrame([one | {"stderr": 0.02}, other | {"stderr": 0.04}]), "dpo")
+    cells = [rows("dpo", pair, [0.5, 0.5]) for pair in ((0, 1), (1, 1))]
+    table = [
+        row | {"stderr": s} for cell in cells for row, s in zip(cell, (0.02, 0.04), strict=True)
+    ]
+    found = stage_scores(pd.DataFrame(table), "dpo")
     assert found.basis == "both"
     assert found.cells[0].half_width == pytest.approx(1.959964 * 0.03)
 
@@ -83,11 +87,15 @@ def test_with_one_seed_cells_of_one_ray_are_the_replicates():
 
 
 def test_with_seeds_what_cells_of_one_ray_differ_by_is_in_no_cells_interval():
-    """Their means by seed are 0.9 and 1.1: s² = 0.02 with one degree of freedom, error 0.1."""
-    table = pd.DataFrame(rows("dpo", (0.2, 0.4), [0.4, 0.6]) + rows("dpo", (0.5, 1), [1.4, 1.6]))
+    """By seed, the rays' means are 0.9 and 1.1, and twice 0.5: s = 0.1 with 1 degree of freedom."""
+    table = pd.DataFrame(
+        rows("dpo", (0.2, 0.4), [0.4, 0.6])
+        + rows("dpo", (0.5, 1), [1.4, 1.6])
+        + rows("dpo", (1, 1), [0.5, 0.5])
+    )
     found = stage_scores(table, "dpo")
     assert (found.replicates, found.degrees_of_freedom) == ("seeds", 1)
-    assert [cell.half_width for cell in found.cells] == pytest.approx([1.27062] * 2)
+    assert [cell.half_width for cell in found.cells] == pytest.approx([0.898464] * 3, rel=1e-5)
     assert "over seeds" in basis_in_words(found.basis, found.replicates)
 
 

@@ -94,7 +94,7 @@ def test_what_a_seed_does_to_all_is_in_no_difference(first, second):
     before, after = rays(one), rays(other)
     leads = [[s.lead(ray, s.rays[0]) for ray in s.rays] for s in (before, after)]
     assert leads[0] == pytest.approx(leads[1], abs=1e-9)
-    assert before.variance == pytest.approx(after.variance)
+    assert before.noise == pytest.approx(after.noise)
 
 
 def test_with_seeds_the_cells_of_a_ray_are_one_run():
@@ -105,7 +105,7 @@ def test_with_seeds_the_cells_of_a_ray_are_one_run():
     first = {ray_label(*cell): cell for cell in reversed(PAPER_GRID)}
     thin = rays({first[ray]: seeds for ray, seeds in by_ray.items()})
     usual = [s.instruction_tuning for s in (full, thin)]
-    assert full.freedom == thin.freedom == 40
+    assert full.noise.freedom == thin.noise.freedom == 40
     assert full.noise_of(usual[0]) == pytest.approx(thin.noise_of(usual[1]))
 
 
