@@ -11,7 +11,7 @@ of a study stays as ``.sent``, for another process may end the same study later.
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -181,7 +181,8 @@ def keep(file: Path, unsent: UnsentArtifact | UnsentStudy) -> None:
             write_durably(aside, json.dumps(unsent.model_dump(), indent=1).encode())
             aside.replace(file)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be what cannot be written
+            aside.unlink()
         raise ArtifactError(f"{file}: cannot be written ({error.strerror or error})") from None
 
 
