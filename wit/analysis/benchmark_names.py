@@ -33,11 +33,15 @@ def doubts(table: pd.DataFrame) -> list[str]:
 
 
 def near_duplicates(names: Iterable[str]) -> Sequence[tuple[str, str]]:
-    """Pairs of names that differ only in case, blanks, underscores, hyphens or dots."""
+    """Pairs of names that differ only in case, blanks, underscores, hyphens or dots.
+
+    Between two digits these tell numbers apart: v1.0 is not v10.
+    """
     first: dict[str, str] = {}
     found = []
     for name in sorted(set(names)):
-        bare = re.sub(r"[\s_.-]+", "", name.casefold())
+        numbers = re.sub(r"(?<=\d)[\s_.-]+(?=\d)", ".", name.casefold())
+        bare = re.sub(r"(?<!\d)[\s_.-]+|[\s_.-]+(?!\d)", "", numbers)
         if bare in first:
             found.append((first[bare], name))
         first.setdefault(bare, name)

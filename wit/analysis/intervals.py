@@ -54,15 +54,17 @@ def item_stderr(score: float, stderr: float, num_items: float) -> float:
     interval reaches z² / (n + z²) from the end of the scale.
 
     Args:
-        score: A share, or one in percent.
+        score: A share; of anything else, no scale is known that has an end.
         stderr: As measured; NaN: not known.
         num_items: n; NaN: not known, and then an error of 0 says nothing.
+
+    Returns:
+        NaN where it is not known.
     """
     if stderr != 0:
         return stderr
-    unit = next((end for end in (1.0, 100.0) if 0 <= score <= end), math.nan)
     z = t_quantile((1 + LEVEL) / 2, math.inf)
-    return unit * z / (num_items + z**2)
+    return z / (num_items + z**2) if 0 <= score <= 1 else math.nan
 
 
 def half_width(

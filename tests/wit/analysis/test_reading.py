@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from commands import wit
 
-from wit.analysis.benchmark_names import doubts
+from wit.analysis.benchmark_names import doubts, near_duplicates
 from wit.analysis.grid import stage_scores
 from wit.analysis.reading import read_scores
 from wit.errors import InputError
@@ -152,6 +152,19 @@ def test_two_spellings_of_one_benchmark_are_refused(tmp_path):
     text = GOOD.replace("0.2,1,0,a,3", "0.2,1,0,MMLU Pro,3") + "s,sft,1,1,0,mmlu_pro,1\n"
     with pytest.raises(InputError, match="'MMLU Pro' and 'mmlu_pro' differ in case, blanks"):
         read_scores(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_one"),
+    [
+        ("bbh_v1.0", "bbh_v10", False),
+        ("bbh_v1.0", "BBH-v1_0", True),
+        ("gsm 8k", "GSM8K", True),
+        ("arc - 25", "arc25", True),
+    ],
+)
+def test_marks_between_two_digits_tell_numbers_apart(one, other, is_one):
+    assert bool(near_duplicates([one, other])) is is_one
 
 
 @pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs")])

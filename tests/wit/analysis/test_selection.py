@@ -134,12 +134,17 @@ def test_items_that_all_fail_are_no_certainty(score):
     found = recommend(table)
     assert found.best is not None
     assert found.best.half_width == pytest.approx(0.161, abs=0.001)
-    percent = recommend(study([100 * score], seeds=1, stderr=0.0).assign(num_items=20))
-    assert percent.best is not None
-    assert percent.best.half_width == pytest.approx(0.161 if score == 0 else 16.1, abs=0.05)
     unknown = recommend(study([score], seeds=1, stderr=0.0))
     assert unknown.best is not None
     assert unknown.best.half_width is None
+
+
+def test_of_what_is_no_share_an_error_of_0_is_not_known():
+    """10 points of 10, and 100 percent: nothing tells where their scales end."""
+    for score in (10.0, 100.0):
+        found = recommend(study([score], seeds=1, stderr=0.0).assign(num_items=80))
+        assert found.best is not None
+        assert found.best.half_width is None
 
 
 def test_one_seed_is_said_to_be_one():
