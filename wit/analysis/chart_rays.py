@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from wit.analysis.charts import FAR, Figure, axis, worst_of_most
-from wit.analysis.digits import decimals_of, number, with_interval
+from wit.analysis.digits import decimals_of, number, plus_minus
 from wit.analysis.rays import Rays, RayScore
 
 STEP = 14.0  # degrees between rays that have no angle, beyond the last that can have one
@@ -202,7 +202,7 @@ def _hover_text(ray: RayScore, decimals: int) -> str:
     runs = "1 run" if ray.num_runs == 1 else f"{ray.num_runs} runs"
     more = f" and {len(ray.weights) - MAX_CELLS} more" if len(ray.weights) > MAX_CELLS else ""
     cells = ", ".join(ray.weights[:MAX_CELLS]) + more
-    score = with_interval(ray.score, ray.half_width, decimals)
+    score = plus_minus(ray.score, ray.half_width, decimals)
     return f"<b>{ray.ray}</b><br>{score}<br>{runs}: {cells}"
 
 

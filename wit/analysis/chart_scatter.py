@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from wit.analysis.charts import FAR, Figure, axis, scores_of, worst_of_most
-from wit.analysis.digits import decimals_of, with_interval
+from wit.analysis.digits import decimals_of, plus_minus
 from wit.analysis.grid import CellScore, Grid
 from wit.analysis.scores import INSTRUCTION_TUNING
 
@@ -192,6 +192,6 @@ def _error(cells: Sequence[CellScore], axis: Axis) -> Figure:
 def _hover_text(point: Point, decimals: int) -> str:
     lines = []
     for before, after in point.cells:
-        sft, dpo = (with_interval(c.score, c.half_width, decimals) for c in (before, after))
+        sft, dpo = (plus_minus(c.score, c.half_width, decimals) for c in (before, after))
         lines.append(f"<b>{after.weights}</b><br>SFT {sft}<br>DPO {dpo}")
     return "<br>".join(lines[:MAX_NAMES])

@@ -28,7 +28,7 @@ def number(value: float, decimals: int = 2, *, is_signed: bool = False) -> str:
     return f"{rounded:{'+' * is_signed}.{decimals}f}".replace("-", MINUS)
 
 
-def with_interval(
+def plus_minus(
     value: float | None, half_width: float | None, decimals: int, *, is_signed: bool = False
 ) -> str:
     """The number and the half-width of its interval, if that is known."""

@@ -10,6 +10,7 @@ from wit.analysis.across import Across
 from wit.analysis.analyse import Analysis, StudyAnalysis
 from wit.analysis.digits import decimals_of, number
 from wit.analysis.report_findings import signals_sentence
+from wit.analysis.report_tables import interval_of
 from wit.analysis.resampling import Estimate
 from wit.analysis.studies_words import verdicts
 from wit.analysis.wording import NO_DPO
@@ -117,8 +118,4 @@ def _plain(value: float | None) -> str:
 
 
 def _wide(found: Estimate) -> str:
-    value = number(found.value, is_signed=True)
-    if found.low is None or found.high is None:
-        return f"{value} (no interval: too few)"
-    low, high = (number(end, is_signed=True) for end in (found.low, found.high))
-    return f"{value} ({low} to {high})"
+    return interval_of(found) + (" (no interval: too few)" if found.low is None else "")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from wit.analysis.analyse import StudyAnalysis
-from wit.analysis.digits import number, with_interval
+from wit.analysis.digits import number, plus_minus
 from wit.analysis.grid import CellScore
 from wit.analysis.parts import Parts
 from wit.analysis.relation import Signal
@@ -38,7 +38,7 @@ def _report_phrase(score: ReportScore, decimals: dict[str, int], is_usual: bool)
     digits = decimals.get(score.benchmark, 3)
     usual = score.instruction_tuning
     than = "" if usual is None or is_usual else f" (instruction tuning {number(usual, digits)})"
-    return f"{with_interval(score.score, score.half_width, digits)} on {score.benchmark}{than}"
+    return f"{plus_minus(score.score, score.half_width, digits)} on {score.benchmark}{than}"
 
 
 def _near(choice: Recommendation) -> Iterable[str]:
@@ -79,7 +79,7 @@ def agreement(study: StudyAnalysis, sft: CellScore, dpo: CellScore, decimals: in
     in_noise = ", which is within the noise" if width is not None and cost <= width else ""
     return capitalised(
         f"{of}before DPO {in_words(sft)} is best, after it {in_words(dpo)}: choosing by the SFT "
-        f"score would cost {with_interval(cost, width, decimals)}{in_noise}."
+        f"score would cost {plus_minus(cost, width, decimals)}{in_noise}."
     )
 
 

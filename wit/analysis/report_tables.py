@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from wit.analysis.analyse import StageAnalysis, StudyAnalysis
-from wit.analysis.digits import decimals_of, number, with_interval
+from wit.analysis.digits import decimals_of, number, plus_minus
 from wit.analysis.grid import CellScore, Gain, Grid, stage_scores
 from wit.analysis.parts import Parts
 from wit.analysis.rays import RayScore
@@ -141,7 +141,7 @@ def _against(stage: StageAnalysis, ray: RayScore | None, decimals: int) -> str:
     if ray is None or usual is None or not stage.from_usual or ray == usual:
         return NONE
     width = stage.from_usual.get(ray.ray)
-    return with_interval(ray.score - usual.score, width, decimals, is_signed=True)
+    return plus_minus(ray.score - usual.score, width, decimals, is_signed=True)
 
 
 def correlations_of(study: StudyAnalysis) -> Numbers:
@@ -270,8 +270,8 @@ def runs_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _cell(cell: CellScore | None, decimals: int) -> str:
-    return NONE if cell is None else with_interval(cell.score, cell.half_width, decimals)
+    return NONE if cell is None else plus_minus(cell.score, cell.half_width, decimals)
 
 
 def _ray(ray: RayScore | None, decimals: int) -> str:
-    return NONE if ray is None else with_interval(ray.score, ray.half_width, decimals)
+    return NONE if ray is None else plus_minus(ray.score, ray.half_width, decimals)

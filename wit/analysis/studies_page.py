@@ -14,7 +14,7 @@ from wit.analysis.studies_gains import angles, gains, noise, selection
 from wit.analysis.studies_maps import SmallMap, small_map
 from wit.analysis.studies_numbers import Leads, leads_of, score_digits, verdict
 from wit.analysis.studies_relations import parts, ranks, regret, signals
-from wit.analysis.studies_words import answer, unbroken
+from wit.analysis.studies_words import answer, counted, unbroken
 
 VERDICTS = {
     "better": "other weights",
@@ -113,11 +113,11 @@ def _subtitle(analysis: Analysis) -> str:
     }
     measures = list(dict.fromkeys(stage.measure for stage in stages if stage.cells))
     parts = [
-        _counted(len(studies), "study", "studies"),
+        counted(len(studies), "study", "studies"),
         f"{num_models['sft']} SFT and {num_models['dpo']} DPO models",
-        f"{_counted(num_cells, 'pair', 'pairs')} of weights, "
-        f"{_counted(analysis.num_rays, 'objective', 'objectives')}",
-        _counted(_max_seeds(analysis), "seed", "seeds"),
+        f"{counted(num_cells, 'pair', 'pairs')} of weights, "
+        f"{counted(analysis.num_rays, 'objective', 'objectives')}",
+        counted(_max_seeds(analysis), "seed", "seeds"),
         f"score: {'; '.join(measures) or 'none'}",
     ]
     return " · ".join(parts)
@@ -152,7 +152,3 @@ def _max_seeds(analysis: Analysis) -> int:
 
 def _num_excluded(study: StudyAnalysis) -> int:
     return study.grid.sft.num_excluded + study.grid.dpo.num_excluded
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"

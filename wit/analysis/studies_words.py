@@ -24,6 +24,11 @@ def with_interval(
     return f"{text} [{low}, {high}]"
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """A number and what it counts."""
+    return f"{count} {one if count == 1 else many}"
+
+
 def unbroken(text: str) -> str:
     """The text, with no line break inside weights, objectives and intervals or before a unit."""
     glued = re.sub(r"[(\[][^()\[\]]{1,20}, [^()\[\]]{1,20}[)\]]", _glued, text)
@@ -49,7 +54,7 @@ def answer(analysis: Analysis) -> str:
     )
     fewest = min(mean.num_units for _, mean in held)
     if fewest < MIN_UNITS:
-        return f"{lead}. {_count(fewest).capitalize()} are too few for an interval."
+        return f"{lead}. {counted(fewest, 'study', 'studies')} are too few for an interval."
     signs = {sign_of(mean) for _, mean in held}
     if signs == {0}:
         return f"{lead}: no difference can be told."
@@ -88,7 +93,7 @@ def verdicts(analysis: Analysis) -> str:
         "unknown": "it cannot be asked",
     }
     parts = [f"in {found.count(name)} {text}" for name, text in words.items() if name in found]
-    return f"of {_count(len(found))}, {'; '.join(parts)}."
+    return f"of {counted(len(found), 'study', 'studies')}, {'; '.join(parts)}."
 
 
 def best_fixed(found: Across) -> str | None:
@@ -117,7 +122,3 @@ def angles_of(analysis: Analysis) -> dict[str, float]:
         for ray in (*study.sft.rays, *study.dpo.rays)
         if ray.degrees is not None
     }
-
-
-def _count(num_studies: int) -> str:
-    return "1 study" if num_studies == 1 else f"{num_studies} studies"

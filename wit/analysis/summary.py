@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from wit.analysis.comparison import Measured, compare
-from wit.analysis.digits import decimals_of, number, with_interval
+from wit.analysis.digits import decimals_of, number, plus_minus
 from wit.analysis.grid import stage_scores
 from wit.analysis.rays import rays_of
 from wit.analysis.report_tables import problems
@@ -77,8 +77,7 @@ def _rays(table: pd.DataFrame) -> list[str]:
     for name in names:
         found = [rays.ray(name) for rays in stages]
         scores = [
-            "" if ray is None else with_interval(ray.score, ray.half_width, decimals)
-            for ray in found
+            "" if ray is None else plus_minus(ray.score, ray.half_width, decimals) for ray in found
         ]
         best = stages[1].best
         mark = " (best)" if best is not None and best.ray == name else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from wit.analysis.digits import decimals_of, number, with_interval
+from wit.analysis.digits import decimals_of, number, plus_minus
 from wit.analysis.grid import CellScore, StageScores
 from wit.analysis.rays import Rays, RayScore
 from wit.analysis.scores import INSTRUCTION_TUNING
@@ -136,4 +136,4 @@ def _scores_in_words(rays: Rays, ray: RayScore, best: CellScore) -> str:
             f"{name} {number(best.values[name], 3)}" for name in rays.stage.benchmarks
         )
         return f"{scores} ({runs})"
-    return f"{with_interval(ray.score, ray.half_width, _decimals(rays))} ({runs})"
+    return f"{plus_minus(ray.score, ray.half_width, _decimals(rays))} ({runs})"

@@ -11,7 +11,7 @@ from reported import GRID, make_table, row, scores
 from wit.analysis.chart_parts import parts_chart
 from wit.analysis.chart_rays import ray_chart
 from wit.analysis.chart_scatter import scatter
-from wit.analysis.digits import decimals_of, with_interval
+from wit.analysis.digits import decimals_of, plus_minus
 from wit.analysis.grid import stage_scores, summarise
 from wit.analysis.parts import parts_of
 from wit.analysis.rays import rays_of
@@ -172,8 +172,8 @@ def test_decimals_are_those_that_a_score_is_worth(scores: list[float], decimals:
 
 
 def test_a_number_has_its_interval_beside_it() -> None:
-    assert with_interval(31.925, 0.404, 1) == "31.9 ± 0.4"
-    assert with_interval(0.5, None, 3) == "0.500"
+    assert plus_minus(31.925, 0.404, 1) == "31.9 ± 0.4"
+    assert plus_minus(0.5, None, 3) == "0.500"
 
 
 def test_single_runs_are_as_strong_as_their_colour() -> None:
