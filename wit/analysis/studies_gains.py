@@ -188,7 +188,7 @@ def noise(analysis: Analysis) -> Section | None:
         if mean is not None
     )
     words = (
-        "The noise floor is the standard deviation between cells that are one objective: "
+        "The noise floor is the standard deviation between runs of one objective: "
         f"{said} on average. Grey bands: how far the best of all cells may be from (0, 1) by noise "
         f"alone, with 95 % confidence. {HOLLOW}"
     )
