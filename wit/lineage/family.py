@@ -51,7 +51,9 @@ def lineage(identifier: str, uri: str | None = None) -> Node:
     wanted = identifier.strip().lower()
     run = _resolve(uri, wanted)
     above = [] if run is None else _runs_above(uri, run)
-    below = find_runs(uri, tag("wit.ancestors", f"%{wanted if run is None else _of(run)}%"))
+    below = find_runs(
+        uri, tag("wit.ancestors", f"%{wanted if run is None else _of(run)}%"), has_params=False
+    )
     fingerprint = _source_among(below, identifier, uri) if run is None else _of(run)
     below = [r for r in below if fingerprint in r.tags["wit.ancestors"].split()]
     by_id = {str(r.run_id): r for r in above}

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SQL_SCHEMES = ("sqlite", "postgresql")  # whose dialects the statements below are tested with
-MAX_NAMED = 500  # runs that are named one by one; more are looked for again, which costs less
+MAX_NAMED = 10_000  # runs that are named one by one; of more, a database may not take the names
+TABLES = ("params", "tags", "latest_metrics")
 Ask = Callable[[str, Mapping[str, Any]], Sequence[Any]]  # a statement and its values; rows
 _log = logging.getLogger(__name__)  # every statement, for those who count them
 
@@ -79,8 +80,13 @@ def tag(key: str, value: str) -> Condition:
     return Condition("tag", "LIKE" if "%" in value else "=", value, key)
 
 
-def find_runs(uri: str, *conditions: Condition) -> list[RunRow]:
+def find_runs(uri: str, *conditions: Condition, has_params: bool = True) -> list[RunRow]:
     """Runs of wit that fulfil all conditions, oldest first. Creates nothing.
+
+    Args:
+        uri: Tracking URI.
+        conditions: All of them hold.
+        has_params: Whether params are asked for: of thousands of runs they take as long as tags.
 
     Raises:
         StoreDownError: Nobody listens there.
@@ -90,7 +96,7 @@ def find_runs(uri: str, *conditions: Condition) -> list[RunRow]:
         raise StoreDownError(unreachable(uri))
     if uri.startswith(SQL_SCHEMES):
         with _connected(uri) as ask:
-            return _from_tables(ask, conditions)
+            return _from_tables(ask, conditions, TABLES if has_params else TABLES[1:])
     from wit.lineage.store import open_store, translated
 
     store = open_store(uri, creates=False)
@@ -144,7 +150,7 @@ def _connected_to_server(uri: str) -> Iterator[Ask]:
         engine.dispose()
 
 
-def _from_tables(ask: Ask, conditions: Iterable[Condition]) -> list[RunRow]:
+def _from_tables(ask: Ask, conditions: Iterable[Condition], tables: Sequence[str]) -> list[RunRow]:
     clauses, values = ["e.name = :experiment", "r.lifecycle_stage = 'active'"], {}
     values["experiment"] = EXPERIMENT
     for number, condition in enumerate(conditions):
@@ -167,10 +173,10 @@ def _from_tables(ask: Ask, conditions: Iterable[Condition]) -> list[RunRow]:
     if len(runs) <= MAX_NAMED:
         values = {f"run{i}": run_id for i, (run_id, *_) in enumerate(runs)}
         within = ", ".join(f":{key}" for key in values)
-    found: dict[str, defaultdict[str, dict[str, Any]]] = {}
-    for table in ("params", "tags", "latest_metrics"):
+    found: dict[str, defaultdict[str, dict[str, Any]]] = {t: defaultdict(dict) for t in TABLES}
+    for table in tables:
         value = "CASE WHEN is_nan THEN NULL ELSE value END" if "metrics" in table else "value"
-        by_run = found[table] = defaultdict(dict)
+        by_run = found[table]
         sql = f"SELECT run_uuid, key, {value} FROM {table} WHERE run_uuid IN ({within})"
         for run_id, key, content in asked(sql):
             by_run[run_id][key] = float("nan") if content is None else content
