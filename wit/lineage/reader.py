@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SQL_SCHEMES = ("sqlite", "postgresql")  # whose dialects the statements below are tested with
-MAX_NAMED = 10_000  # runs that are named one by one; of more, a database may not take the names
+MAX_NAMED = 500  # runs that are named one by one; more are looked for again, which costs less
 TABLES = ("params", "tags", "latest_metrics")
 Ask = Callable[[str, Mapping[str, Any]], Sequence[Any]]  # a statement and its values; rows
 _log = logging.getLogger(__name__)  # every statement, for those who count them
