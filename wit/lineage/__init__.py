@@ -16,13 +16,17 @@
 The artifact directory is the truth, MLflow is the index over it.
 """
 
-from wit.lineage.family import Node, lineage
-from wit.lineage.place import tracking_uri
-from wit.lineage.runs import StudyRun
-from wit.lineage.score_table import StudyVersion, study_versions, table
-from wit.lineage.store import open_store, prepare
-from wit.lineage.studies import end_study, link, start_study, sync, unsent_note
-from wit.lineage.tracking import Tracker, scores_of_run, tracked
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wit.lineage.family import Node, lineage
+    from wit.lineage.place import tracking_uri
+    from wit.lineage.runs import StudyRun
+    from wit.lineage.score_table import StudyVersion, study_versions, table
+    from wit.lineage.store import open_store, prepare
+    from wit.lineage.studies import end_study, link, start_study, sync, unsent_note
+    from wit.lineage.tracking import Tracker, scores_of_run, tracked
 
 __all__ = [
     "Node",
@@ -43,3 +47,20 @@ __all__ = [
     "tracking_uri",
     "unsent_note",
 ]
+_MODULES = {
+    "family": ("Node", "lineage"),
+    "place": ("tracking_uri",),
+    "runs": ("StudyRun",),
+    "score_table": ("StudyVersion", "study_versions", "table"),
+    "store": ("open_store", "prepare"),
+    "studies": ("end_study", "link", "start_study", "sync", "unsent_note"),
+    "tracking": ("Tracker", "scores_of_run", "tracked"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a module when it is first used: a question needs nothing of what writes."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

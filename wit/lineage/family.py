@@ -112,8 +112,8 @@ def _parent_run_ids(run: RunRow) -> dict[str, str]:
 
 
 def _by_part(run: RunRow, prefix: str) -> dict[str, str]:
-    found = sorted(item for item in run.tags.items() if item[0].startswith(prefix))
-    return {tag.removeprefix(prefix): value for tag, value in found}
+    found = {t[len(prefix) :]: value for t, value in run.tags.items() if t.startswith(prefix)}
+    return found if len(found) < 2 else dict(sorted(found.items()))
 
 
 def _runs_above(uri: str, run: RunRow) -> list[RunRow]:

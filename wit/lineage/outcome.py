@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wit.artifacts import RECORD, Artifact, Source
 from wit.evaluation.results import SCORES_FILE, EvaluationResult
-from wit.lineage.description import TRAINING_DATA, flat, run_name
+from wit.lineage.description import PREFERENCE_ACCURACY, TRAINING_DATA, flat, run_name
 from wit.recipes import OverlapRecipe
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ CARD = "card.json"
 COPIED = (RECORD, CARD, SCORES_FILE)  # small files that are worth showing in MLflow
 MAX_COPIED_BYTES = 1_000_000
 LAST_LOSS = "last_loss"  # of the last optimizer step
-PREFERENCE_ACCURACY = "preference_accuracy"
 # Groups of charts stand in MLflow by the alphabet; loss and rewards are looked at first.
 GROUPS = {"logits/": "token_logits/", "logps/": "sequence_logps/"}
 Point = tuple[str, float, int, float]  # name, value, step, seconds since 1970

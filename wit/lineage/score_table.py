@@ -10,8 +10,16 @@ from wit.artifacts import Artifact
 from wit.config import Runtime, Study
 from wit.errors import ArtifactError, InputError
 from wit.lineage.addresses import shown
-from wit.lineage.description import BASE, run_name, run_params, run_tags, study_params
-from wit.lineage.outcome import PREFERENCE_ACCURACY, outcome_of
+from wit.lineage.description import (
+    BASE,
+    SENSITIVITY,
+    is_diagnostic,
+    run_name,
+    run_params,
+    run_tags,
+    study_params,
+)
+from wit.lineage.outcome import outcome_of
 from wit.lineage.place import tracking_uri
 from wit.lineage.reader import Condition, RunRow, find_runs, tag
 
@@ -38,7 +46,6 @@ COLUMNS = (
     "run_id",  # of the model; for the base, which has none, of its evaluation
     "run_url",
 )
-SENSITIVITY = "sensitivity"  # to how a prompt is put; less is better
 MAX_CELLS_LENGTH = 7000  # characters of one tag; MLflow takes 8000
 NUMBER = r"\d[\d.]*(?:e[+-]\d+)?"
 CELL = re.compile(
@@ -197,8 +204,7 @@ def _score_rows(study_run: RunRow, run: RunRow) -> Iterable[dict[str, Any]]:
     model_run = tags.get("wit.parent_run.model", run.run_id)
     for name, value in metrics.items():
         role = study_run.params.get(f"benchmarks.{name}.role")
-        is_diagnostic = name.startswith("nll_") or name in (PREFERENCE_ACCURACY, SENSITIVITY)
-        if role is None and not is_diagnostic:
+        if role is None and not is_diagnostic(name):
             continue  # seconds, standard errors
         is_cost = name.startswith("nll_") or name == SENSITIVITY
         yield {

@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from wit.lineage.description import is_diagnostic
 from wit.lineage.family import Node
-from wit.lineage.outcome import PREFERENCE_ACCURACY
-from wit.lineage.score_table import SENSITIVITY
 
 MAX_CHILDREN = 12  # of one stage that are shown below what they were made of; of more, a few
 FEW_CHILDREN = 3
@@ -87,10 +86,4 @@ def _name(node: Node) -> str:
 
 def _main(scores: Iterable[str]) -> list[str]:
     """The main scores of benchmarks alone; ``--json`` has the others."""
-    return [
-        name
-        for name in scores
-        if not name.endswith("_stderr")
-        and not name.startswith("nll_")
-        and name not in (PREFERENCE_ACCURACY, SENSITIVITY)
-    ]
+    return [name for name in scores if not name.endswith("_stderr") and not is_diagnostic(name)]
