@@ -1,5 +1,6 @@
 """What holds for all tests: nothing is fetched, and a property fails for everyone or for no one."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,3 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, begin in enumerate(LONG) if file.startswith(begin)), len(LONG))
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays; else trainings, which collect garbage, look at all of it again."""
+    gc.collect()
+    gc.freeze()
