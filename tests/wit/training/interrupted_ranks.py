@@ -1,21 +1,17 @@
-"""Trainings on ranks that are interrupted at their first checkpoint, and the same left alone.
+"""Trainings on ranks that are interrupted at their first checkpoint, and the same left alone."""
 
-``python interrupted_ranks.py BASE INSTRUCTIONS TOKENIZER OUT`` on every rank; of each training
-``OUT/NAME/whole`` and ``OUT/NAME/resumed`` are made. All in one go, since ranks take long to start.
-"""
-
-import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from accelerate import PartialState
 from trainers import Parts, recipe, tied
 from transformers import TrainerCallback
 
 from wit.artifacts import COMPLETE
 from wit.config import Runtime
 from wit.data.prepare import TRAIN, read_split
+from wit.errors import ConfigError
 from wit.tokenizers import load_tokenizer
 from wit.training.callbacks import (
     History,
@@ -30,8 +26,9 @@ from wit.training.trainer import WeightedSFTTrainer
 SHARDED = Runtime(device="cpu", num_processes=2, sharding="fsdp")
 WHOLE = Runtime(device="cpu", num_processes=2)
 AT_ONCE = {"checkpoint_seconds": 0.001}
+UNSHARDED = "whole on every rank"
 KNOBS: dict[str, dict[str, Any]] = {
-    "whole on every rank": {},
+    UNSHARDED: {},
     "plain": {},
     "adapters": {"lora": {"rank": 4}, "learning_rate": 1e-2},
     "tied embeddings": {},
@@ -76,26 +73,33 @@ def train(name: str, parts: Parts, out: Path, runtime: Runtime, *more: TrainerCa
         save_model(model, tokenizer, out / MODEL)
 
 
-def main() -> None:
-    base, instructions, tokenizer, out = map(Path, sys.argv[1:])
-    PartialState(cpu=True)
+def train_all(parts: Parts, out: Path) -> None:
+    """Makes ``OUT/NAME/whole`` and ``OUT/NAME/resumed`` of each training; every rank calls this.
+
+    ``OUT/for one`` is an interrupted training that was not sharded and has not been resumed.
+    """
+    base, *others = parts
     if is_first_rank():
         tied(base, out / "tied base")
     wait_for_all_ranks()
     for name in RECIPES:
-        parts = (out / "tied base" if name == "tied embeddings" else base, instructions, tokenizer)
-        whole, resumed = (out / name / how for how in ("whole", "resumed"))
-        for folder in (whole, resumed):
-            folder.mkdir(parents=True, exist_ok=True)
-        left_alone = WHOLE if name == "whole on every rank" else SHARDED
-        interrupted = left_alone.model_copy(update=AT_ONCE)
-        train(name, parts, whole, left_alone)
-        try:
-            train(name, parts, resumed, interrupted, Interruption())
-            raise AssertionError("it came to its end")
-        except Interrupted:
-            train(name, parts, resumed, interrupted)
+        of = (out / "tied base" if name == "tied embeddings" else base, *others)
+        left_alone = WHOLE if name == UNSHARDED else SHARDED
+        train(name, of, folder(out / name / "whole"), left_alone)
+        resumed = folder(out / name / "resumed")
+        interrupt(name, of, resumed, left_alone)
+        if name == UNSHARDED:
+            with pytest.raises(ConfigError, match="was not sharded"):
+                train(name, of, resumed, SHARDED)
+        train(name, of, resumed, left_alone)
+    interrupt(UNSHARDED, parts, folder(out / "for one"), WHOLE)
 
 
-if __name__ == "__main__":
-    main()
+def folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def interrupt(name: str, parts: Parts, out: Path, runtime: Runtime) -> None:
+    with pytest.raises(Interrupted):
+        train(name, parts, out, runtime.model_copy(update=AT_ONCE), Interruption())

@@ -6,17 +6,20 @@ change results; the commit says which.
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import trajectories
-from trajectories import CLASSES, ON_RANKS, RECIPE, prepared, trajectory
+from trajectories import (
+    CLASSES,
+    ON_RANKS,
+    RECIPE,
+    RECORDED,
+    assert_as_recorded,
+    prepared,
+    trajectory,
+)
 
 from wit.models import load_model
-
-RECORDED = Path(__file__).parents[2] / "golden" / "trajectory.json"
 
 
 @pytest.fixture(scope="module")
@@ -24,39 +27,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return prepared(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture(scope="module")
-def of_ranks(data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What was trained on two ranks: ``NAME.json`` and ``NAME/model``."""
-    out = tmp_path_factory.mktemp("ranks")
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    ranks = subprocess.run(
-        [sys.executable, "-m", *launcher, trajectories.__file__, *data, out],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert ranks.returncode == 0, ranks.stderr
-    return out
-
-
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", [name for name in CLASSES if name not in ON_RANKS])
 def test_every_class_follows_the_recorded_trajectory(
-    name: str, data: tuple[Path, Path], tmp_path: Path, request: pytest.FixtureRequest
+    name: str, data: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
-    if name in ON_RANKS:
-        made = request.getfixturevalue("of_ranks") / name
-        found = json.loads(made.with_suffix(".json").read_text(encoding="utf-8"))
-    else:
-        made = tmp_path / "out"
-        found = trajectory(data, made, CLASSES[name])
-    for figure, values in recorded.items():
-        assert found[figure] == pytest.approx(values, rel=2e-4), figure
-    # What is left is rounding, which leans to neither side.
-    errors = [a / b - 1 for a, b in zip(found["loss"], recorded["loss"], strict=True)]
-    assert abs(sum(errors) / len(errors)) < 2e-5
-    load_model(made / "model")
+    """Those on ranks do too: test_shards.py."""
+    out = tmp_path / "out"
+    assert_as_recorded(trajectory(data, out, CLASSES[name]))
+    load_model(out / "model")
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.gpu)])

@@ -1,4 +1,4 @@
-"""A training on ranks that is killed goes on from its checkpoint, on as many as there are then."""
+"""What trainings on ranks leave: what one process would have left, also if they are interrupted."""
 
 import json
 import os
@@ -8,55 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from found_processes import kill_a_rank, raised_after, ranks_in
-from interrupted_ranks import RECIPES
-from trainers import Parts, losses_of, recipe, tied
+from interrupted_ranks import RECIPES, UNSHARDED, folder
+from trainers import Parts, assert_same_training, losses_of, tied
+from trajectories import ON_RANKS, assert_as_recorded, prepared
 
 from wit.config import Runtime
-from wit.errors import WorkerDiedError
 from wit.models import load_model
 from wit.training.callbacks import HISTORY
-from wit.training.ranks import train_sft_on_ranks
 from wit.training.sft import train_sft
 from wit.training.shards import SHARDS, load_shards, save_shards
 
-FOLDER = Path(__file__).parent
-
-
-def folder(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
-def assert_same_training(one: Path, other: Path, rel: float) -> None:
-    assert losses_of(one) == pytest.approx(losses_of(other), rel=rel)
-    weights = load_model(one / "model").state_dict()
-    for name, weight in load_model(other / "model").state_dict().items():
-        torch.testing.assert_close(weight, weights[name], rtol=5 * rel, atol=rel / 20)
-
-
-def test_a_rank_that_is_killed_ends_all_and_others_go_on_as_if_nothing_had_been(
-    parts: Parts, tmp_path: Path
-) -> None:
-    whole, sharded = folder(tmp_path / "whole"), folder(tmp_path / "sharded")
-    long = recipe(learning_rate=1e-3, num_epochs=8)
-    train_sft(long, *parts, whole, Runtime(device="cpu"), lambda *_: None)
-    resumed: list[int] = []
-
-    def train(num_ranks: int) -> None:
-        resumed.clear()
-        runtime = Runtime(
-            device="cpu", sharding="fsdp", num_processes=num_ranks, checkpoint_seconds=0.05
-        )
-        train_sft_on_ranks(long, *parts, sharded, runtime, lambda _, step: resumed.append(step))
-
-    error = raised_after(kill_a_rank, sharded, lambda: train(2))
-    assert type(error) is WorkerDiedError, error
-    assert ranks_in(sharded) == []
-    assert not (sharded / "model").exists()
-    train(3)
-    assert min(resumed) > 0, "it began anew instead of resuming"
-    assert_same_training(sharded, whole, rel=2e-4)
+SCRIPT = Path(__file__).with_name("all_on_ranks.py")
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # for one process has no need
@@ -65,7 +27,7 @@ def test_a_rank_that_cannot_write_or_read_says_so_as_others_do(tmp_path: Path) -
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     parts = model, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)
-    full, missing = folder(tmp_path / "full"), tmp_path / "missing"
+    full, missing = tmp_path / "full", tmp_path / "missing"
     folder(full / SHARDS).joinpath("__0_0.distcp").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         save_shards(full, *parts)
@@ -74,12 +36,13 @@ def test_a_rank_that_cannot_write_or_read_says_so_as_others_do(tmp_path: Path) -
 
 
 @pytest.fixture(scope="module")
-def interrupted(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trainings that were interrupted, and the same left alone."""
+def made(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks left."""
     out = tmp_path_factory.mktemp("out")
+    of_trajectory = prepared(tmp_path_factory.mktemp("data"))
     launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     ranks = subprocess.run(
-        [sys.executable, "-m", *launcher, FOLDER / "interrupted_ranks.py", *parts, out],
+        [sys.executable, "-m", *launcher, SCRIPT, *parts, out, *of_trajectory],
         env={**os.environ, "ACCELERATE_USE_CPU": "true"},
         check=False,
         capture_output=True,
@@ -89,27 +52,46 @@ def interrupted(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.parametrize("name", ON_RANKS)
+def test_every_class_on_ranks_follows_the_recorded_trajectory(name: str, made: Path) -> None:
+    assert_as_recorded(json.loads((made / f"{name}.json").read_text(encoding="utf-8")))
+    load_model(made / name / "model")
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_kind_of_training_on_ranks_resumes_as_if_nothing_had_been(
-    name: str, interrupted: Path
+    name: str, made: Path
 ) -> None:
-    assert_same_training(interrupted / name / "resumed", interrupted / name / "whole", rel=1e-6)
+    assert_same_training(made / name / "resumed", made / name / "whole", rel=1e-6)
 
 
-def test_what_float16_skips_comes_before_and_after_the_interruption(interrupted: Path) -> None:
+def test_one_goes_on_where_two_that_were_not_sharded_were_interrupted(
+    made: Path, parts: Parts
+) -> None:
+    steps: list[int] = []
+    out, whole = made / "for one", made / UNSHARDED / "whole"
+    train_sft(
+        RECIPES[UNSHARDED], *parts, out, Runtime(device="cpu"), lambda _, step: steps.append(step)
+    )
+    assert min(steps) > 0, "it began anew instead of resuming"
+    assert losses_of(out).keys() == losses_of(whole).keys()
+    assert_same_training(out, whole, rel=2e-4)
+
+
+def test_what_float16_skips_comes_before_and_after_the_interruption(made: Path) -> None:
     for how in ("whole", "resumed"):
-        lines = (interrupted / "float16" / how / HISTORY).read_text().splitlines()
+        lines = (made / "float16" / how / HISTORY).read_text().splitlines()
         skipped = {line["step"] for line in map(json.loads, lines) if "skipped_steps" in line}
-        assert {1, 2} <= skipped < set(losses_of(interrupted / "float16" / how))
+        assert {1, 2} <= skipped < set(losses_of(made / "float16" / how))
 
 
 @pytest.mark.parametrize("name", ["adapters", "tied embeddings"])
 def test_a_sharded_model_of_any_kind_trains_as_a_whole_one(
-    name: str, interrupted: Path, parts: Parts, tmp_path: Path
+    name: str, made: Path, parts: Parts, tmp_path: Path
 ) -> None:
     base, *others = parts
     if name == "tied embeddings":
         base = tied(base, tmp_path / "base")
     whole = folder(tmp_path / "whole")
     train_sft(RECIPES[name], base, *others, whole, Runtime(device="cpu"), lambda *_: None)
-    assert_same_training(interrupted / name / "whole", whole, rel=2e-4)
+    assert_same_training(made / name / "whole", whole, rel=2e-4)

@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+import torch
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.sft_trainer import SFTTrainer
@@ -62,6 +64,13 @@ def losses_of(folder: Path) -> dict[int, float]:
     pairs = [(line["step"], line["loss"]) for line in lines if "loss" in line]
     assert len(dict(pairs)) == len(pairs)
     return dict(pairs)
+
+
+def assert_same_training(one: Path, other: Path, rel: float) -> None:
+    assert losses_of(one) == pytest.approx(losses_of(other), rel=rel)
+    weights = load_model(one / "model").state_dict()
+    for name, weight in load_model(other / "model").state_dict().items():
+        torch.testing.assert_close(weight, weights[name], rtol=5 * rel, atol=rel / 20)
 
 
 def tied(base: Path, folder: Path) -> Path:
