@@ -35,7 +35,7 @@ def plan(tmp_path: Path, runtime: Runtime) -> Plan:
     file.write_text(
         f"name: x\nbase: {{path: {base}}}\npreferences: {{path: builtin, max_rows: 8}}\n"
         "instructions: {path: builtin, max_rows: 32}\nweights: [instruction-tuning]\n"
-        "sft: {num_epochs: 60, examples_per_step: 8}\n"
+        "sft: {num_epochs: 16, examples_per_step: 8}\n"
         "benchmarks: [{name: wit_cloze, role: select}]\n"
     )
     return make_plan(load_study(file), runtime)
@@ -68,7 +68,7 @@ def test_a_killed_worker_is_replaced_and_its_stage_resumed(plan: Plan, runtime: 
         seen: list[int] = []
         assert workers.make(sft, on_progress=lambda progress: seen.append(progress.step)) == "made"
     history = (sft.path / "history.jsonl").read_text().splitlines()
-    assert len(history) > 60
+    assert len(history) > 16
 
 
 OWNER = """
