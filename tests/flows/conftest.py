@@ -20,7 +20,7 @@ def prefect() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prefect_url(prefect: None) -> str:
     """Of that server, for commands that would start their own."""
     url = PREFECT_API_URL.value()

@@ -120,10 +120,13 @@ def make_with_nan(sft: Artifact) -> None:
         model.save_pretrained(out / "model")
 
 
-def test_a_stage_that_fails_fails_alone(prefect: None, study_file: Path, tmp_path: Path) -> None:
+def test_stages_that_fail_fail_alone(prefect: None, study_file: Path, tmp_path: Path) -> None:
     plan = plan_of(study_file, tmp_path)
     sound, broken = plan.cells
     make_with_nan(broken.sft)
+    damaged = [plan.base_evaluation, plan.items]
+    for artifact in damaged:
+        artifact.path.mkdir(parents=True)  # as somebody makes it by hand
     outcome = run(study_file, tmp_path)
     seen = statuses(outcome)
 
@@ -132,37 +135,30 @@ def test_a_stage_that_fails_fails_alone(prefect: None, study_file: Path, tmp_pat
 
     assert of(sound) == ["made"] * 4
     assert of(broken) == ["reused", "failed", "failed", "blocked"]
+    assert seen[plan.overlap.fingerprint] == "blocked"
     assert outcome.exit_code == 1
-    assert all("not finite" in failure.message for failure in outcome.failures)
+    said = {failure.fingerprint: failure.message for failure in outcome.failures}
+    not_finite = {print for print, message in said.items() if "not finite" in message}
+    assert not_finite == {broken.sft_evaluation.fingerprint, broken.dpo.fingerprint}
+    assert said.keys() - not_finite == {artifact.fingerprint for artifact in damaged}
     scores = table("tiny", outcome.tracking_uri)
     assert set(scores[scores["status"] == "failed"]["cell"]) == {str(broken.cell)}
     assert not broken.dpo.scratch.exists(), "nothing half-written stays"
 
 
-def break_record(artifact: Artifact) -> None:
-    """A directory that somebody made by hand."""
-    artifact.path.mkdir(parents=True)
-
-
-@pytest.mark.parametrize("broken", [("base_evaluation", "items"), ("preferences",)])
-def test_what_does_not_descend_from_a_failure_goes_on(
-    prefect: None, study_file: Path, tmp_path: Path, broken: tuple[str, ...]
+def test_without_preferences_there_is_no_dpo_and_all_else_goes_on(
+    prefect: None, study_file: Path, tmp_path: Path
 ) -> None:
     one_cell = "weights=[{prompt: 0, response: 1}]"
     plan = plan_of(study_file, tmp_path, one_cell)
-    damaged = [getattr(plan, name) for name in broken]
-    for artifact in damaged:
-        break_record(artifact)
+    plan.preferences.path.mkdir(parents=True)
     outcome = run(study_file, tmp_path, one_cell)
     seen = statuses(outcome)
     cell = plan.cells[0]
     assert seen[cell.sft.fingerprint] == "made"
-    is_lost = "preferences" in broken
-    for aligned in (cell.dpo, cell.dpo_evaluation):
-        assert seen[aligned.fingerprint] == ("blocked" if is_lost else "made")
-    assert seen[plan.overlap.fingerprint] == "blocked"
-    failed = {failure.fingerprint for failure in outcome.failures}
-    assert failed == {artifact.fingerprint for artifact in damaged}
+    for blocked in (cell.dpo, cell.dpo_evaluation, plan.overlap):
+        assert seen[blocked.fingerprint] == "blocked"
+    assert [failure.fingerprint for failure in outcome.failures] == [plan.preferences.fingerprint]
 
 
 def test_one_cell_can_be_run_alone(prefect: None, study_file: Path, tmp_path: Path) -> None:
@@ -186,22 +182,31 @@ def words(study_file: Path, root: Path, *more: str) -> list[str]:
     return ["run", str(study_file), *options, *more]
 
 
-LONGER = ["--set", "sft.num_epochs=20", "--set", "weights=[{prompt: 0.5, response: 1}]"]
+LONGER = ["--set", "sft.num_epochs=8", "--set", "weights=[{prompt: 0.5, response: 1}]"]
 
 
-def scores_of(root: Path, evaluation: Artifact) -> dict:
+def scores_of(evaluation: Artifact) -> dict:
     scores = json.loads((evaluation.path / "scores.json").read_text())
     return {key: scores[key] for key in ("scores", "held_out_nll", "preference_accuracy")}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(
+    prefect_url: str, study_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """The longer study's root, which was made without MLflow, and what was said."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    nobody = ["--set-runtime", "tracking_uri=http://127.0.0.1:9"]
+    here = {"PREFECT_API_URL": prefect_url}
+    return root, said_by(wit(*words(study_file, root, *LONGER, *nobody), environment=here), 0)
+
+
 def test_killed_and_run_again_ends_like_an_undisturbed_study(
-    prefect_url: str, study_file: Path, tmp_path: Path
+    prefect_url: str, study_file: Path, tmp_path: Path, undisturbed: tuple[Path, str]
 ) -> None:
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    overrides = LONGER[1::2]
-    cell = plan_of(study_file, killed, *overrides).cells[0]
+    cell = plan_of(study_file, tmp_path, *LONGER[1::2]).cells[0]
     process = subprocess.Popen(
-        [*WIT, *words(study_file, killed, *LONGER)],
+        [*WIT, *words(study_file, tmp_path, *LONGER)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
     )
@@ -218,13 +223,12 @@ def test_killed_and_run_again_ends_like_an_undisturbed_study(
     _, orphans = psutil.wait_procs(started, timeout=60)
     assert not orphans
     here = {"PREFECT_API_URL": prefect_url}
-    for root in (killed, whole):
-        said_by(wit(*words(study_file, root, *LONGER), environment=here), 0)
-    reference = plan_of(study_file, whole, *overrides).cells[0]
+    said_by(wit(*words(study_file, tmp_path, *LONGER), environment=here), 0)
+    reference = plan_of(study_file, undisturbed[0], *LONGER[1::2]).cells[0]
     for ours, theirs in zip(cell.artifacts, reference.artifacts, strict=True):
         assert ours.fingerprint == theirs.fingerprint
-    assert scores_of(killed, cell.sft_evaluation) == scores_of(whole, reference.sft_evaluation)
-    assert scores_of(killed, cell.dpo_evaluation) == scores_of(whole, reference.dpo_evaluation)
+    assert scores_of(cell.sft_evaluation) == scores_of(reference.sft_evaluation)
+    assert scores_of(cell.dpo_evaluation) == scores_of(reference.dpo_evaluation)
 
 
 def said_by(ended: Ended, exit_code: int) -> str:
@@ -241,19 +245,16 @@ def test_a_place_that_cannot_be_written_exits_with_2(study_file: Path, tmp_path:
 
 
 def test_a_study_runs_without_its_mlflow_and_is_sent_later(
-    prefect_url: str, study_file: Path, tmp_path: Path
+    undisturbed: tuple[Path, str], study_file: Path
 ) -> None:
-    one_cell = "weights=[{prompt: 0, response: 1}]"
-    nobody = ["--set-runtime", "tracking_uri=http://127.0.0.1:9", "--set", one_cell]
-    here = {"PREFECT_API_URL": prefect_url}
-    said = said_by(wit(*words(study_file, tmp_path, *nobody), environment=here), 0)
+    root, said = undisturbed
     assert "MLflow at http://127.0.0.1:9 cannot be reached" in said
     assert said.count("'wit lineage --sync'") == 1
-    assert "p0-r1-s0" in said, "the table is that of the artifacts"
-    assert (tmp_path / "studies" / "tiny" / "report.html").exists()
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    place = ["--set-runtime", f"artifact_root={tmp_path}"]
-    plan = plan_of(study_file, tmp_path, one_cell)
+    assert "p0.5-r1-s0" in said, "the table is that of the artifacts"
+    assert (root / "studies" / "tiny" / "report.html").exists()
+    uri = f"sqlite:///{root}/mlflow.db"
+    place = ["--set-runtime", f"artifact_root={root}"]
+    plan = plan_of(study_file, root, *LONGER[1::2])
     num_runs = 1 + sum(artifact.exists() for artifact, _ in plan.artifacts())
     assert num_runs == 1 + 6 + 4
     assert f"sent {num_runs} runs" in said_by(wit("lineage", "--sync", *place), 0)

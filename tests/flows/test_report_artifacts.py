@@ -3,15 +3,12 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 from samples import ROOT
 
 from tasks.report import show_artifacts
@@ -21,12 +18,6 @@ from wit.outcome import StudyOutcome
 from wit.plan import make_plan
 
 URL = "http://127.0.0.1:5000/#/experiments/1/runs/2"
-
-
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 def shown(folder: Path, name: str, mlflow_url: str | None) -> dict[str, Any]:
