@@ -2,18 +2,22 @@
 
 import importlib
 import inspect
+import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.settings import Settings
 from prefect.utilities.callables import parameter_schema
 from samples import ROOT
 
-from wit.deployments import WORK_POOL
-from wit.servers import SETTINGS, _environment
+from wit.deployments import GPU_POOL, POOLS, WORK_POOL
+from wit.serving.access import LOOPBACK, Access
+from wit.serving.environment import HEARTBEAT_SECONDS, SETTINGS, common_environment
 
 PREFECT_YAML = ROOT / "prefect.yaml"
 CONTENT = yaml.safe_load(PREFECT_YAML.read_text())
@@ -60,8 +64,9 @@ def test_files_that_are_named_exist(deployment: dict) -> None:
 
 @every_deployment
 def test_runs_go_to_the_pool_of_wit_up_and_phone_nobody(deployment: dict) -> None:
-    assert deployment["work_pool"]["name"] == WORK_POOL
-    environment = deployment["work_pool"]["job_variables"]["env"]
+    assert deployment["work_pool"]["name"] in POOLS
+    environment = dict(deployment["work_pool"]["job_variables"]["env"])
+    assert environment.pop("HF_HOME") == "{{ $HF_HOME }}"
     assert all(SETTINGS[name] == value for name, value in environment.items())
     its_own = {"DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "PREFECT_SERVER_ANALYTICS_ENABLED"}
     assert its_own | {n for n in SETTINGS if n.startswith("HF_")} <= environment.keys()
@@ -81,5 +86,26 @@ def test_one_study_at_a_time_the_others_wait() -> None:
 
 def test_wit_up_fills_every_placeholder() -> None:
     wanted = set(re.findall(r"{{ \$(\w+) }}", PREFECT_YAML.read_text()))
-    assert wanted == {"WIT_ROOT", "WIT_RUNTIME"}
-    assert wanted <= _environment(Path("servers"), "http://prefect", "http://mlflow").keys()
+    assert wanted == {"WIT_ROOT", "WIT_RUNTIME", "HF_HOME"}
+    access = Access(LOOPBACK, LOOPBACK, None, None)
+    filled = common_environment(Path("runtime.yaml"), "http://prefect", "http://mlflow", access)
+    assert all(filled[name] for name in wanted)
+
+
+def test_what_waits_for_others_takes_no_place_on_a_gpu() -> None:
+    pools = {name: deployment["work_pool"]["name"] for name, deployment in DEPLOYMENTS.items()}
+    assert {pools.pop(name, WORK_POOL) for name in ("study", "report")} == {WORK_POOL}
+    assert set(pools.values()) == {GPU_POOL}
+
+
+def test_prefect_needs_no_settings_of_the_user_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(ROOT)
+    settings = Settings()
+    assert settings.server.analytics_enabled is False
+    assert settings.server.ui.v2_enabled is False
+    assert settings.flows.heartbeat_frequency == HEARTBEAT_SECONDS
+    text = (ROOT / "pyproject.toml").read_text()
+    own = tomllib.loads(text)["tool"]["prefect"]
+    assert "api" not in own, "wit run starts a server of its own where no address is known"

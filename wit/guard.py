@@ -4,7 +4,7 @@ What ``wit up`` and ``wit run`` start carries a mark in its environment, and so 
 started in turn. Process groups and parents would not do: Prefect puts flow runs into sessions of
 their own, and a worker that is killed leaves them to init.
 
-``python -m wit.guard MARK NAME ...`` waits until its standard input closes, which is when its
+``python -m wit.guard MARK ROLE ...`` waits until its standard input closes, which is when its
 parent has ended, be it by SIGKILL; then it ends every process of that mark.
 """
 
@@ -21,16 +21,24 @@ POLL_SECONDS = 0.1
 Environment = dict[str, str]
 
 
-def end_marked(mark: str, *names: str) -> None:
-    """Ends flow runs, then the programs ``names`` one after the other, then what is left.
+def end_marked(mark: str, *roles: str) -> None:
+    """Ends flow runs, then the programs of one role after the other, then what is left.
 
     Flow runs come first, for they report to the server that they ended. A worker that is asked
     to end kills its run without a word, which would stay Running for ever.
+
+    Args:
+        mark: Of all that is meant; ``MARK/NAME``: of one program and what it started.
+        *roles: Names of programs begin with them.
     """
-    _end(lambda its: its.get(MARK, "").startswith(mark) and FLOW_RUN in its)
-    for name in names:
-        _end(lambda its, name=name: its.get(MARK) == f"{mark}/{name}")
-    _end(lambda its: its.get(MARK, "").startswith(mark))
+    _end(lambda its: _is_marked(its, mark) and FLOW_RUN in its)
+    for role in roles:
+        _end(lambda its, role=role: its.get(MARK, "").startswith(f"{mark}/{role}"))
+    _end(lambda its: _is_marked(its, mark))
+
+
+def _is_marked(its: Environment, mark: str) -> bool:
+    return f"{its.get(MARK)}/".startswith(f"{mark}/")
 
 
 def _end(is_meant: Callable[[Environment], bool]) -> None:

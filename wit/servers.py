@@ -1,272 +1,276 @@
-"""``wit up``: Prefect server, MLflow server and a worker on this machine, ended together."""
+"""``wit up``: Prefect server, MLflow server and workers on this machine, ended together."""
 
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError
-from uuid import uuid4
 
+import psutil
 import yaml
 from rich.console import Console
 
-import wit
-from wit import deployments, lineage
+from wit import lineage
 from wit.config import Runtime
+from wit.deployments import PrefectServer
 from wit.errors import InputError, StageError
-from wit.guard import MARK, end_marked
-from wit.lineage.store import EXPERIMENT, UI_MODE
+from wit.guard import end_marked
+from wit.lineage.addresses import shown
+from wit.lineage.place import EXPERIMENT, UI_MODE
+from wit.serving import commands
+from wit.serving.access import (
+    LOOPBACK,
+    MLFLOW_PASSWORD,
+    PREFECT_AUTH,
+    PREFECT_CLIENT_AUTH,
+    USERS,
+    Access,
+    grant_access,
+    in_url,
+)
+from wit.serving.environment import common_environment, mlflow_environment, prefect_environment
+from wit.serving.health import look, show
+from wit.serving.postgres import make_databases
+from wit.serving.programs import ENDING_ORDER, PROJECT, Programs
+from wit.serving.standing import (
+    LOCK,
+    Standing,
+    claimed,
+    read_standing,
+    server_folder,
+    write_standing,
+)
+from wit.serving.web import answers, ask
 
-HOST = "127.0.0.1"
-PROJECT = Path(wit.__file__).resolve().parent.parent  # where prefect.yaml is
-START_SECONDS = 180.0
-POLL_SECONDS = 0.2
-TIMEOUT_SECONDS = 5.0  # of one question
-ENDING_ORDER = ("worker", "mlflow", "prefect")  # so that a run can still say what became of it
-SETTINGS = {
-    # Nothing that we start phones home.
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call amplitude.com, those of V1 nobody
-    "PREFECT_WORKER_QUERY_SECONDS": "2",  # its 10 would be most of the time until a run starts
-    # Eight processes that serve MLflow's agents, not its runs.
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-}
-
-
-class Servers:
-    """Programs that end together, even when this process is killed."""
-
-    def __init__(self, log_folder: Path, environment: Mapping[str, str]) -> None:
-        """Starts only the guard, which outlives this process.
-
-        Args:
-            log_folder: What a program says goes to ``NAME.log`` there.
-            environment: Of all programs.
-        """
-        self.log_folder = log_folder
-        self.environment = environment
-        self._mark = uuid4().hex
-        guard = [sys.executable, "-m", "wit.guard", self._mark, *ENDING_ORDER]
-        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
-        self._processes = {"guard": self._guard}
-
-    def start(self, name: str, *command: str) -> None:
-        """Starts a program of this environment."""
-        self._processes[name] = self._popen(name, command)
-
-    def run(self, name: str, *command: str) -> None:
-        """Runs a program to its end.
-
-        Raises:
-            StageError: It failed; names its log.
-        """
-        if self._popen(name, command).wait():
-            raise StageError(f"{' '.join(command)} failed; see {self._log(name)}")
-
-    def wait_until(self, name: str, is_ready: Callable[[], bool]) -> None:
-        """Waits until a program is ready.
-
-        Raises:
-            StageError: A program ended, or this one was not ready in time; names its log.
-        """
-        deadline = time.monotonic() + START_SECONDS
-        while not is_ready():
-            self.check()
-            if time.monotonic() > deadline:
-                raise StageError(f"{name} did not start in time; see {self._log(name)}")
-            time.sleep(POLL_SECONDS)
-
-    def check(self) -> None:
-        """Passes while all programs live.
-
-        Raises:
-            StageError: One has ended by itself; names its log.
-        """
-        for name, process in self._processes.items():
-            if process.poll() is not None:
-                raise StageError(f"{name} has ended; see {self._log(name)}")
-
-    def stop(self) -> None:
-        """Ends all programs with their children."""
-        end_marked(self._mark, *ENDING_ORDER)
-        self._guard.communicate()
-
-    def _popen(self, name: str, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        with self._log(name).open("ab") as log:
-            return subprocess.Popen(
-                [str(Path(sys.executable).parent / command[0]), *command[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**self.environment, MARK: f"{self._mark}/{name}"},
-                cwd=PROJECT,
-                start_new_session=True,  # Ctrl-C is for us; we end the others in good order
-            )
-
-    def _log(self, name: str) -> Path:
-        return self.log_folder / f"{name}.log"
+RUNTIME = "runtime.yaml"
 
 
-def run_servers(console: Console, runtime: Runtime, *, prefect_port: int, mlflow_port: int) -> None:
-    """Starts everything, applies the deployments, prints addresses, and waits for Ctrl-C.
+@dataclass(frozen=True)
+class Options:
+    """What ``wit up`` is told; its help says what each is."""
+
+    host: str = LOOPBACK
+    prefect_port: int = 4200
+    mlflow_port: int = 5000
+    gpu_workers: int | None = None
+    postgres: str | None = None
+    crashed_after: float = 90.0
+
+
+def run_servers(console: Console, runtime: Runtime, options: Options) -> None:
+    """Starts everything, applies the deployments, shows how it is, and waits for Ctrl-C.
+
+    Where a ``wit up`` of this artifact root runs already, shows that and starts nothing.
 
     Raises:
-        InputError: A port is taken, the artifact root cannot be written, or this is no checkout.
+        InputError: A port is taken, the artifact root cannot be written, this is no checkout, a
+            database refuses us, or other machines could ask without a password.
         StageError: A program did not start, or ended by itself.
     """
     if not (PROJECT / "prefect.yaml").is_file():
         raise InputError(f"{PROJECT} holds no prefect.yaml; run wit up from a checkout of wit")
-    _check_free({"--prefect-port": prefect_port, "--mlflow-port": mlflow_port})
-    folder = _server_folder(runtime)
-    store = _store(runtime)
-    prefect, mlflow = f"http://{HOST}:{prefect_port}", f"http://{HOST}:{mlflow_port}"
+    folder = _make_folder(runtime)
+    with claimed(folder) as is_ours:
+        if is_ours:
+            _run(console, runtime, options, folder)
+        else:
+            _show_other(console, folder)
+
+
+def _run(console: Console, runtime: Runtime, options: Options, folder: Path) -> None:
+    killed = read_standing(folder)
+    if killed:
+        end_marked(killed.mark, *ENDING_ORDER)  # its guard may have been killed too
+    ports = options.prefect_port, options.mlflow_port
+    access = grant_access(options.host, ports, folder, os.environ)
+    _check_free(access.host, {"--prefect-port": ports[0], "--mlflow-port": ports[1]})
+    prefect_store, mlflow_store = _stores(runtime, options)
+    _write_runtime(runtime, folder)
+    prefect, mlflow = (f"http://{in_url(access.own)}:{port}" for port in ports)
     _end_on_signals()
-    servers = Servers(folder, _environment(folder, prefect, mlflow))
+    programs = Programs(folder, common_environment(folder / RUNTIME, prefect, mlflow, access))
+    standing = Standing(
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        mark=programs.mark,
+        prefect=prefect,
+        mlflow=mlflow,
+        workers=commands.workers_here(runtime, options.gpu_workers),
+    )
     try:
-        servers.start("prefect", *_prefect_server(prefect_port))
-        servers.start("mlflow", *_mlflow_server(mlflow_port, store, runtime))
-        servers.wait_until("prefect", lambda: _answers(f"{prefect}/api/health"))
-        _deploy(servers, prefect)
-        servers.wait_until("mlflow", lambda: _answers(f"{mlflow}/health"))
-        for name, place in (("Prefect", prefect), ("MLflow", _runs_page(mlflow)), ("logs", folder)):
-            console.print(f"{name + ':':9}{place}", soft_wrap=True, highlight=False)
+        write_standing(folder, standing)
+        command = commands.prefect_server(access, ports[0])
+        programs.start("prefect", *command, **prefect_environment(access, prefect_store))
+        command = commands.mlflow_server(access, ports[1], runtime)
+        programs.start("mlflow", *command, **mlflow_environment(access, mlflow_store))
+        programs.wait_until("prefect", lambda: answers(f"{prefect}/api/health"))
+        _deploy(programs, standing, access, options.crashed_after)
+        programs.wait_until("mlflow", lambda: answers(f"{mlflow}/health"))
+        standing = _written(folder, standing, programs)
+        _show(console, folder, standing, access)
         console.print("Start a study in Prefect: Deployments, study, Run. Ctrl-C ends all.")
         while True:
-            servers.check()
+            for name in programs.check():
+                standing = _written(folder, standing, programs)
+                said = f"{name} had ended and was started again; see {programs.log(name)}"
+                console.print(said, style="yellow", soft_wrap=True, highlight=False)
             time.sleep(1)
     except OSError as error:
         raise StageError(f"a server does not answer as it should: {error}; see {folder}") from error
     except KeyboardInterrupt:
         console.print("ending")
     finally:
-        servers.stop()
+        programs.stop()
 
 
-def _prefect_server(port: int) -> list[str]:
-    return ["prefect", "server", "start", "--host", HOST, "--port", str(port)]
+def _deploy(programs: Programs, standing: Standing, access: Access, crashed_after: float) -> None:
+    """Pools, automation, ``prefect.yaml`` and workers; returns when all workers poll."""
+    server = PrefectServer(standing.prefect, access.prefect_credentials)
+    server.make_work_pools()
+    for worker in standing.workers:
+        server.forget_worker(worker.pool, worker.name)
+        gpus = {"CUDA_VISIBLE_DEVICES": worker.gpus} if worker.gpus else {}
+        programs.start(worker.program, *commands.worker(worker), **gpus)
+    before = list(server.schedules())
+    programs.run("deploy", "prefect", "--no-prompt", "deploy", "--all")
+    server.restore_schedules(before)
+    server.make_crash_automation(crashed_after)
+    for worker in standing.workers:
+        programs.wait_until(
+            worker.program, lambda w=worker: w.name in server.polling_workers(w.pool)
+        )
 
 
-def _mlflow_server(port: int, store: str, runtime: Runtime) -> list[str]:
-    files = runtime.artifact_root.resolve() / "mlartifacts"  # as in wit.lineage
-    place = ["--backend-store-uri", store, "--artifacts-destination", str(files)]
-    return ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *place]
+def _written(folder: Path, standing: Standing, programs: Programs) -> Standing:
+    standing = replace(standing, pids=programs.pids())
+    write_standing(folder, standing)
+    return standing
 
 
-def _deploy(servers: Servers, prefect: str) -> None:
-    """Applies ``prefect.yaml``, and waits for a worker that takes one run at a time."""
-    deployments.make_work_pool(prefect)
-    name = socket.gethostname()
-    deployments.forget_worker(prefect, name)
-    pool = ["--pool", deployments.WORK_POOL, "--type", "process"]
-    servers.start("worker", "prefect", "worker", "start", "--name", name, "--limit", "1", *pool)
-    before = list(deployments.schedules(prefect))
-    servers.run("deploy", "prefect", "--no-prompt", "deploy", "--all")
-    deployments.restore_schedules(prefect, before)
-    servers.wait_until("worker", lambda: deployments.has_worker(prefect, name))
-
-
-def _environment(folder: Path, prefect: str, mlflow: str) -> dict[str, str]:
-    """What all programs and all that they start, flow runs included, find in their environment."""
-    no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST, "localhost"]))
-    return {
-        **os.environ,
-        **SETTINGS,
-        "NO_PROXY": no_proxy,
-        "no_proxy": no_proxy,
-        "PREFECT_API_URL": f"{prefect}/api",
-        "MLFLOW_TRACKING_URI": mlflow,
-        # For prefect.yaml.
-        "WIT_ROOT": str(PROJECT),
-        "WIT_RUNTIME": str(folder / "runtime.yaml"),
+def _show(console: Console, folder: Path, standing: Standing, access: Access) -> None:
+    """How everything is, where it is, and what another terminal needs to find it."""
+    page = _runs_page(standing.mlflow, access.mlflow_credentials)
+    show(console, look(standing, access.prefect_credentials))
+    exports = f"PREFECT_API_URL={standing.prefect}/api MLFLOW_TRACKING_URI={standing.mlflow}"
+    places = {
+        "Prefect": standing.prefect,
+        "MLflow": page,
+        "logs": str(folder),
+        "For prefect and wit in other terminals": f"export {exports}",
     }
+    for name, place in places.items():
+        console.print(f"{name + ':':8} {place}", soft_wrap=True, highlight=False)
 
 
-def _server_folder(runtime: Runtime) -> Path:
-    """Logs, and the runtime that deployments use unless told otherwise.
+def _show_other(console: Console, folder: Path) -> None:
+    """How the ``wit up`` is that has this artifact root."""
+    standing = read_standing(folder)
+    if standing is None:  # it has the lock, and nothing else yet
+        console.print(f"wit up is starting here; logs: {folder}", soft_wrap=True, highlight=False)
+        return
+    where = f"on {standing.host}, process {standing.pid}"
+    console.print(f"wit up runs already, {where}:", soft_wrap=True, highlight=False)
+    credentials = os.environ.get(PREFECT_CLIENT_AUTH) or os.environ.get(PREFECT_AUTH)
+    show(console, look(standing, credentials))
+    console.print(f"logs:    {folder}", soft_wrap=True, highlight=False)
 
-    It does not name the MLflow server; the environment of the worker does.
+
+def _make_folder(runtime: Runtime) -> Path:
+    """Logs, and all else that ``wit up`` keeps.
 
     Raises:
         InputError: It cannot be written.
     """
-    root = runtime.artifact_root.resolve()
-    folder = root / "servers"
-    values = runtime.model_dump(mode="json", exclude_none=True, exclude={"tracking_uri"})
-    content = yaml.safe_dump({**values, "artifact_root": str(root)}, sort_keys=False)
+    folder = server_folder(runtime)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "runtime.yaml").write_text(content, encoding="utf-8")
+        (folder / LOCK).touch()
     except OSError as error:
         raise InputError(
-            f"{root}: the artifact root cannot be written ({error.strerror}); "
-            "choose another with --set-runtime artifact_root=DIR"
+            f"{runtime.artifact_root.resolve()}: the artifact root cannot be written "
+            f"({error.strerror}); choose another with --set-runtime artifact_root=DIR"
         ) from None
     return folder
 
 
-def _store(runtime: Runtime) -> str:
-    """The database that the MLflow server serves, made if need be.
+def _write_runtime(runtime: Runtime, folder: Path) -> None:
+    """What deployments use unless told otherwise.
+
+    It does not name the MLflow server; the environment of the worker does.
+    """
+    values = runtime.model_dump(mode="json", exclude_none=True, exclude={"tracking_uri"})
+    values["artifact_root"] = str(runtime.artifact_root.resolve())
+    content = yaml.safe_dump(values, sort_keys=False)
+    (folder / RUNTIME).write_text(content, encoding="utf-8")
+
+
+def _stores(runtime: Runtime, options: Options) -> tuple[str | None, str]:
+    """Databases of Prefect, if it is not its own SQLite, and of MLflow; made if need be.
 
     Raises:
-        InputError: It is a server already.
+        InputError: MLflow's is a server already, or two are named, or they cannot be used.
     """
+    if options.postgres:
+        if runtime.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
+            raise InputError(
+                "--postgres names the database of MLflow, and so does MLFLOW_TRACKING_URI or the "
+                "runtime's tracking_uri; unset the other"
+            )
+        return make_databases(options.postgres)
     store = lineage.tracking_uri(runtime)
     if store.startswith("http"):
         raise InputError(
-            f"MLflow shall run at {store}, but wit up starts its own: unset MLFLOW_TRACKING_URI, "
-            "or name a database there"
+            f"MLflow shall run at {shown(store)}, but wit up starts its own: unset "
+            "MLFLOW_TRACKING_URI, or name a database there"
         )
     lineage.prepare(store)
-    return store
+    return None, store
 
 
-def _check_free(ports: Mapping[str, int]) -> None:
+def _check_free(host: str, ports: Mapping[str, int]) -> None:
     """Passes if nobody listens on any of the ports, and no two are the same.
 
     Raises:
         InputError: Naming the port and the option that chooses another.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with ExitStack() as stack:
         for option, port in ports.items():
-            listener = stack.enter_context(socket.socket())
+            listener = stack.enter_context(socket.socket(family))
             # As the servers do: connections of the last session that linger do not count.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                listener.bind((HOST, port))
+                listener.bind((host, port))
             except (OSError, OverflowError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise InputError(
-                    f"{HOST}:{port} cannot be used ({reason}); choose another port with {option}"
+                    f"{host}:{port} cannot be used ({reason}); choose another port with {option}"
                 ) from None
 
 
-def _runs_page(mlflow: str) -> str:
-    """Where the runs are; MLflow's own first page leads to empty ones about agents."""
+def _runs_page(mlflow: str, credentials: str | None) -> str:
+    """Where the runs are; MLflow's own first page leads to empty ones about agents.
+
+    Raises:
+        InputError: MLflow does not let us in.
+    """
     place = f"{mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
     try:
-        with deployments.web.open(place, timeout=TIMEOUT_SECONDS) as answer:
-            experiment = json.load(answer)["experiment"]["experiment_id"]
-    except HTTPError:  # nothing has run yet
-        return mlflow
+        experiment = ask(place, credentials=credentials)["experiment"]["experiment_id"]
+    except HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            raise InputError(
+                f"MLflow refuses its administrator: {MLFLOW_PASSWORD} is not the password of the "
+                f"first start, which is kept in {USERS}; set that one, or remove this file"
+            ) from None
+        return mlflow  # nothing has run yet
     return f"{mlflow}/#/experiments/{experiment}?{UI_MODE}"
-
-
-def _answers(url: str) -> bool:
-    try:
-        deployments.web.open(url, timeout=TIMEOUT_SECONDS).close()
-    except OSError:
-        return False
-    return True
 
 
 def _end_on_signals() -> None:

@@ -2,8 +2,11 @@
 
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,12 +15,13 @@ import yaml
 from tiny import make_tiny_base
 from wit_up import LOOPBACK, WIT, Up, call, free_port, wait_for
 
-from wit.servers import SETTINGS
+from wit.deployments import CRASH_AUTOMATION, GPU_POOL, WORK_POOL
+from wit.serving.environment import SETTINGS
 
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    up = Up(tmp_path_factory.mktemp("up"))
+    up = Up(tmp_path_factory.mktemp("up"), "--crashed-after", "35")
     up.start()
     try:
         up.wait_until_ready()
@@ -57,7 +61,30 @@ def test_addresses_are_printed_and_answer(up: Up) -> None:
     assert {"Default", "wit"} == {found["name"] for found in experiments["experiments"]}
     assert (up.root / "mlflow.db").is_file(), "MLflow serves the store of the artifact root"
     logs = {file.stem for file in (up.root / "servers").glob("*.log")}
-    assert logs == {"prefect", "mlflow", "worker", "deploy"}
+    assert logs == {"prefect", "mlflow", "worker", "worker-gpu-0", "deploy"}
+
+
+def test_health_is_shown_of_every_part(up: Up) -> None:
+    name = socket.gethostname()
+    workers = (f"worker {name} ", f"worker {name}-gpu-0 ")
+    for part in ("Prefect ", "MLflow ", *workers, "deployments "):
+        [line] = [line for line in up.said().splitlines() if line[4:].startswith(part)]
+        assert line.startswith("ok  "), line
+        assert (up.root / "servers" / line.split()[-1]).is_file()
+    assert f"export PREFECT_API_URL={up.prefect}/api MLFLOW_TRACKING_URI={up.mlflow}" in up.said()
+
+
+def test_a_second_wit_up_shows_the_first_and_starts_nothing(up: Up) -> None:
+    before = {process.pid for process in up.relatives()}
+    others = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
+    command = [*up.command(), *others]
+    done = subprocess.run(command, env=up.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"process {up.process.pid}:" in done.stdout.splitlines()[0]
+    assert up.prefect in done.stdout
+    assert up.mlflow in done.stdout
+    assert done.stdout.count("ok  ") == 5
+    assert {process.pid for process in up.relatives()} == before
 
 
 def test_only_loopback_is_bound(up: Up) -> None:
@@ -96,13 +123,14 @@ def test_the_doctor_finds_both_servers_well(up: Up) -> None:
     assert findings["MLflow"]["found"] == up.mlflow
 
 
-def test_a_taken_port_is_one_clear_error(up: Up) -> None:
+def test_a_taken_port_is_one_clear_error(up: Up, tmp_path: Path) -> None:
     taken_prefect, taken_mlflow = up.ports
     for option, taken, other in (
         ("--prefect-port", taken_prefect, "--mlflow-port"),
         ("--mlflow-port", taken_mlflow, "--prefect-port"),
     ):
-        command = [*up.command(), option, str(taken), other, str(free_port())]
+        another = ["--set-runtime", f"artifact_root={tmp_path}"]
+        command = [*up.command(), *another, option, str(taken), other, str(free_port())]
         done = subprocess.run(
             command, env=up.environment, capture_output=True, text=True, check=False
         )
@@ -155,16 +183,58 @@ def test_wrong_input_is_the_message_of_the_run(up: Up) -> None:
     assert "quickstart.yml: cannot be read" in state["message"]
 
 
+@pytest.fixture(scope="module")
+def killed_run(up: Up, study: dict, run: str) -> str:
+    """A run whose process was killed, and the worker with it that would have said so."""
+    dead = up.run("study", **study, overrides=["name=dead", "instructions.max_rows=46"])
+    wait_for("a process that makes stages", up.makers)
+    for process in up.of_program("worker"):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return dead
+
+
+def test_a_killed_worker_is_started_again(up: Up, killed_run: str) -> None:
+    wait_for("a new worker", lambda: "worker had ended and was started again" in up.said())
+    # A cell goes to the other worker; by then this one polls again.
+    assert up.process.poll() is None
+    assert up.of_program("worker")
+
+
+def test_a_cell_runs_in_a_pool_of_its_own(up: Up, study: dict, killed_run: str) -> None:
+    """Else parents that wait for their cells could take all places that these need."""
+    cell = up.run("cell", **study, prompt_weight=0.5, response_weight=1)
+    assert up.wait_for_end(cell)["message"] == "10 reused"
+    pools = {
+        run: up.api("GET", f"/flow_runs/{run}")["work_pool_name"] for run in (cell, killed_run)
+    }
+    assert pools == {cell: GPU_POOL, killed_run: WORK_POOL}
+
+
+def test_a_run_that_was_killed_with_its_worker_is_marked_as_crashed(
+    up: Up, killed_run: str
+) -> None:
+    state = up.wait_for_end(killed_run)
+    assert state["type"] == "CRASHED"
+    assert state["message"].startswith("No sign of life for 35 seconds")
+    named = {"automations": {"name": {"any_": [CRASH_AUTOMATION]}}}
+    assert len(up.api("POST", "/automations/filter", named)) == 1
+
+
 def lasting(value: Any) -> Any:
     """What a restart must leave as it is: all but times and states."""
     passing = ("updated", "last_polled", "status", "active_slots")
     if isinstance(value, dict):
         return {name: lasting(v) for name, v in value.items() if name not in passing}
-    return [lasting(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):  # Prefect keeps names of events in no order
+        items = [lasting(item) for item in value]
+        return sorted(items) if all(isinstance(item, str) for item in items) else items
+    return value
 
 
 def settings(up: Up) -> list[dict]:
-    return lasting([*up.api("POST", "/deployments/filter", {}), up.api("GET", "/work_pools/wit")])
+    kinds = ("deployments", "work_pools", "automations")
+    return lasting([found for kind in kinds for found in up.api("POST", f"/{kind}/filter", {})])
 
 
 def test_ended_in_the_middle_of_a_run_and_started_again(up: Up, study: dict) -> None:

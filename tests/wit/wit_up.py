@@ -40,21 +40,23 @@ def wait_for(what: str, is_there: Callable[[], Any]) -> Any:
 class Up:
     """A `wit up` with a home, an artifact root and ports of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         self.root = folder / "root"
+        self.options = options
         self.output = folder / "output.txt"
         self.ports = free_port(), free_port()
         self.prefect, self.mlflow = (f"http://127.0.0.1:{port}" for port in self.ports)
         inherited = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT", "MLFLOW"))}
         self.family = uuid4().hex
         home = {"PREFECT_HOME": str(folder / "home"), FAMILY: self.family}
-        self.environment = {**inherited, **home, "PYTHONUNBUFFERED": "1"}
+        self.environment = {**inherited, **home, "PYTHONUNBUFFERED": "1", **environment}
 
     def command(self, *more: str) -> list[str]:
         prefect, mlflow = map(str, self.ports)
         settings = [f"artifact_root={self.root}", "device=cpu", "threads_per_worker=1"]
         runtime = [word for setting in settings for word in ("--set-runtime", setting)]
-        return [*WIT, "up", *runtime, "--prefect-port", prefect, "--mlflow-port", mlflow, *more]
+        ports = ["--prefect-port", prefect, "--mlflow-port", mlflow]
+        return [*WIT, "up", *runtime, *ports, *self.options, *more]
 
     def start(self) -> None:
         with self.output.open("wb") as output:
@@ -82,6 +84,16 @@ class Up:
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get(FAMILY) == self.family:
+                    found.append(process)
+        return found
+
+    def of_program(self, name: str) -> list[psutil.Process]:
+        """A program of this `wit up` and what it started, whatever became of it."""
+        mark = json.loads((self.root / "servers" / "up.json").read_text())["mark"]
+        found = []
+        for process in self.relatives():
+            with suppress(psutil.Error):
+                if process.environ().get("WIT_UP") == f"{mark}/{name}":
                     found.append(process)
         return found
 

@@ -29,14 +29,27 @@ def up(
     runtime_overrides: RuntimeOverrides = None,
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server")] = 5000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; beyond this machine only with passwords")
+    ] = "127.0.0.1",
+    gpu_workers: Annotated[
+        int | None, typer.Option(min=0, help="Cells at a time; unset: one for each GPU, or one")
+    ] = None,
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            envvar="WIT_POSTGRES",
+            metavar="URL",
+            help="Databases of both servers: postgresql://USER:PASSWORD@HOST/NAME; unset: SQLite",
+        ),
+    ] = None,
+    crashed_after: Annotated[
+        float, typer.Option(min=35, help="Seconds without a sign of life until a run has crashed")
+    ] = 90,
 ) -> None:
     """Start Prefect, MLflow and workers on this machine, deployments applied; Ctrl-C ends all."""
     from wit.loading import load_runtime
-    from wit.servers import run_servers
+    from wit.servers import Options, run_servers
 
-    run_servers(
-        console,
-        load_runtime(runtime_file, runtime_overrides or []),
-        prefect_port=prefect_port,
-        mlflow_port=mlflow_port,
-    )
+    options = Options(host, prefect_port, mlflow_port, gpu_workers, postgres, crashed_after)
+    run_servers(console, load_runtime(runtime_file, runtime_overrides or []), options)

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from postgresql_cluster import cluster
 from sqlalchemy import create_engine, text
 from tiny_study import STUDY, Plan, make, plan
 
@@ -85,36 +85,8 @@ def server(empty_store, tmp_path_factory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The first database of a PostgreSQL cluster that belongs to this session."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not programs:
-        missing = "Debian's postgresql is not installed"
-        if os.environ.get("WIT_NEEDS_ALL") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    folder = Path(tempfile.mkdtemp(prefix="wit-postgresql-"))
-    # Its programs refuse root.
-    user = {"user": "postgres", "group": "postgres", "extra_groups": []} if not os.getuid() else {}
-    if user:
-        shutil.chown(folder, "postgres", "postgres")
-    bin_folder, data, port = programs[-1].parent, folder / "data", free_port()
-    initdb = [bin_folder / "initdb", "-D", data, "-U", "wit", "-A", "trust", "-E", "UTF8", "-N"]
-    subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **user)
-    command = [programs[-1], "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1"]
-    command += ["-c", "unix_socket_directories=", "-c", "fsync=off"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **user)
-    try:
-        for _ in range(240):
-            assert process.poll() is None, (folder / "log").read_text()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.25)
+    with cluster() as port:
         yield f"postgresql+psycopg2://wit@127.0.0.1:{port}/postgres"
-    finally:
-        process.send_signal(signal.SIGINT)  # ends its connections, and then itself
-        process.wait(60)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,68 @@
+"""What the programs of ``wit up``, and all that they start, find in their environment."""
+
+import os
+from pathlib import Path
+
+from wit.serving.access import LOOPBACK, SERVER_SECRETS, Access
+from wit.serving.programs import PROJECT
+
+HEARTBEAT_SECONDS = 30  # between two signs of life of a run; Prefect takes no less
+SETTINGS = {
+    # Nothing that we start phones home.
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call amplitude.com, those of V1 nobody
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+    "PREFECT_WORKER_QUERY_SECONDS": "2",  # its 10 would be most of the time until a run starts
+    # Eight processes that serve MLflow's agents, not its runs.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+POSTGRES = "WIT_POSTGRES"  # where --postgres may stand instead
+PREFECT_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+MLFLOW_DATABASE = "MLFLOW_BACKEND_STORE_URI"
+OF_PREFECT = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_")  # what such names begin with
+# Secrets that no run, which writes logs, needs to know.
+NOT_FOR_ALL = (*SERVER_SECRETS, *OF_PREFECT, MLFLOW_DATABASE, POSTGRES, "PGPASSWORD")
+
+
+def common_environment(
+    runtime_file: Path, prefect: str, mlflow: str, access: Access
+) -> dict[str, str]:
+    """Of all programs, flow runs included.
+
+    Args:
+        runtime_file: What deployments use unless told otherwise.
+        prefect: Address of the server.
+        mlflow: Address of the server.
+        access: Whom they let in.
+    """
+    known = [os.environ.get("NO_PROXY"), LOOPBACK, "localhost", access.own]
+    no_proxy = ",".join(dict.fromkeys(filter(None, known)))
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return {
+        **{n: value for n, value in os.environ.items() if not n.startswith(NOT_FOR_ALL)},
+        **SETTINGS,
+        **access.everyone,
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "PREFECT_API_URL": f"{prefect}/api",
+        "MLFLOW_TRACKING_URI": mlflow,
+        # For prefect.yaml.
+        "WIT_ROOT": str(PROJECT),
+        "WIT_RUNTIME": str(runtime_file),
+        "HF_HOME": os.environ.get("HF_HOME") or str(Path(cache) / "huggingface"),
+    }
+
+
+def prefect_environment(access: Access, database: str | None) -> dict[str, str]:
+    """Of the Prefect server alone; without a database, the one that the user has set, or SQLite."""
+    own = {name: value for name, value in os.environ.items() if name.startswith(OF_PREFECT)}
+    return {**(own if database is None else {PREFECT_DATABASE: database}), **access.prefect_server}
+
+
+def mlflow_environment(access: Access, database: str) -> dict[str, str]:
+    """Of the MLflow server alone."""
+    return {MLFLOW_DATABASE: database, **access.mlflow_server}
