@@ -87,7 +87,7 @@ def test_one_study_at_a_time_the_others_wait() -> None:
 def test_wit_up_fills_every_placeholder() -> None:
     wanted = set(re.findall(r"{{ \$(\w+) }}", PREFECT_YAML.read_text()))
     assert wanted == {"WIT_ROOT", "WIT_RUNTIME", "HF_HOME"}
-    access = Access(LOOPBACK, LOOPBACK, None, None)
+    access = Access(LOOPBACK, LOOPBACK)
     filled = common_environment(Path("runtime.yaml"), "http://prefect", "http://mlflow", access)
     assert all(filled[name] for name in wanted)
 

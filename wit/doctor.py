@@ -7,11 +7,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import NamedTuple
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -22,6 +22,7 @@ from rich.table import Table
 
 from wit.config import Runtime
 from wit.errors import InputError
+from wit.findings import Finding
 
 MIN_FREE_BYTES = 2e9
 TIMEOUT_SECONDS = 5.0
@@ -32,23 +33,17 @@ SILENT = "does not answer"
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at."""
-
-    subject: str
-    is_well: bool
-    found: str
-    remedy: str = ""  # a command that mends it, where it is not well
-
-
 def diagnose(runtime: Runtime) -> list[Finding]:
-    """Looks at versions, device, disk, Prefect and MLflow; changes nothing."""
+    """Looks at versions, device, disk, Prefect, MLflow and ``wit up``; changes nothing."""
+    from wit.serving.diagnosis import diagnose_up
+
     return [
         *_packages(),
         _device(runtime),
         _disk(runtime.artifact_root.resolve()),
         _prefect(),
         _mlflow(runtime),
+        *diagnose_up(runtime),
     ]
 
 
@@ -137,13 +132,9 @@ def _disk(root: Path) -> Finding:
 def _prefect() -> Finding:
     from wit.lineage.addresses import shown
 
-    code = "from prefect.settings import get_current_settings as s; print(s().api.url or '')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode:
-        *_, error = done.stderr.splitlines() or ["it was killed"]
-        remedy = _pip("--requirement", str(PROJECT / "requirements.txt"))
-        return Finding("Prefect", False, f"cannot be imported: {error}", remedy)
-    url = done.stdout.strip()  # of the environment, a profile, prefect.toml or pyproject.toml
+    url = os.environ.get("PREFECT_API_URL") or (_asked_prefect() if _may_be_set() else "")
+    if isinstance(url, Finding):
+        return url
     if not url:
         return Finding("Prefect", True, "a server of its own for each wit run")
     problem = problem_with_prefect(url)
@@ -153,6 +144,33 @@ def _prefect() -> Finding:
     remedy = f"{command}unset PREFECT_API_URL{_or_start(problem, url, '--prefect-port')}"
     hint = "" if "/api" in url else "; the address of an API ends in /api"
     return Finding("Prefect", False, f"{shown(url)} {problem}{hint}", remedy)
+
+
+def _may_be_set() -> bool:
+    """Whether a file could name the address of Prefect's server; Prefect itself takes seconds."""
+    home = os.environ.get("PREFECT_HOME") or Path.home() / ".prefect"
+    profiles = os.environ.get("PREFECT_PROFILES_PATH") or Path(home) / "profiles.toml"
+    texts = [_text(Path(name)) for name in (".env", "prefect.toml", profiles)]
+    try:
+        own = tomllib.loads(_text(Path("pyproject.toml"))).get("tool", {}).get("prefect", {})
+    except tomllib.TOMLDecodeError as error:  # Prefect says better what is wrong
+        own = {"home": str(error)}
+    return any(re.search("(?i)api|home|profile", text) for text in (*texts, str(own)))
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
+def _asked_prefect() -> str | Finding:
+    """The address that Prefect would use, or what keeps it from saying so."""
+    code = "from prefect.settings import get_current_settings as s; print(s().api.url or '')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        *_, error = done.stderr.splitlines() or ["it was killed"]
+        remedy = _pip("--requirement", str(PROJECT / "requirements.txt"))
+        return Finding("Prefect", False, f"cannot be imported: {error}", remedy)
+    return done.stdout.strip()
 
 
 def problem_with_prefect(url: str) -> str | None:

@@ -2,26 +2,20 @@
 
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError
 
 import psutil
-import yaml
 from rich.console import Console
 
-from wit import lineage
 from wit.config import Runtime
 from wit.deployments import PrefectServer
 from wit.errors import InputError, StageError
 from wit.guard import end_marked
-from wit.lineage.addresses import shown
 from wit.lineage.place import EXPERIMENT, UI_MODE
 from wit.serving import commands
 from wit.serving.access import (
@@ -34,21 +28,30 @@ from wit.serving.access import (
     grant_access,
     in_url,
 )
-from wit.serving.environment import common_environment, mlflow_environment, prefect_environment
+from wit.serving.environment import (
+    common_environment,
+    mlflow_environment,
+    prefect_environment,
+)
 from wit.serving.health import look, show
-from wit.serving.postgres import make_databases
+from wit.serving.preparation import (
+    RUNTIME,
+    check_free,
+    database_of_prefect,
+    make_folder,
+    stores,
+    write_runtime,
+)
 from wit.serving.programs import ENDING_ORDER, PROJECT, Programs
 from wit.serving.standing import (
     LOCK,
     Standing,
     claimed,
+    forget_standing,
     read_standing,
-    server_folder,
     write_standing,
 )
 from wit.serving.web import answers, ask
-
-RUNTIME = "runtime.yaml"
 
 
 @dataclass(frozen=True)
@@ -75,23 +78,28 @@ def run_servers(console: Console, runtime: Runtime, options: Options) -> None:
     """
     if not (PROJECT / "prefect.yaml").is_file():
         raise InputError(f"{PROJECT} holds no prefect.yaml; run wit up from a checkout of wit")
-    folder = _make_folder(runtime)
-    with claimed(folder) as is_ours:
-        if is_ours:
-            _run(console, runtime, options, folder)
-        else:
+    folder = make_folder(runtime)
+    with claimed(folder / LOCK) as is_ours:
+        if not is_ours:
             _show_other(console, folder)
+            return
+        killed = read_standing(folder)
+        if killed:
+            end_marked(killed.mark, *ENDING_ORDER)  # its guard may have been killed too
+            forget_standing(folder)
+        ports = options.prefect_port, options.mlflow_port
+        access = grant_access(options.host, ports, folder, os.environ)
+        check_free(access.host, {"--prefect-port": ports[0], "--mlflow-port": ports[1]})
+        with database_of_prefect(options.postgres):
+            _run(console, runtime, options, folder, access)
 
 
-def _run(console: Console, runtime: Runtime, options: Options, folder: Path) -> None:
-    killed = read_standing(folder)
-    if killed:
-        end_marked(killed.mark, *ENDING_ORDER)  # its guard may have been killed too
+def _run(
+    console: Console, runtime: Runtime, options: Options, folder: Path, access: Access
+) -> None:
     ports = options.prefect_port, options.mlflow_port
-    access = grant_access(options.host, ports, folder, os.environ)
-    _check_free(access.host, {"--prefect-port": ports[0], "--mlflow-port": ports[1]})
-    prefect_store, mlflow_store = _stores(runtime, options)
-    _write_runtime(runtime, folder)
+    prefect_store, mlflow_store = stores(runtime, options.postgres)
+    write_runtime(runtime, folder)
     prefect, mlflow = (f"http://{in_url(access.own)}:{port}" for port in ports)
     _end_on_signals()
     programs = Programs(folder, common_environment(folder / RUNTIME, prefect, mlflow, access))
@@ -127,12 +135,14 @@ def _run(console: Console, runtime: Runtime, options: Options, folder: Path) -> 
         console.print("ending")
     finally:
         programs.stop()
+        forget_standing(folder)
 
 
 def _deploy(programs: Programs, standing: Standing, access: Access, crashed_after: float) -> None:
     """Pools, automation, ``prefect.yaml`` and workers; returns when all workers poll."""
     server = PrefectServer(standing.prefect, access.prefect_credentials)
     server.make_work_pools()
+    server.make_crash_automation(crashed_after)
     for worker in standing.workers:
         server.forget_worker(worker.pool, worker.name)
         gpus = {"CUDA_VISIBLE_DEVICES": worker.gpus} if worker.gpus else {}
@@ -140,7 +150,6 @@ def _deploy(programs: Programs, standing: Standing, access: Access, crashed_afte
     before = list(server.schedules())
     programs.run("deploy", "prefect", "--no-prompt", "deploy", "--all")
     server.restore_schedules(before)
-    server.make_crash_automation(crashed_after)
     for worker in standing.workers:
         programs.wait_until(
             worker.program, lambda w=worker: w.name in server.polling_workers(w.pool)
@@ -158,6 +167,8 @@ def _show(console: Console, folder: Path, standing: Standing, access: Access) ->
     page = _runs_page(standing.mlflow, access.mlflow_credentials)
     show(console, look(standing, access.prefect_credentials))
     exports = f"PREFECT_API_URL={standing.prefect}/api MLFLOW_TRACKING_URI={standing.mlflow}"
+    if access.everyone:
+        exports += f"; and set {', '.join(access.everyone)}"
     places = {
         "Prefect": standing.prefect,
         "MLflow": page,
@@ -179,79 +190,6 @@ def _show_other(console: Console, folder: Path) -> None:
     credentials = os.environ.get(PREFECT_CLIENT_AUTH) or os.environ.get(PREFECT_AUTH)
     show(console, look(standing, credentials))
     console.print(f"logs:    {folder}", soft_wrap=True, highlight=False)
-
-
-def _make_folder(runtime: Runtime) -> Path:
-    """Logs, and all else that ``wit up`` keeps.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    folder = server_folder(runtime)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / LOCK).touch()
-    except OSError as error:
-        raise InputError(
-            f"{runtime.artifact_root.resolve()}: the artifact root cannot be written "
-            f"({error.strerror}); choose another with --set-runtime artifact_root=DIR"
-        ) from None
-    return folder
-
-
-def _write_runtime(runtime: Runtime, folder: Path) -> None:
-    """What deployments use unless told otherwise.
-
-    It does not name the MLflow server; the environment of the worker does.
-    """
-    values = runtime.model_dump(mode="json", exclude_none=True, exclude={"tracking_uri"})
-    values["artifact_root"] = str(runtime.artifact_root.resolve())
-    content = yaml.safe_dump(values, sort_keys=False)
-    (folder / RUNTIME).write_text(content, encoding="utf-8")
-
-
-def _stores(runtime: Runtime, options: Options) -> tuple[str | None, str]:
-    """Databases of Prefect, if it is not its own SQLite, and of MLflow; made if need be.
-
-    Raises:
-        InputError: MLflow's is a server already, or two are named, or they cannot be used.
-    """
-    if options.postgres:
-        if runtime.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
-            raise InputError(
-                "--postgres names the database of MLflow, and so does MLFLOW_TRACKING_URI or the "
-                "runtime's tracking_uri; unset the other"
-            )
-        return make_databases(options.postgres)
-    store = lineage.tracking_uri(runtime)
-    if store.startswith("http"):
-        raise InputError(
-            f"MLflow shall run at {shown(store)}, but wit up starts its own: unset "
-            "MLFLOW_TRACKING_URI, or name a database there"
-        )
-    lineage.prepare(store)
-    return None, store
-
-
-def _check_free(host: str, ports: Mapping[str, int]) -> None:
-    """Passes if nobody listens on any of the ports, and no two are the same.
-
-    Raises:
-        InputError: Naming the port and the option that chooses another.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with ExitStack() as stack:
-        for option, port in ports.items():
-            listener = stack.enter_context(socket.socket(family))
-            # As the servers do: connections of the last session that linger do not count.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((host, port))
-            except (OSError, OverflowError) as error:
-                reason = getattr(error, "strerror", None) or error
-                raise InputError(
-                    f"{host}:{port} cannot be used ({reason}); choose another port with {option}"
-                ) from None
 
 
 def _runs_page(mlflow: str, credentials: str | None) -> str:

@@ -4,15 +4,21 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 import torch
 from commands import wit
+from samples import ROOT
 
 from wit.config import Runtime
-from wit.doctor import Finding, diagnose
+from wit.doctor import _may_be_set, diagnose
+from wit.findings import Finding
+from wit.serving.diagnosis import diagnose_up
+from wit.serving.standing import Standing, write_standing
 
 NOBODY = "http://127.0.0.1:9"  # the port to discard at; nothing listens there
 
@@ -118,6 +124,49 @@ def test_an_address_that_only_a_profile_knows_is_found_too(
     found = ailments(tmp_path)
     assert found.keys() == {"Prefect"}
     assert "prefect config unset PREFECT_API_URL" in found["Prefect"].remedy
+
+
+def test_every_file_that_could_name_an_address_is_looked_into(
+    clean: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Prefect itself, which knows them all, takes seconds to ask."""
+    clean.chdir(ROOT)
+    assert not _may_be_set(), "nor does this project name one"
+    clean.chdir(tmp_path)
+    assert not _may_be_set()
+    for name, content in {
+        ".env": 'PREFECT_API_URL="http://127.0.0.1:9/api"',
+        "prefect.toml": 'api.url = "http://127.0.0.1:9/api"',
+        "pyproject.toml": '[tool.prefect.api]\nurl = "http://127.0.0.1:9/api"',
+        "home/profiles.toml": '[profiles.p]\nPREFECT_API_URL = "http://127.0.0.1:9/api"',
+    }.items():
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content)
+        assert _may_be_set(), name
+        file.unlink()
+    assert not _may_be_set()
+
+
+def test_a_wit_up_that_was_killed_is_told_from_one_that_runs(
+    clean: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "servers"
+    folder.mkdir()
+    addresses = {"prefect": NOBODY, "mlflow": NOBODY}
+    here = Standing(os.getpid(), psutil.Process().create_time(), "mark", **addresses, workers=[])
+    write_standing(folder, here)
+    runtime = Runtime(artifact_root=tmp_path, device="cpu")
+    found = {finding.subject: finding for finding in diagnose_up(runtime)}
+    assert not found["wit up"].is_well
+    assert "not well: Prefect, MLflow, deployments" in found["wit up"].found
+    assert found["wit up"].remedy == f"less {folder}/prefect.log"
+    write_standing(
+        folder, replace(here, started=here.started - 1000)
+    )  # its number is another's now
+    found = {finding.subject: finding for finding in diagnose_up(runtime)}
+    assert found["wit up"].is_well
+    assert "was killed" in found["wit up"].found
 
 
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "sqlite:///{tmp}/text.db"])

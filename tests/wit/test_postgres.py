@@ -1,5 +1,6 @@
 """Databases for both servers on a real PostgreSQL, and what is said where they cannot be had."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -8,6 +9,7 @@ import pytest
 from postgresql_cluster import USER, cluster
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from wit.errors import InputError
 from wit.serving.postgres import make_databases
@@ -22,8 +24,8 @@ def server() -> Iterator[str]:
         yield f"postgresql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}"
 
 
-def ask(address: str, command: str, *, driver: str = "psycopg2") -> list:
-    url = make_url(address).set(drivername=f"postgresql+{driver}")
+def ask(address: str, command: str) -> list:
+    url = make_url(address).set(drivername="postgresql+psycopg2")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         done = connection.execute(text(command))
@@ -44,6 +46,24 @@ def test_each_server_has_a_database_of_its_own_and_a_second_start_changes_nothin
     assert "studies" not in names, "it only gives the name"
     [(found,)] = ask(made.mlflow, "SELECT current_database()")
     assert found == "studies_mlflow"
+
+
+async def database_behind(address: str) -> str:
+    """As Prefect asks."""
+    engine = create_async_engine(address)
+    async with engine.connect() as connection:
+        found = await connection.scalar(text("SELECT current_database()"))
+    await engine.dispose()
+    return found
+
+
+def test_a_mode_of_ssl_is_told_to_both_in_their_own_words(server: str) -> None:
+    made = make_databases(f"{server}/studies?sslmode=disable")
+    assert made.prefect.endswith("?ssl=disable")
+    assert made.mlflow.endswith("?sslmode=disable")
+    assert asyncio.run(database_behind(made.prefect)) == "studies_prefect"
+    assert ask(made.mlflow, "SELECT current_database()") == [("studies_mlflow",)]
+    assert "rejected SSL" in refusal(f"{server}/studies?sslmode=require")
 
 
 def test_the_password_may_come_from_the_environment(

@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from samples import ROOT
 from tiny import make_tiny_base
 from wit_up import LOOPBACK, WIT, Up, call, free_port, wait_for
 
@@ -21,7 +23,7 @@ from wit.serving.environment import SETTINGS
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    up = Up(tmp_path_factory.mktemp("up"), "--crashed-after", "35")
+    up = Up(tmp_path_factory.mktemp("up"), "--crashed-after", "45")
     up.start()
     try:
         up.wait_until_ready()
@@ -121,24 +123,35 @@ def test_the_doctor_finds_both_servers_well(up: Up) -> None:
     assert done.returncode == 0
     assert findings["Prefect"]["found"] == f"{up.prefect}/api"
     assert findings["MLflow"]["found"] == up.mlflow
+    assert findings["wit up"]["found"] == f"{up.prefect}, 2 of 2 workers poll"
+
+
+def refused(up: Up, tmp_path: Path, *ports: int) -> str:
+    """What a `wit up` of another artifact root says."""
+    options = ["--set-runtime", f"artifact_root={tmp_path}"]
+    for option, port in zip(("--prefect-port", "--mlflow-port"), ports, strict=True):
+        options += [option, str(port)]
+    command = [*up.command(), *options]
+    done = subprocess.run(command, env=up.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    [line] = (done.stdout + done.stderr).strip().splitlines()
+    assert up.process.poll() is None
+    return line
 
 
 def test_a_taken_port_is_one_clear_error(up: Up, tmp_path: Path) -> None:
-    taken_prefect, taken_mlflow = up.ports
-    for option, taken, other in (
-        ("--prefect-port", taken_prefect, "--mlflow-port"),
-        ("--mlflow-port", taken_mlflow, "--prefect-port"),
-    ):
-        another = ["--set-runtime", f"artifact_root={tmp_path}"]
-        command = [*up.command(), *another, option, str(taken), other, str(free_port())]
-        done = subprocess.run(
-            command, env=up.environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 2
-        [line] = (done.stdout + done.stderr).strip().splitlines()
-        assert line.startswith(f"error: 127.0.0.1:{taken} ")
-        assert option in line
-    assert up.process.poll() is None
+    prefect, mlflow = up.ports
+    line = refused(up, tmp_path, prefect, free_port())
+    assert line.startswith(f"error: 127.0.0.1:{prefect} ")
+    assert "--prefect-port" in line
+    line = refused(up, tmp_path, free_port(), mlflow)
+    assert line.startswith(f"error: 127.0.0.1:{mlflow} ")
+    assert "--mlflow-port" in line
+
+
+def test_two_never_share_a_database_of_prefect(up: Up, tmp_path: Path) -> None:
+    line = refused(up, tmp_path, free_port(), free_port())
+    assert line.startswith(f"error: another wit up has Prefect's database in {up.root.parent}/home")
 
 
 @pytest.fixture(scope="module")
@@ -184,39 +197,58 @@ def test_wrong_input_is_the_message_of_the_run(up: Up) -> None:
 
 
 @pytest.fixture(scope="module")
-def killed_run(up: Up, study: dict, run: str) -> str:
-    """A run whose process was killed, and the worker with it that would have said so."""
-    dead = up.run("study", **study, overrides=["name=dead", "instructions.max_rows=46"])
-    wait_for("a process that makes stages", up.makers)
+def killed(up: Up, study: dict, run: str) -> dict[str, str]:
+    """A cell whose worker was killed, and a study that was killed together with its worker."""
+    rows = "instructions.max_rows"
+    weights = {"prompt_weight": 0.5, "response_weight": 1}
+    runs = {
+        "study": up.run("study", **study, overrides=["name=dead", f"{rows}=46"]),
+        "cell": up.run("cell", **study, **weights, overrides=[f"{rows}=45"]),
+    }
+    for program in ("worker", "worker-gpu-0"):
+        wait_for("a process that makes stages", lambda p=program: up.makers(p))
+    psutil.Process(up.standing()["pids"]["worker-gpu-0"]).kill()
     for process in up.of_program("worker"):
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    return dead
+    return runs
 
 
-def test_a_killed_worker_is_started_again(up: Up, killed_run: str) -> None:
-    wait_for("a new worker", lambda: "worker had ended and was started again" in up.said())
-    # A cell goes to the other worker; by then this one polls again.
-    assert up.process.poll() is None
-    assert up.of_program("worker")
-
-
-def test_a_cell_runs_in_a_pool_of_its_own(up: Up, study: dict, killed_run: str) -> None:
-    """Else parents that wait for their cells could take all places that these need."""
-    cell = up.run("cell", **study, prompt_weight=0.5, response_weight=1)
-    assert up.wait_for_end(cell)["message"] == "10 reused"
-    pools = {
-        run: up.api("GET", f"/flow_runs/{run}")["work_pool_name"] for run in (cell, killed_run)
-    }
-    assert pools == {cell: GPU_POOL, killed_run: WORK_POOL}
-
-
-def test_a_run_that_was_killed_with_its_worker_is_marked_as_crashed(
-    up: Up, killed_run: str
-) -> None:
-    state = up.wait_for_end(killed_run)
+def test_a_killed_worker_is_started_again_once_its_run_is_ended(up: Up, killed: dict) -> None:
+    """Else the run would go on beside the next one, on the same GPU."""
+    for program in ("worker", "worker-gpu-0"):
+        wait_for("a new worker", lambda p=program: f"{p} had ended and was started" in up.said())
+        assert not up.makers(program)
+        assert up.of_program(program)
+    state = up.state(killed["cell"])
     assert state["type"] == "CRASHED"
-    assert state["message"].startswith("No sign of life for 35 seconds")
+    assert "No sign of life" not in state["message"], "it said so itself, at once"
+
+
+def test_a_cell_that_another_terminal_asks_for_runs_in_a_pool_of_its_own(
+    up: Up, study: dict, killed: dict
+) -> None:
+    """Else parents that wait for their cells could take all places that these need."""
+    [line] = [line for line in up.said().splitlines() if "export PREFECT_API_URL=" in line]
+    exported = dict(pair.split("=", 1) for pair in line.partition("export ")[2].split())
+    parameters = json.dumps({**study, "prompt_weight": 0.5, "response_weight": 1})
+    prefect = str(Path(sys.executable).parent / "prefect")
+    command = [prefect, "deployment", "run", "cell/cell", "--params", parameters]
+    subprocess.run(
+        command, cwd=ROOT, env={**up.environment, **exported}, check=True, capture_output=True
+    )
+    runs = up.api("POST", "/flow_runs/filter", {"deployments": {"name": {"any_": ["cell"]}}})
+    [cell] = [run for run in runs if run["id"] != killed["cell"]]
+    assert cell["work_pool_name"] == GPU_POOL
+    assert up.wait_for_end(cell["id"])["message"] == "10 reused"
+    parent = up.api("GET", f"/flow_runs/{killed['study']}")
+    assert parent["work_pool_name"] == WORK_POOL
+
+
+def test_a_run_that_was_killed_with_its_worker_is_marked_as_crashed(up: Up, killed: dict) -> None:
+    state = up.wait_for_end(killed["study"])
+    assert state["type"] == "CRASHED"
+    assert state["message"].startswith("No sign of life for 45 seconds")
     named = {"automations": {"name": {"any_": [CRASH_AUTOMATION]}}}
     assert len(up.api("POST", "/automations/filter", named)) == 1
 

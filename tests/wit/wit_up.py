@@ -1,5 +1,6 @@
 """A real `wit up`, on free ports, and all that it started."""
 
+import base64
 import json
 import os
 import signal
@@ -43,6 +44,7 @@ class Up:
     def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         self.root = folder / "root"
         self.options = options
+        self.credentials: str | None = None  # of Prefect
         self.output = folder / "output.txt"
         self.ports = free_port(), free_port()
         self.prefect, self.mlflow = (f"http://127.0.0.1:{port}" for port in self.ports)
@@ -87,27 +89,30 @@ class Up:
                     found.append(process)
         return found
 
+    def standing(self) -> dict[str, Any]:
+        """What it says of itself."""
+        return json.loads((self.root / "servers" / "up.json").read_text())
+
     def of_program(self, name: str) -> list[psutil.Process]:
-        """A program of this `wit up` and what it started, whatever became of it."""
-        mark = json.loads((self.root / "servers" / "up.json").read_text())["mark"]
+        """A program of this `wit up` and what that started, whoever is its parent now."""
         found = []
         for process in self.relatives():
             with suppress(psutil.Error):
-                if process.environ().get("WIT_UP") == f"{mark}/{name}":
+                if process.environ().get("WIT_UP", "").endswith(f"/{name}"):
                     found.append(process)
         return found
 
-    def makers(self) -> list[psutil.Process]:
-        """Processes that make stages: grandchildren of the worker."""
+    def makers(self, program: str = "worker") -> list[psutil.Process]:
+        """Processes that make stages: grandchildren of a worker."""
         found = []
-        for process in self.relatives():
+        for process in self.of_program(program):
             with suppress(psutil.Error):
                 if "multiprocessing.spawn" in " ".join(process.cmdline()):
                     found.append(process)
         return found
 
     def api(self, method: str, path: str, content: Any = None) -> Any:
-        return call(f"{self.prefect}/api{path}", method, content)
+        return call(f"{self.prefect}/api{path}", method, content, self.credentials)
 
     def deployment(self, name: str) -> dict:
         return self.api("GET", f"/deployments/name/{name}/{name}")
@@ -128,9 +133,11 @@ class Up:
         return self.api("POST", f"/{kind}/filter", condition)
 
 
-def call(url: str, method: str = "GET", content: Any = None) -> Any:
+def call(url: str, method: str = "GET", content: Any = None, credentials: str | None = None) -> Any:
     data = None if content is None else json.dumps(content).encode()
     headers = {"Content-Type": "application/json"}
+    if credentials:
+        headers["Authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
 
     def ask() -> list[bytes]:
         try:

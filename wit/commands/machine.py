@@ -1,10 +1,12 @@
 """This machine: what is wrong with it, and the servers on it."""
 
+import os
 from typing import Annotated
 
 import typer
 
-from wit.commands.options import AsJSON, RuntimeFile, RuntimeOverrides, console, print_json
+from wit.commands.options import AsJSON, RuntimeFile, RuntimeOverrides, console, notes, print_json
+from wit.serving import POSTGRES
 
 
 def doctor(
@@ -38,18 +40,21 @@ def up(
     postgres: Annotated[
         str | None,
         typer.Option(
-            envvar="WIT_POSTGRES",
+            envvar=POSTGRES,
             metavar="URL",
             help="Databases of both servers: postgresql://USER:PASSWORD@HOST/NAME; unset: SQLite",
         ),
     ] = None,
     crashed_after: Annotated[
-        float, typer.Option(min=35, help="Seconds without a sign of life until a run has crashed")
+        float, typer.Option(min=45, help="Seconds without a sign of life until a run has crashed")
     ] = 90,
 ) -> None:
     """Start Prefect, MLflow and workers on this machine, deployments applied; Ctrl-C ends all."""
     from wit.loading import load_runtime
     from wit.servers import Options, run_servers
 
+    if postgres and "@" in postgres and os.environ.get(POSTGRES) != postgres:
+        said = f"note: all users of this machine can read a command line; {POSTGRES}=URL is safer"
+        notes.print(said, style="yellow", soft_wrap=True, highlight=False)
     options = Options(host, prefect_port, mlflow_port, gpu_workers, postgres, crashed_after)
     run_servers(console, load_runtime(runtime_file, runtime_overrides or []), options)

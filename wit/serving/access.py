@@ -29,6 +29,7 @@ AUTH_FILE = """[mlflow]
 default_permission = READ
 database_uri = sqlite:///{database}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 60
 """
 
 
@@ -48,8 +49,8 @@ class Access:
 
     host: str
     own: str
-    prefect_credentials: str | None
-    mlflow_credentials: str | None
+    prefect_credentials: str | None = field(default=None, repr=False)
+    mlflow_credentials: str | None = field(default=None, repr=False)
     prefect_server: dict[str, str] = field(default_factory=dict, repr=False)
     mlflow_server: dict[str, str] = field(default_factory=dict, repr=False)
     everyone: dict[str, str] = field(default_factory=dict, repr=False)
@@ -71,7 +72,7 @@ def is_loopback(host: str) -> bool:
 def what_is_missing(environment: Mapping[str, str]) -> list[str]:
     """What has to be set or installed before servers may listen to other machines."""
     missing = []
-    if ":" not in environment.get(PREFECT_AUTH, ""):
+    if not all(environment.get(PREFECT_AUTH, "").partition(":")):
         missing.append(f"export {PREFECT_AUTH}=USER:PASSWORD")
     if len(environment.get(MLFLOW_PASSWORD, "")) < MIN_PASSWORD:
         missing.append(f"export {MLFLOW_PASSWORD}=PASSWORD (of {MIN_PASSWORD} characters or more)")
@@ -93,35 +94,45 @@ def grant_access(host: str, ports: tuple[int, int], folder: Path, env: Mapping[s
         InputError: Other machines could ask, and passwords are not set; or two disagree.
     """
     is_open = not is_loopback(host)
-    has_mlflow_auth = is_open or bool(env.get(MLFLOW_PASSWORD))
-    missing = what_is_missing(env) if is_open or has_mlflow_auth else []
-    if not is_open:  # then each of the two is on where its variable is set
-        missing = [step for step in missing if PREFECT_AUTH not in step]
+    _check_passwords(host, is_open, env)
+    prefect, mlflow = env.get(PREFECT_AUTH) or None, env.get(MLFLOW_PASSWORD) or None
+    prefect_server, mlflow_server, everyone = {}, {}, {}
+    if prefect:
+        prefect_server[PREFECT_AUTH] = everyone[PREFECT_CLIENT_AUTH] = prefect
+    if mlflow:
+        mlflow_server = _mlflow_users(folder, env)
+        everyone |= {"MLFLOW_TRACKING_USERNAME": _user(env), "MLFLOW_TRACKING_PASSWORD": mlflow}
+    if is_open:
+        prefect_server["PREFECT_SERVER_UI_API_URL"] = "/api"  # wherever the page came from
+        mlflow_server |= _mlflow_names(_names(host), ports[1], env)
+    return Access(
+        host=host,
+        own={"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host),
+        prefect_credentials=prefect,
+        mlflow_credentials=f"{_user(env)}:{mlflow}" if mlflow else None,
+        prefect_server=prefect_server,
+        mlflow_server=mlflow_server,
+        everyone=everyone,
+    )
+
+
+def _check_passwords(host: str, is_open: bool, env: Mapping[str, str]) -> None:
+    """Passes if servers that shall ask for a password have one, and our workers know it."""
+    missing = what_is_missing(env)
+    if not is_open:  # then each of the two asks for one where its variable is set
+        is_set = {PREFECT_AUTH: env.get(PREFECT_AUTH), MLFLOW_PASSWORD: env.get(MLFLOW_PASSWORD)}
+        wanted = [name for name, value in is_set.items() if value]
+        wanted += ["Flask-WTF"] if is_set[MLFLOW_PASSWORD] else []
+        missing = [step for step in missing if any(name in step for name in wanted)]
     if missing:
-        why = "other machines can reach it" if is_open else f"{MLFLOW_PASSWORD} is set"
+        why = "other machines can reach it" if is_open else "a password is set"
         raise InputError(f"--host {host}: {why}, so these are needed: {'; '.join(missing)}")
-    prefect = env.get(PREFECT_AUTH) or None
+    prefect = env.get(PREFECT_AUTH)
     if prefect and env.get(PREFECT_CLIENT_AUTH, prefect) != prefect:
         raise InputError(
             f"{PREFECT_CLIENT_AUTH} and {PREFECT_AUTH} differ, so our own workers would be "
             f"refused; unset {PREFECT_CLIENT_AUTH}"
         )
-    is_any = host in ("0.0.0.0", "::")
-    own = (LOOPBACK if host == "0.0.0.0" else "::1") if is_any else host
-    access = Access(
-        host, own, prefect, f"{_user(env)}:{env[MLFLOW_PASSWORD]}" if has_mlflow_auth else None
-    )
-    if prefect:
-        access.prefect_server[PREFECT_AUTH] = prefect
-        access.everyone[PREFECT_CLIENT_AUTH] = prefect
-    if has_mlflow_auth:
-        access.mlflow_server.update(_mlflow_users(folder, env))
-        access.everyone["MLFLOW_TRACKING_USERNAME"] = _user(env)
-        access.everyone["MLFLOW_TRACKING_PASSWORD"] = env[MLFLOW_PASSWORD]
-    if is_open:
-        access.prefect_server["PREFECT_SERVER_UI_API_URL"] = "/api"  # wherever the page came from
-        access.mlflow_server.update(_mlflow_names(_names(host, is_any), ports[1], env))
-    return access
 
 
 def in_url(host: str) -> str:
@@ -138,6 +149,7 @@ def _mlflow_users(folder: Path, environment: Mapping[str, str]) -> dict[str, str
     file = folder / "mlflow-auth.ini"
     place = str(folder / USERS).replace("%", "%%")
     file.write_text(AUTH_FILE.format(database=place), encoding="utf-8")
+    (folder / USERS).touch(mode=0o600)
     return {
         "MLFLOW_AUTH_CONFIG_PATH": environment.get("MLFLOW_AUTH_CONFIG_PATH", str(file)),
         MLFLOW_USER: _user(environment),
@@ -148,10 +160,10 @@ def _mlflow_users(folder: Path, environment: Mapping[str, str]) -> dict[str, str
     }
 
 
-def _names(host: str, is_any: bool) -> list[str]:
+def _names(host: str) -> list[str]:
     """By which names others may call this machine."""
     names = {host, socket.gethostname(), socket.getfqdn(), LOOPBACK, "localhost"}
-    if is_any:
+    if host in ("0.0.0.0", "::"):
         families = (socket.AF_INET, socket.AF_INET6)
         for addresses in psutil.net_if_addrs().values():
             names |= {a.address.partition("%")[0] for a in addresses if a.family in families}

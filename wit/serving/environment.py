@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from wit.serving import POSTGRES
 from wit.serving.access import LOOPBACK, SERVER_SECRETS, Access
 from wit.serving.programs import PROJECT
 
@@ -20,7 +21,6 @@ SETTINGS = {
     # Eight processes that serve MLflow's agents, not its runs.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
-POSTGRES = "WIT_POSTGRES"  # where --postgres may stand instead
 PREFECT_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 MLFLOW_DATABASE = "MLFLOW_BACKEND_STORE_URI"
 OF_PREFECT = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_")  # what such names begin with

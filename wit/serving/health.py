@@ -1,12 +1,15 @@
 """How the parts of a running ``wit up`` are."""
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import NamedTuple
+from urllib.error import HTTPError
 
 import psutil
 from rich.console import Console
 
 from wit.deployments import PrefectServer
+from wit.serving.access import PREFECT_CLIENT_AUTH
 from wit.serving.standing import Standing
 from wit.serving.web import answers
 
@@ -26,20 +29,29 @@ def look(standing: Standing, credentials: str | None) -> list[Part]:
     """Looks at servers, workers and deployments; changes nothing."""
     prefect = PrefectServer(standing.prefect, credentials)
     is_up = answers(f"{standing.prefect}/api/health", TIMEOUT_SECONDS)
-    parts = [
-        Part("Prefect", is_up, _with_pid(standing.prefect, standing, "prefect"), "prefect.log"),
-        Part(
-            "MLflow",
-            answers(f"{standing.mlflow}/health", TIMEOUT_SECONDS),
-            _with_pid(standing.mlflow, standing, "mlflow"),
-            "mlflow.log",
-        ),
+    polling: set[tuple[str, str]] = set()
+    deployments: list[str] = []
+    refusal = ""
+    try:
+        if is_up:
+            deployments = prefect.deployments(TIMEOUT_SECONDS)
+            polling = _polling(prefect, standing)
+    except HTTPError as error:
+        is_up = False
+        refusal = f", answers {error.code} {error.reason}"
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            refusal += f" (set {PREFECT_CLIENT_AUTH})"
+    except OSError as error:
+        is_up = False
+        refusal = f", {getattr(error, 'reason', error)}"
+    is_mlflow_up = answers(f"{standing.mlflow}/health", TIMEOUT_SECONDS)
+    about = _with_pid(standing.prefect, standing, "prefect") + refusal
+    return [
+        Part("Prefect", is_up, about, "prefect.log"),
+        Part("MLflow", is_mlflow_up, _with_pid(standing.mlflow, standing, "mlflow"), "mlflow.log"),
+        *_workers(standing, polling),
+        Part("deployments", bool(deployments), ", ".join(deployments) or "none", "deploy.log"),
     ]
-    polling = _polling(prefect, standing) if is_up else set()
-    parts += _workers(standing, polling)
-    deployments = _deployments(prefect) if is_up else []
-    about = ", ".join(deployments) or "none"
-    return [*parts, Part("deployments", bool(deployments), about, "deploy.log")]
 
 
 def show(console: Console, parts: list[Part]) -> None:
@@ -54,7 +66,8 @@ def show(console: Console, parts: list[Part]) -> None:
 
 def _workers(standing: Standing, polling: set[tuple[str, str]]) -> Iterator[Part]:
     for worker in standing.workers:
-        lives = psutil.pid_exists(standing.pids.get(worker.program, -1))
+        pid = standing.pids.get(worker.program, -1)
+        lives = psutil.pid_exists(pid) or not standing.is_here
         runs = "1 run at a time" if worker.limit == 1 else f"{worker.limit} runs at a time"
         about = f"pool {worker.pool}, {runs}" + (f", GPU {worker.gpus}" if worker.gpus else "")
         yield Part(
@@ -68,17 +81,7 @@ def _workers(standing: Standing, polling: set[tuple[str, str]]) -> Iterator[Part
 def _polling(prefect: PrefectServer, standing: Standing) -> set[tuple[str, str]]:
     """Pool and name of each worker that polls."""
     pools = {worker.pool for worker in standing.workers}
-    try:
-        return {(p, name) for p in pools for name in prefect.polling_workers(p, TIMEOUT_SECONDS)}
-    except OSError:  # refuses us, or has no such pool yet
-        return set()
-
-
-def _deployments(prefect: PrefectServer) -> list[str]:
-    try:
-        return prefect.deployments(TIMEOUT_SECONDS)
-    except OSError:
-        return []
+    return {(p, name) for p in pools for name in prefect.polling_workers(p, TIMEOUT_SECONDS)}
 
 
 def _with_pid(about: str, standing: Standing, program: str) -> str:

@@ -18,6 +18,7 @@ from wit.config import Runtime
 
 FILE = "up.json"
 LOCK = "up.lock"
+CLOCK_SECONDS = 5.0  # by which the start of a process may seem to move when a clock is set
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,20 @@ class Standing:
     pids: dict[str, int] = field(default_factory=dict)  # of programs
     host: str = field(default_factory=socket.gethostname)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it was started on this machine."""
+        return self.host == socket.gethostname()
+
     def lives(self) -> bool:
         """Whether it still runs; of another machine nobody here can tell."""
-        if self.host != socket.gethostname():
+        if not self.is_here:
             return True
         try:
-            return psutil.Process(self.pid).create_time() == self.started
+            started = psutil.Process(self.pid).create_time()
         except psutil.NoSuchProcess:
             return False
+        return abs(started - self.started) < CLOCK_SECONDS
 
 
 def server_folder(runtime: Runtime) -> Path:
@@ -60,9 +67,9 @@ def server_folder(runtime: Runtime) -> Path:
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process is the ``wit up`` of the folder, which no other is until the end."""
-    lock = FileLock(folder / LOCK)
+def claimed(lock_file: Path) -> Iterator[bool]:
+    """Whether this process has the lock, which no other has until the end of the block."""
+    lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -71,7 +78,6 @@ def claimed(folder: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
-        (folder / FILE).unlink(missing_ok=True)
         lock.release()
 
 
@@ -82,11 +88,16 @@ def write_standing(folder: Path, standing: Standing) -> None:
     aside.rename(folder / FILE)
 
 
+def forget_standing(folder: Path) -> None:
+    """Says that nothing runs any more."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
 def read_standing(folder: Path) -> Standing | None:
     """What was started last, dead or alive; nothing if it came to its end in good order."""
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        workers = [Worker(**worker) for worker in content.pop("workers")]
+        return Standing(**content, workers=workers)
+    except (OSError, ValueError, KeyError, TypeError):  # none, or of another version of wit
         return None
-    workers = [Worker(**worker) for worker in content.pop("workers")]
-    return Standing(**content, workers=workers)

@@ -1,0 +1,114 @@
+"""What has to be there, and free, before ``wit up`` starts anything."""
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import yaml
+
+from wit import lineage
+from wit.config import Runtime
+from wit.errors import InputError
+from wit.lineage.addresses import shown
+from wit.serving.environment import OF_PREFECT
+from wit.serving.postgres import make_databases
+from wit.serving.standing import LOCK, claimed, server_folder
+
+RUNTIME = "runtime.yaml"
+HOME_LOCK = "wit-up.lock"
+
+
+def make_folder(runtime: Runtime) -> Path:
+    """Logs, and all else that ``wit up`` keeps.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    folder = server_folder(runtime)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOCK).touch()
+    except OSError as error:
+        raise InputError(
+            f"{runtime.artifact_root.resolve()}: the artifact root cannot be written "
+            f"({error.strerror}); choose another with --set-runtime artifact_root=DIR"
+        ) from None
+    return folder
+
+
+def check_free(host: str, ports: Mapping[str, int]) -> None:
+    """Passes if nobody listens on any of the ports, and no two are the same.
+
+    Raises:
+        InputError: Naming the port and the option that chooses another.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with ExitStack() as stack:
+        for option, port in ports.items():
+            listener = stack.enter_context(socket.socket(family))
+            # As the servers do: connections of the last session that linger do not count.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((host, port))
+            except (OSError, OverflowError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise InputError(
+                    f"{host}:{port} cannot be used ({reason}); choose another port with {option}"
+                ) from None
+
+
+@contextmanager
+def database_of_prefect(postgres: str | None) -> Iterator[None]:
+    """Prefect's SQLite, which one server at a time may have; that is where PREFECT_HOME is.
+
+    Raises:
+        InputError: The ``wit up`` of another artifact root has it.
+    """
+    if postgres or any(name.startswith(OF_PREFECT) for name in os.environ):
+        yield
+        return
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
+    home.mkdir(parents=True, exist_ok=True)
+    with claimed(home / HOME_LOCK) as is_ours:
+        if not is_ours:
+            raise InputError(
+                f"another wit up has Prefect's database in {home}; end it, or choose another: "
+                "PREFECT_HOME=DIR, or --postgres URL"
+            )
+        yield
+
+
+def stores(runtime: Runtime, postgres: str | None) -> tuple[str | None, str]:
+    """Databases of Prefect, if it is not its own SQLite, and of MLflow; made if need be.
+
+    Raises:
+        InputError: MLflow's is a server already, or two are named, or they cannot be used.
+    """
+    if postgres:
+        if runtime.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
+            raise InputError(
+                "--postgres names the database of MLflow, and so does MLFLOW_TRACKING_URI or the "
+                "runtime's tracking_uri; unset the other"
+            )
+        return make_databases(postgres)
+    store = lineage.tracking_uri(runtime)
+    if store.startswith("http"):
+        raise InputError(
+            f"MLflow shall run at {shown(store)}, but wit up starts its own: unset "
+            "MLFLOW_TRACKING_URI, or name a database there"
+        )
+    lineage.prepare(store)
+    return None, store
+
+
+def write_runtime(runtime: Runtime, folder: Path) -> None:
+    """What deployments use unless told otherwise.
+
+    It does not name the MLflow server; the environment of the worker does.
+    """
+    values = runtime.model_dump(mode="json", exclude_none=True, exclude={"tracking_uri"})
+    values["artifact_root"] = str(runtime.artifact_root.resolve())
+    content = yaml.safe_dump(values, sort_keys=False)
+    (folder / RUNTIME).write_text(content, encoding="utf-8")
