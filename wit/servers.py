@@ -164,17 +164,17 @@ def _written(folder: Path, standing: Standing, programs: Programs) -> Standing:
 
 def _show(console: Console, folder: Path, standing: Standing, access: Access) -> None:
     """How everything is, where it is, and what another terminal needs to find it."""
-    page = _runs_page(standing.mlflow, access.mlflow_credentials)
+    page = _runs_page(standing.mlflow, access.mlflow_credentials, folder)
     show(console, look(standing, access.prefect_credentials))
     exports = f"PREFECT_API_URL={standing.prefect}/api MLFLOW_TRACKING_URI={standing.mlflow}"
-    if access.everyone:
-        exports += f"; and set {', '.join(access.everyone)}"
     places = {
         "Prefect": standing.prefect,
         "MLflow": page,
         "logs": str(folder),
         "For prefect and wit in other terminals": f"export {exports}",
     }
+    if access.everyone:
+        places["They need these too"] = ", ".join(access.everyone)
     for name, place in places.items():
         console.print(f"{name + ':':8} {place}", soft_wrap=True, highlight=False)
 
@@ -192,7 +192,7 @@ def _show_other(console: Console, folder: Path) -> None:
     console.print(f"logs:    {folder}", soft_wrap=True, highlight=False)
 
 
-def _runs_page(mlflow: str, credentials: str | None) -> str:
+def _runs_page(mlflow: str, credentials: str | None, folder: Path) -> str:
     """Where the runs are; MLflow's own first page leads to empty ones about agents.
 
     Raises:
@@ -205,7 +205,7 @@ def _runs_page(mlflow: str, credentials: str | None) -> str:
         if error.code == HTTPStatus.UNAUTHORIZED:
             raise InputError(
                 f"MLflow refuses its administrator: {MLFLOW_PASSWORD} is not the password of the "
-                f"first start, which is kept in {USERS}; set that one, or remove this file"
+                f"first start, which is kept in {folder / USERS}; set that one, or remove this file"
             ) from None
         return mlflow  # nothing has run yet
     return f"{mlflow}/#/experiments/{experiment}?{UI_MODE}"
