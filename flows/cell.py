@@ -3,19 +3,22 @@
 # Prefect's annotation of `submit` does not know `wait_for`.
 # pyright: reportCallIssue=false
 
-from pathlib import Path
-
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from tasks.data import prepare
 from tasks.evaluation import evaluate
-from tasks.report import begin, conclude
+from tasks.parts import hand_back, handed_part
+from tasks.report import begin, conclude, ended, outcomes
+from tasks.requests import as_deployed, refused
 from tasks.training import train_dpo, train_sft
 from wit.artifacts import Artifact
+from wit.config import Runtime
+from wit.errors import InputError
+from wit.forms import CellRequest, Handed
 from wit.lineage import StudyRun
-from wit.loading import load_runtime, load_study
+from wit.machine import check_machine
 from wit.plan import CellPlan, Plan, make_plan
 from wit.workers import Workers, workers_for
 
@@ -28,18 +31,23 @@ def parents_of(artifact: Artifact, futures: Futures) -> list[PrefectFuture]:
     return [futures[fingerprint] for fingerprint in parents if fingerprint in futures]
 
 
-def submit_data(plan: Plan, study: StudyRun, workers: Workers) -> Futures:
-    """Everything that belongs to no cell; the overlap and the evaluation of the base feed none."""
+def submit_data(
+    plan: Plan, study: StudyRun, workers: Workers, *, has_overlap: bool = True
+) -> Futures:
+    """What all cells share, and the overlap, which feeds none."""
     futures: Futures = {}
     for data in plan.shared:
-        waits = parents_of(data, futures)
-        future = (
-            evaluate.submit(data, "base", study, workers, wait_for=waits)
-            if data is plan.base_evaluation
-            else prepare.submit(data, study, workers, wait_for=waits)
-        )
-        futures[data.fingerprint] = future
+        if data is not plan.base_evaluation and (has_overlap or data is not plan.overlap):
+            waits = parents_of(data, futures)
+            futures[data.fingerprint] = prepare.submit(data, study, workers, wait_for=waits)
     return futures
+
+
+def submit_base_evaluation(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
+    """The evaluation of the base, which no cell waits for."""
+    base = plan.base_evaluation
+    waits = parents_of(base, data)
+    return {base.fingerprint: evaluate.submit(base, "base", study, workers, wait_for=waits)}
 
 
 def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
@@ -56,37 +64,42 @@ def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers
     return {artifact.fingerprint: futures[artifact.fingerprint] for artifact in cell.artifacts}
 
 
-@flow(name="cell", flow_run_name="{study_file} p{prompt_weight} r{response_weight} s{seed}")
-def run_cell(
-    study_file: str,
-    prompt_weight: float,
-    response_weight: float,
-    seed: int = 0,
-    overrides: list[str] | None = None,
-    runtime_file: str | None = None,
-) -> State:
-    """One cell of a study file; its weights need not be in the file's grid.
+def make_handed(plan: Plan, handed: Handed, runtime: Runtime) -> State:
+    """A part of a study that runs elsewhere, which writes the report.
+
+    Raises:
+        InputError: This worker would make another part, or cannot make it.
+    """
+    part, study = handed_part(plan, handed), handed.study_run(plan.study, runtime)
+    check_machine(plan, runtime)
+    with workers_for(plan.study.name, runtime) as workers:
+        data = submit_data(plan, study, workers, has_overlap=False)
+        made = (
+            submit_base_evaluation(plan, study, data, workers)
+            if part.cell is None
+            else submit_cell(plan.cell(part.cell), study, data, workers)
+        )
+        return ended(hand_back(plan, runtime, study, outcomes(plan, {**data, **made})))
+
+
+@flow(name="cell", flow_run_name="{request.label}")
+def run_cell(request: CellRequest) -> State:
+    """One cell of a study, whose weights need not be in the study's grid.
 
     Args:
-        study_file: A YAML file such as configs/studies/quickstart.yaml.
-        prompt_weight: Loss weight of prompt tokens.
-        response_weight: Loss weight of response tokens.
-        seed: Of the order of rows, in SFT and in DPO.
-        overrides: ``key.path=value`` settings on top of the study file.
-        runtime_file: A YAML file such as configs/runtimes/cpu.yaml.
+        request: Which study and which cell, what is to differ from its file, and how it runs.
     """
-    point = [
-        f"weights=[{{prompt: {prompt_weight}, response: {response_weight}}}]",
-        f"seeds=[{seed}]",
-    ]
-    study = load_study(Path(study_file), [*(overrides or []), *point])
-    # A study of its own: it must not take the place of the whole one in tables and reports.
-    name = f"{study.name}-{study.cells[0]}"
-    study = study.model_copy(update={"name": name[-80:].lstrip("-._")})
-    runtime = load_runtime(Path(runtime_file) if runtime_file else None)
-    plan = make_plan(study, runtime)
-    run = begin(plan, runtime)
-    with workers_for(study.name, runtime) as workers:
+    try:
+        request = as_deployed(request)
+        runtime = request.load_runtime()
+        plan = make_plan(request.load_study(), runtime)
+        if request.handed:
+            return make_handed(plan, request.handed, runtime)
+        run = begin(plan, runtime)
+    except InputError as error:
+        return refused(error)
+    with workers_for(plan.study.name, runtime) as workers:
         data = submit_data(plan, run, workers)
+        data |= submit_base_evaluation(plan, run, data, workers)
         cell = submit_cell(plan.cells[0], run, data, workers)
-        return conclude(plan, runtime, run, {**data, **cell})
+        return conclude(plan, runtime, run, outcomes(plan, {**data, **cell}))

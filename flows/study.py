@@ -1,46 +1,46 @@
 """The whole study: data, then every cell, then one table and one report."""
 
-# Prefect's annotation of `submit` does not know `wait_for`.
-# pyright: reportCallIssue=false
-
 from collections import deque
-from pathlib import Path
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import wait
 
-from flows.cell import Futures, submit_cell, submit_data
-from tasks.report import begin, conclude
+from flows.cell import Futures, submit_base_evaluation, submit_cell, submit_data
+from tasks.parts import check_deployed, hand_out
+from tasks.report import begin, conclude, outcomes
+from tasks.requests import as_deployed, refused
+from wit.errors import InputError
+from wit.forms import StudyRequest
 from wit.lineage import StudyRun
-from wit.loading import load_runtime, load_study
 from wit.plan import Plan, make_plan
 from wit.workers import Workers, workers_for
 
 
-@flow(name="study", flow_run_name="{study_file}")
-def run_study(
-    study_file: str,
-    overrides: list[str] | None = None,
-    runtime_file: str | None = None,
-    runtime_overrides: list[str] | None = None,
-) -> State:
-    """Every cell of a study file, evaluated before and after DPO.
+@flow(name="study", flow_run_name="{request.label}")
+def run_study(request: StudyRequest) -> State:
+    """Every cell of a study, evaluated before and after DPO.
 
     Args:
-        study_file: A YAML file such as configs/studies/quickstart.yaml.
-        overrides: ``key.path=value`` settings on top of the study file.
-        runtime_file: A YAML file such as configs/runtimes/cpu.yaml.
-        runtime_overrides: ``key=value`` settings on top of the runtime file.
+        request: Which study, what is to differ from its file, and how it runs.
     """
-    study = load_study(Path(study_file), overrides or [])
-    runtime = load_runtime(Path(runtime_file) if runtime_file else None, runtime_overrides or [])
-    plan = make_plan(study, runtime)
-    run = begin(plan, runtime)
-    with workers_for(study.name, runtime) as workers:
+    try:
+        request = as_deployed(request)
+        runtime = request.load_runtime()
+        plan = make_plan(request.load_study(), runtime)
+        check_deployed(runtime)
+        run = begin(plan, runtime)
+    except InputError as error:
+        return refused(error)
+    with workers_for(plan.study.name, runtime) as workers:
         data = submit_data(plan, run, workers)
+        if runtime.execution == "deployments":
+            wait([data[artifact.fingerprint] for artifact in plan.data])
+            handed = hand_out(plan, run, request)
+            return conclude(plan, runtime, run, (*outcomes(plan, data), *handed))
+        data |= submit_base_evaluation(plan, run, data, workers)
         cells = _run_cells(plan, run, data, workers)
-        return conclude(plan, runtime, run, {**data, **cells})
+        return conclude(plan, runtime, run, outcomes(plan, {**data, **cells}))
 
 
 def _run_cells(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> Futures:

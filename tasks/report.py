@@ -21,11 +21,10 @@ from wit.errors import InputError, StudyFailedError
 from wit.lineage.addresses import shown
 from wit.machine import check_machine
 from wit.outcome import REPORT, StageOutcome, StudyOutcome, save_study, study_folder
+from wit.past import PastReport, rewrite_report
 from wit.plan import Plan
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from wit.analysis.data_summary import DataSummary
 
 
@@ -36,7 +35,8 @@ def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
     Raises:
         InputError: This machine cannot do what is asked for, or the store is not MLflow's.
     """
-    check_machine(plan, runtime)
+    if runtime.execution == "local":  # else those who make the parts look at their own machines
+        check_machine(plan, runtime)
     uri = lineage.tracking_uri(runtime)
     folder = study_folder(runtime, plan.study.name)
     save_study(plan.study, folder)
@@ -48,23 +48,31 @@ def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
     return run
 
 
-def conclude(
-    plan: Plan, runtime: Runtime, run: lineage.StudyRun, futures: dict[str, PrefectFuture]
-) -> State:
-    """Waits for every stage, writes the report, and says what became of the study."""
+def outcomes(plan: Plan, futures: dict[str, PrefectFuture]) -> tuple[StageOutcome, ...]:
+    """What became of the stages of this run; waits for all of them."""
     wait(list(futures.values()))
-    stages = tuple(
+    return tuple(
         _outcome(artifact.stage, str(cell) if cell else None, artifact.fingerprint, future.state)
         for artifact, cell in plan.artifacts()
         if (future := futures.get(artifact.fingerprint))
     )
-    outcome = report(plan, runtime, run, stages)
-    if outcome.failures:
-        causes = "; ".join(f"{s.stage} {s.cell or ''}: {s.message}" for s in outcome.failures)
-        error = StudyFailedError(f"{outcome}: {causes}"[:1000])
-        error.outcome = outcome
-        return Failed(message=str(error), data=error)
-    return Completed(message=str(outcome), data=outcome)
+
+
+def conclude(
+    plan: Plan, runtime: Runtime, run: lineage.StudyRun, stages: tuple[StageOutcome, ...]
+) -> State:
+    """Writes the report, and says what became of the study."""
+    return ended(report(plan, runtime, run, stages))
+
+
+def ended(outcome: StudyOutcome) -> State:
+    """The state of a run: completed, or failed with every cause in its message."""
+    if not outcome.failures:
+        return Completed(message=str(outcome), data=outcome)
+    causes = "; ".join(f"{s.stage} {s.cell or ''}: {s.message}" for s in outcome.failures)
+    error = StudyFailedError(f"{outcome}: {causes}"[:1000])
+    error.outcome = outcome
+    return Failed(message=str(error), data=error)
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)
@@ -97,25 +105,46 @@ def report(
     lineage.end_study(run, uri, is_failed=has_failed, files=[folder / REPORT])
     if unsent := lineage.unsent_note(run.root, uri):
         outcome = outcome.model_copy(update={"notes": (*outcome.notes, unsent)})
-    show_artifacts(plan, outcome, scores, folder / REPORT)
+    place = outcome.mlflow_url or outcome.tracking_uri
+    show_artifacts(PastReport(folder / REPORT, scores, study), study.name, place, str(outcome))
     return outcome
 
 
-def show_artifacts(plan: Plan, outcome: StudyOutcome, scores: "pd.DataFrame", report: Path) -> None:
-    """What the Prefect UI shows of the study: its summary, its cells, and a way to all else."""
+def show_artifacts(done: PastReport, study_name: str, place: str, said: str) -> None:
+    """What the Prefect UI shows of a study: its summary, its cells, and a way to all else.
+
+    Args:
+        done: Its report.
+        study_name: As its artifacts are called.
+        place: Address of its MLflow run, or of the store.
+        said: What became of it.
+    """
     from wit.analysis.summary import cells_table, markdown_summary, plain
 
-    name = _slug(plan.study.name)
-    place = shown(outcome.mlflow_url or outcome.tracking_uri)
-    about = plain(str(outcome))
-    summary = markdown_summary(scores, str(report), place, plan.study)
+    name, place, about = _slug(study_name), shown(place), plain(said)
+    summary = markdown_summary(done.scores, str(done.page), place, done.study)
     create_markdown_artifact(summary, f"report-{name}", description=about)
-    create_table_artifact(cells_table(scores), f"cells-{name}", description=about)
+    create_table_artifact(cells_table(done.scores), f"cells-{name}", description=about)
     # A browser opens a file of this machine only by hand; a run on a server holds the report too.
-    link, text = shown(outcome.mlflow_url or ""), "The study in MLflow, with its report"
-    if not link:
-        link, text = report.as_uri(), "The report"
+    link, text = place, "The study in MLflow, with its report"
+    if not link.startswith("http"):
+        link, text = done.page.resolve().as_uri(), "The report"
     create_link_artifact(link, text, f"link-{name}", description=about)
+
+
+@task(task_run_name="report", cache_policy=NO_CACHE)
+def report_again(name: str, version: str | None, runtime: Runtime) -> Path:
+    """The report of a study that has run, as MLflow knows it now.
+
+    Raises:
+        InputError: There is no such study.
+    """
+    done = rewrite_report(name, version, runtime)
+    uri = lineage.tracking_uri(runtime)
+    shown_version = done.scores.attrs["version"]
+    [url] = [v.run_url for v in lineage.study_versions(name, uri) if v.version == shown_version]
+    show_artifacts(done, name, url or uri, "The report, made again")
+    return done.page
 
 
 def _notes(data: "DataSummary") -> tuple[str, ...]:

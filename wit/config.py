@@ -150,6 +150,8 @@ class Runtime(Settings):
     num_processes: PositiveInt = 1  # ranks of one SFT, one GPU each
     sharding: Literal["none", "fsdp"] = "none"  # of weights and optimizer over the ranks
     checkpoint_seconds: PositiveFloat = 300.0  # between the trainer's checkpoints
+    # Cells of a study: where it runs, or as runs of the deployment "cell", on whatever worker.
+    execution: Literal["local", "deployments"] = "local"
 
     @field_validator("sharding")
     @classmethod

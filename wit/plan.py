@@ -75,6 +75,10 @@ class Plan:
         trainings = (training for cell in self.cells for training in (cell.sft, cell.dpo))
         return not all(training.exists() for training in trainings)
 
+    def cell(self, cell: Cell) -> CellPlan:
+        """The artifacts of one of its cells."""
+        return next(planned for planned in self.cells if planned.cell == cell)
+
     def artifacts(self) -> Iterator[tuple[Artifact, Cell | None]]:
         """Every artifact with its cell, parents first."""
         for artifact in self.shared:

@@ -23,11 +23,11 @@ from wit.config import Cell, Study
 from wit.doctor import problem_with_prefect
 from wit.errors import InputError, StageError, StoreDownError, StudyFailedError, WitError
 from wit.evaluation.catalogue import local_data_files, resolve_benchmark
+from wit.forms import StudyRequest
 from wit.guard import MARK
 from wit.lineage import open_store, tracking_uri
 from wit.lineage.addresses import shown
 from wit.lineage.place import sqlite_file
-from wit.loading import load_runtime, load_study
 from wit.machine import check_machine
 from wit.outcome import StudyOutcome, save_study, study_folder
 from wit.plan import Plan, make_plan
@@ -50,8 +50,13 @@ def run_here(
         InputError: The study or what it names is wrong; nothing was started then.
         StageError: The flow itself broke.
     """
-    runtime = load_runtime(runtime_file, runtime_overrides or [])
-    study = load_study(study_file, overrides or [])
+    request = StudyRequest(
+        study_file=str(study_file),
+        settings=overrides or [],
+        runtime_file=str(runtime_file) if runtime_file else None,
+        runtime_settings=runtime_overrides or [],
+    )
+    study, runtime = request.load_study(), request.load_runtime()
     plan = make_plan(study, runtime)
     _set_environment(study)
     check_machine(plan, runtime)  # as the flow does, but before Prefect's server is started
@@ -71,13 +76,7 @@ def run_here(
 
     started = time.monotonic()
     with _live(console, plan):
-        state = run_study(
-            str(study_file),
-            overrides,
-            str(runtime_file) if runtime_file else None,
-            runtime_overrides,
-            return_state=True,
-        )
+        state = run_study(request, return_state=True)
     ended = state.result(raise_on_failure=False)
     outcome = ended.outcome if isinstance(ended, StudyFailedError) else ended
     if isinstance(outcome, WitError):

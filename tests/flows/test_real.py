@@ -6,6 +6,7 @@ import pytest
 from samples import ROOT, needs_shared
 
 from flows.study import run_study
+from wit.forms import StudyRequest
 from wit.lineage import table
 from wit.outcome import StudyOutcome
 
@@ -23,7 +24,8 @@ SMALLER = [
 @pytest.mark.timeout(900)
 def test_the_real_study_ends_with_scores_for_every_model(prefect: None, tmp_path: Path) -> None:
     runtime = [f"artifact_root={tmp_path}", "device=cpu", "num_workers=2", "threads_per_worker=1"]
-    state = run_study(str(REAL), SMALLER, None, runtime, return_state=True)
+    request = StudyRequest(study_file=str(REAL), settings=SMALLER, runtime_settings=runtime)
+    state = run_study(request, return_state=True)
     outcome = state.result(raise_on_failure=False)
     assert isinstance(outcome, StudyOutcome), state.message
     assert outcome.counts == {"made": 6 + 3 * 4}

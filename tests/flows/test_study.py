@@ -17,6 +17,7 @@ from wit.analysis.data_summary import DataSummary
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.errors import StudyFailedError
+from wit.forms import CellRequest, StudyRequest, Weights
 from wit.lineage import lineage, table
 from wit.loading import load_study
 from wit.models import load_model
@@ -28,7 +29,10 @@ WIT = [sys.executable, "-m", "wit.cli"]
 
 def run(study_file: Path, root: Path, *overrides: str) -> StudyOutcome:
     runtime = [f"artifact_root={root}", "device=cpu", "threads_per_worker=1"]
-    state = run_study(str(study_file), list(overrides), None, runtime, return_state=True)
+    request = StudyRequest(
+        study_file=str(study_file), settings=list(overrides), runtime_settings=runtime
+    )
+    state = run_study(request, return_state=True)
     ended = state.result(raise_on_failure=False)
     assert isinstance(ended, StudyOutcome | StudyFailedError), ended
     outcome = ended if isinstance(ended, StudyOutcome) else ended.outcome
@@ -164,9 +168,13 @@ def test_without_preferences_there_is_no_dpo_and_all_else_goes_on(
 def test_one_cell_can_be_run_alone(prefect: None, study_file: Path, tmp_path: Path) -> None:
     runtime_file = tmp_path / "runtime.yaml"
     runtime_file.write_text("{artifact_root: root, device: cpu, threads_per_worker: 1}")
-    state = run_cell(
-        str(study_file), 0.25, 1.0, seed=3, runtime_file=str(runtime_file), return_state=True
+    request = CellRequest(
+        study_file=str(study_file),
+        weights=Weights(prompt=0.25),
+        seed=3,
+        runtime_file=str(runtime_file),
     )
+    state = run_cell(request, return_state=True)
     outcome = state.result(raise_on_failure=False)
     assert isinstance(outcome, StudyOutcome), state.message
     assert outcome.counts == {"made": 6 + 4}

@@ -12,11 +12,8 @@ from wit.commands.options import (
     StudyName,
     StudyVersion,
     console,
-    kept_study,
-    name_of,
+    note_versions,
     print_json,
-    scores_of,
-    uri_of,
 )
 
 
@@ -29,8 +26,13 @@ def compare(
 ) -> None:
     """Compare the cells of a study: scores before and after DPO, with intervals."""
     from wit.display import comparison_as_json, show_comparison
+    from wit.lineage import tracking_uri
+    from wit.loading import load_runtime
+    from wit.past import name_of, scores_of
 
-    scores = scores_of(study, version, runtime_file, runtime_overrides)
+    name, runtime = name_of(study), load_runtime(runtime_file, runtime_overrides or [])
+    scores = scores_of(name, version, runtime)
+    note_versions(scores, name, version, tracking_uri(runtime))
     if as_json:
         print_json(comparison_as_json(scores))
     else:
@@ -54,12 +56,12 @@ def lineage(
     from wit.lineage.tree import show_lineage
     from wit.loading import load_runtime
 
-    uri = uri_of(runtime_file, runtime_overrides)
+    runtime = load_runtime(runtime_file, runtime_overrides or [])
+    uri = found_by.tracking_uri(runtime)
     if is_sync == (artifact is not None):
         raise InputError("wit lineage takes either a FINGERPRINT or --sync")
     if artifact is None:
-        root = load_runtime(runtime_file, runtime_overrides or []).artifact_root.resolve()
-        num_runs = found_by.sync(uri, root)
+        num_runs = found_by.sync(uri, runtime.artifact_root.resolve())
         if as_json:
             print_json({"num_runs": num_runs})
         else:
@@ -81,18 +83,11 @@ def report(
     runtime_overrides: RuntimeOverrides = None,
 ) -> None:
     """Write one self-contained HTML page about a study."""
-    from wit.analysis.data_summary import DataSummary
-    from wit.analysis.report import Extras, write_report
-    from wit.artifacts import versions
+    from wit.lineage import tracking_uri
     from wit.loading import load_runtime
-    from wit.outcome import REPORT, study_folder
+    from wit.past import name_of, rewrite_report
 
-    name, uri = name_of(study), uri_of(runtime_file, runtime_overrides)
-    folder = study_folder(load_runtime(runtime_file, runtime_overrides or []), name)
-    scores = scores_of(study, version, runtime_file, runtime_overrides)
-    as_run = kept_study(study, scores.attrs["version"], runtime_file, runtime_overrides)
-    data = None if as_run is None else DataSummary.load(folder)  # of the same version
-    page = out or folder / (f"report-{version}.html" if version else REPORT)
-    extras = Extras(tracking_uri=uri, versions=versions(), data=data)
-    write_report(scores, as_run, extras, page)
-    console.print(f"report: {page}", soft_wrap=True)
+    name, runtime = name_of(study), load_runtime(runtime_file, runtime_overrides or [])
+    done = rewrite_report(name, version, runtime, out)
+    note_versions(done.scores, name, version, tracking_uri(runtime))
+    console.print(f"report: {done.page}", soft_wrap=True)

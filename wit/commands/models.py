@@ -12,11 +12,9 @@ from wit.commands.options import (
     StudyName,
     StudyVersion,
     console,
-    name_of,
+    note_versions,
     notes,
     print_json,
-    scores_of,
-    uri_of,
 )
 
 if TYPE_CHECKING:
@@ -39,11 +37,14 @@ def best(
     """Say which weights a study recommends, how sure that is, and which model to take."""
     from wit.champion import register as register_model
     from wit.choice import choose
+    from wit.lineage import tracking_uri
     from wit.loading import load_runtime
+    from wit.past import name_of, scores_of
 
     runtime = load_runtime(runtime_file, runtime_overrides or [])
-    name, uri = name_of(study), uri_of(runtime_file, runtime_overrides)
-    scores = scores_of(study, version, runtime_file, runtime_overrides)
+    name, uri = name_of(study), tracking_uri(runtime)
+    scores = scores_of(name, version, runtime)
+    note_versions(scores, name, version, uri)
     choice = choose(scores, name, runtime.artifact_root.resolve(), uri)
     registered = register_model(register, choice, uri) if register is not None else None
     if as_json:

@@ -64,6 +64,7 @@ class StudyVersion(NamedTuple):
     artifact_root: str
     num_cells: int
     run_id: str
+    run_url: str | None = None  # in MLflow's UI, where a server shows one
 
 
 def study_versions(study_name: str, uri: str | None = None) -> list[StudyVersion]:
@@ -84,6 +85,7 @@ def study_versions(study_name: str, uri: str | None = None) -> list[StudyVersion
             run.tags.get("wit.artifact_root", ""),
             len(cells_of(run)),
             str(run.run_id),
+            run.url,
         )
         for run in _study_runs(study_name, uri or tracking_uri(Runtime()))
     ]

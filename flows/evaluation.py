@@ -1,0 +1,69 @@
+"""Models that a study has made, evaluated; nothing is trained."""
+
+# Prefect's annotation of `submit` does not know `wait_for`.
+# pyright: reportCallIssue=false
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows.cell import make_handed, parents_of, submit_base_evaluation, submit_data
+from tasks.evaluation import evaluate
+from tasks.report import begin, conclude, outcomes
+from tasks.requests import as_deployed, refused
+from wit.artifacts import Artifact
+from wit.errors import InputError
+from wit.forms import EvaluationRequest
+from wit.plan import Plan, make_plan
+from wit.workers import workers_for
+
+
+@flow(name="evaluation", flow_run_name="evaluate {request.label}")
+def run_evaluation(request: EvaluationRequest) -> State:
+    """Every model of a study that exists, on the study's benchmarks or on others.
+
+    Args:
+        request: Which study and models, on which benchmarks, and how it runs.
+    """
+    try:
+        request = as_deployed(request)
+        runtime = request.load_runtime()
+        plan = make_plan(request.load_study(), runtime)
+        if request.handed:
+            return make_handed(plan, request.handed, runtime)
+        models = _models(plan, request)
+        run = begin(plan, runtime)
+    except InputError as error:
+        return refused(error)
+    with workers_for(plan.study.name, runtime) as workers:
+        futures = submit_data(plan, run, workers)
+        if "base" in request.models:
+            futures |= submit_base_evaluation(plan, run, futures, workers)
+        for name, artifact in models:
+            waits = parents_of(artifact, futures)
+            future = evaluate.submit(artifact, name, run, workers, wait_for=waits)
+            futures[artifact.fingerprint] = future
+        return conclude(plan, runtime, run, outcomes(plan, futures))
+
+
+def _models(plan: Plan, request: EvaluationRequest) -> list[tuple[str, Artifact]]:
+    """Evaluations of the models that exist, by the model's name.
+
+    Raises:
+        InputError: None exists.
+    """
+    found = [
+        (f"{stage} {cell.cell}", evaluation)
+        for cell in plan.cells
+        for stage, model, evaluation in (
+            ("sft", cell.sft, cell.sft_evaluation),
+            ("dpo", cell.dpo, cell.dpo_evaluation),
+        )
+        if stage in request.models and model.exists()
+    ]
+    if not found and request.models != ["base"]:
+        wanted = " and ".join(stage for stage in request.models if stage != "base")
+        raise InputError(
+            f"models: study {plan.study.name} has no {wanted} model in "
+            f"{plan.base_evaluation.root}, so there is nothing to evaluate; run the study first"
+        )
+    return found

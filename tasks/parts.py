@@ -1,0 +1,256 @@
+"""Parts of a study that other machines make: runs of their own, which any worker may take."""
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling
+
+from tasks.requests import REQUEST
+from wit.artifacts import Artifact
+from wit.config import Cell, Runtime
+from wit.errors import InputError
+from wit.forms import CellRequest, EvaluationRequest, Handed, StudyRequest, Weights
+from wit.lineage import StudyRun, tracking_uri
+from wit.lineage.addresses import shown
+from wit.outcome import StageOutcome, StudyOutcome
+from wit.plan import Plan
+
+CELL, EVALUATION = "cell/cell", "evaluation/evaluation"
+POLL_SECONDS = 2.0
+MAX_ATTEMPTS = 3  # of a part whose machine went away
+STAGES = "stages"  # key of the artifact that says what became of a part
+MAX_READ = 200  # flow runs that the server tells of at once
+_log = logging.getLogger(__name__)
+
+
+class Part(NamedTuple):
+    """What one worker makes: a cell, or the evaluation of the base."""
+
+    cell: Cell | None  # None: the base
+    artifacts: tuple[Artifact, ...]  # parents first
+
+    @property
+    def name(self) -> str:
+        """The cell, or base."""
+        return str(self.cell or "base")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the evaluation in which it ends, which depends on all before it."""
+        return self.artifacts[-1].fingerprint
+
+    @property
+    def tag(self) -> str:
+        """By which its runs are found, whatever study asked for them."""
+        return f"wit-{self.fingerprint}"
+
+
+class _Awaited(NamedTuple):
+    part: Part
+    run_id: UUID
+    is_own: bool  # not another study's
+    num_attempts: int
+
+
+def parts_of(plan: Plan) -> list[Part]:
+    """The base's evaluation, then every cell."""
+    cells = [Part(cell.cell, cell.artifacts) for cell in plan.cells]
+    return [Part(None, (plan.base_evaluation,)), *cells]
+
+
+def check_deployed(runtime: Runtime) -> None:
+    """Passes if parts can be handed out, or need not be.
+
+    Raises:
+        InputError: The Prefect server has no deployments of wit.
+    """
+    if runtime.execution == "local":
+        return
+    with get_client(sync_client=True) as client:
+        for name in (CELL, EVALUATION):
+            try:
+                client.read_deployment_by_name(name)
+            except ObjectNotFound:
+                raise InputError(
+                    f"runtime execution = deployments: the Prefect server at {client.api_url} has "
+                    f"no deployment {name}. 'wit up' starts one that has; or --set-runtime "
+                    "execution=local"
+                ) from None
+
+
+def hand_out(plan: Plan, study: StudyRun, request: StudyRequest) -> tuple[StageOutcome, ...]:
+    """Has workers make every part that is not complete; waits for them.
+
+    A part that another study has asked for already is waited for and not asked for again. One
+    whose machine went away is handed out again.
+    """
+    parts = parts_of(plan)
+    if not all(artifact.exists() for artifact in plan.data):
+        return tuple(_outcome(part, a, "blocked") for part in parts for a in part.artifacts)
+    complete = [part for part in parts if all(a.exists() for a in part.artifacts)]
+    found = {part.name: [_outcome(part, a, "reused") for a in part.artifacts] for part in complete}
+    with get_client(sync_client=True) as client:
+        waiting: list[_Awaited] = []
+        with _cancelled_with_us(client, waiting):
+            for part in parts:
+                if part not in complete:
+                    waiting.append(_ask_for(client, part, plan, study, request, 1))
+            while waiting:
+                time.sleep(POLL_SECONDS)
+                for run in _ended(client, [awaited.run_id for awaited in waiting]):
+                    awaited = next(a for a in waiting if a.run_id == run.id)
+                    waiting.remove(awaited)
+                    part, num_attempts = awaited.part, awaited.num_attempts
+                    was_lost = run.state and (run.state.is_crashed() or run.state.is_cancelled())
+                    if was_lost and num_attempts < MAX_ATTEMPTS:
+                        _log.warning("%s: %s; handed out again", part.name, run.state)
+                        again = _ask_for(client, part, plan, study, request, num_attempts + 1)
+                        waiting.append(again)
+                    else:
+                        found[part.name] = _outcomes(client, part, run)
+    return tuple(outcome for part in parts for outcome in found[part.name])
+
+
+def handed_part(plan: Plan, handed: Handed) -> Part:
+    """The part of the plan that was handed to this worker.
+
+    Raises:
+        InputError: The worker would make another one: its code or its files differ.
+    """
+    for part in parts_of(plan):
+        if part.fingerprint == handed.fingerprint:
+            return part
+    raise InputError(
+        f"{handed.part}: the study shall end it in evaluation {handed.fingerprint}, which this "
+        "worker does not know: it has another version of wit, or reads other files, than the "
+        "machine where the study was planned. Give both the same"
+    )
+
+
+def hand_back(
+    plan: Plan, runtime: Runtime, run: StudyRun, stages: tuple[StageOutcome, ...]
+) -> StudyOutcome:
+    """What became of a part, told to the study that waits for it."""
+    create_table_artifact([stage.model_dump() for stage in stages], STAGES)
+    return StudyOutcome(
+        study=plan.study.name,
+        version=run.version,
+        stages=stages,
+        report=None,
+        tracking_uri=shown(tracking_uri(runtime)),
+        mlflow_url=run.url and shown(run.url),
+    )
+
+
+def _ask_for(
+    client: SyncPrefectClient,
+    part: Part,
+    plan: Plan,
+    study: StudyRun,
+    request: StudyRequest,
+    attempt: int,
+) -> _Awaited:
+    """A run that makes the part: one that is under way, or a new one."""
+    known = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [part.tag]}})
+    )
+    for run in known:
+        if run.state is None or not run.state.is_final():
+            return _Awaited(part, run.id, False, attempt)
+    # Of two studies that ask at the same time for the first, or the third, run of a part, the
+    # server gives both the same one.
+    run: Any = run_deployment(  # a coroutine only where asyncio runs
+        EVALUATION if part.cell is None else CELL,
+        parameters={REQUEST: _request(part, plan, study, request).model_dump(mode="json")},
+        tags=[part.tag],
+        idempotency_key=f"{part.tag}-{len(known)}",
+        timeout=0,
+    )
+    return _Awaited(part, run.id, True, attempt)
+
+
+def _request(
+    part: Part, plan: Plan, study: StudyRun, request: StudyRequest
+) -> CellRequest | EvaluationRequest:
+    handed = Handed(
+        part=part.name,
+        study=plan.study.model_dump_json(exclude_none=True),
+        version=study.version,
+        run_id=study.run_id,
+        run_url=study.url,
+        fingerprint=part.fingerprint,
+    )
+    names = ("study", "study_file", "device", "runtime_file", "runtime_settings")
+    common = {name: getattr(request, name) for name in names}
+    if part.cell is None:
+        return EvaluationRequest(**common, models=["base"], handed=handed)
+    pair = Weights(prompt=part.cell.weights.prompt, response=part.cell.weights.response)
+    return CellRequest(**common, weights=pair, seed=part.cell.seed, handed=handed)
+
+
+@contextmanager
+def _cancelled_with_us(client: SyncPrefectClient, waiting: list[_Awaited]) -> Iterator[None]:
+    """If this run is ended, so are those that it has asked for."""
+    try:
+        yield
+    except BaseException:
+        for awaited in waiting:
+            if awaited.is_own:
+                client.set_flow_run_state(awaited.run_id, Cancelling())
+        raise
+
+
+def _ended(client: SyncPrefectClient, ids: Sequence[UUID]) -> Iterator[FlowRun]:
+    for start in range(0, len(ids), MAX_READ):
+        some = {"id": {"any_": list(ids[start : start + MAX_READ])}}
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(some)):
+            if run.state is not None and run.state.is_final():
+                yield run
+
+
+def _outcomes(client: SyncPrefectClient, part: Part, run: FlowRun) -> list[StageOutcome]:
+    """What became of each stage of a part: as its run told, else as the artifact root tells."""
+    told = {stage.fingerprint: stage for stage in _told(client, run)}
+    said = f"flow run {run.name} is {run.state.name}: {run.state.message}" if run.state else ""
+    found: list[StageOutcome] = []
+    for artifact in part.artifacts:
+        stage = told.get(artifact.fingerprint)
+        if stage is None and artifact.exists():
+            stage = _outcome(part, artifact, "made")
+        if stage is None:
+            is_first = all(other.status in ("made", "reused") for other in found)
+            stage = _outcome(part, artifact, "failed" if is_first else "blocked", said)
+        found.append(stage)
+    return found
+
+
+def _told(client: SyncPrefectClient, run: FlowRun) -> Iterable[StageOutcome]:
+    found = client.read_artifacts(
+        artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [STAGES]}}),
+        flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
+    )
+    for artifact in found[-1:]:
+        yield from map(StageOutcome.model_validate, json.loads(str(artifact.data)))
+
+
+def _outcome(part: Part, artifact: Artifact, status: str, message: str = "") -> StageOutcome:
+    return StageOutcome.model_validate(
+        {
+            "stage": artifact.stage,
+            "cell": part.cell and str(part.cell),
+            "fingerprint": artifact.fingerprint,
+            "status": status,
+            "message": message,
+        }
+    )

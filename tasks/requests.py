@@ -1,0 +1,42 @@
+"""What a run was asked for: completed by its deployment, and refused where it is wrong."""
+
+from typing import TypeVar
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.runtime import deployment
+from prefect.states import Failed
+
+from wit.errors import InputError
+from wit.forms import merged
+from wit.settings import Settings
+
+T = TypeVar("T", bound=Settings)
+REQUEST = "request"  # the only parameter of every deployed flow
+
+
+def as_deployed(request: T) -> T:
+    """The request, and what its deployment says about fields that it leaves open.
+
+    Prefect replaces parameters whole: a run that asks for other seeds would lose the deployment's
+    study and runtime.
+
+    Raises:
+        pydantic.ValidationError: The deployment says what is no value of a field.
+    """
+    if deployment.id is None:
+        return request
+    with get_client(sync_client=True) as client:
+        base = client.read_deployment(deployment.id).parameters.get(REQUEST) or {}
+    given = request.model_dump(mode="json", exclude_unset=True)
+    return type(request).model_validate(merged(base, given))
+
+
+def refused(error: InputError) -> State:
+    """The end of a run whose input is wrong: the complaint is its message, and an artifact."""
+    said = "\n".join(f"    {line}" for line in str(error).splitlines())
+    create_markdown_artifact(
+        f"The input of this run is wrong; nothing was made.\n\n{said}\n", "wrong-input"
+    )
+    return Failed(message=str(error), data=error)

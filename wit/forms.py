@@ -1,0 +1,319 @@
+"""What the forms of the Prefect UI ask for: one model for each deployed flow.
+
+Every field has a title, a default, and a description for somebody who never saw the code. What is
+left empty stays as the study file says, so a request is a study file and what is to differ.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+import wit
+from wit.config import Runtime, Study
+from wit.errors import ConfigError
+from wit.lineage import StudyRun
+from wit.loading import load_runtime, load_study
+from wit.plan import SHAPES
+from wit.recipes import Benchmark
+from wit.settings import Settings
+
+PROJECT = Path(wit.__file__).resolve().parent.parent
+STUDIES = PROJECT / "configs" / "studies"
+AS_IN_STUDY = "as in the study"
+AS_IN_RUNTIME = "as in the runtime file"
+
+
+def study_names() -> list[str]:
+    """Names of the studies that the checkout has."""
+    return sorted(file.stem for file in STUDIES.glob("*.yaml"))
+
+
+def _offer_studies(schema: dict[str, JsonValue]) -> None:
+    """Has the form offer a list; of an installed package, which has no studies, a line of text."""
+    if names := study_names():
+        schema["enum"] = [*names]
+
+
+class Weights(Settings):
+    """Loss weights of one cell."""
+
+    prompt: NonNegativeFloat = Field(
+        default=0.2, title="Prompt weight", description="Loss weight of prompt tokens, λp."
+    )
+    response: NonNegativeFloat = Field(
+        default=1.0, title="Response weight", description="Loss weight of response tokens, λr."
+    )
+
+
+class BenchmarkChoice(Settings):
+    """One benchmark, and what its score is for."""
+
+    name: str = Field(
+        title="Benchmark", description="A name of wit/evaluation/benchmarks, or of lm-eval."
+    )
+    role: Literal["select", "report"] = Field(
+        default="report",
+        title="Role",
+        description="select: may choose the best cell. report: shows what that choice is worth.",
+    )
+    num_fewshot: NonNegativeInt = Field(
+        default=0, title="Worked examples", description="How many stand before each item."
+    )
+    limit: PositiveInt | None = Field(
+        default=None, title="Item limit", description="Only the first items; empty: all."
+    )
+
+
+class Handed(Settings):
+    """What a study hands to a worker together with a part of it, so that both mean the same."""
+
+    part: str = Field(title="Part", description="The cell, or base.")
+    study: str = Field(title="Study", description="The study as it was planned, in JSON.")
+    version: str = Field(title="Version", description="Of the study, as MLflow knows it.")
+    run_id: str | None = Field(default=None, title="Run", description="Of the study in MLflow.")
+    run_url: str | None = Field(default=None, title="Address", description="Of that run.")
+    fingerprint: str = Field(
+        title="Fingerprint", description="Of the evaluation in which the part ends."
+    )
+
+    def load_study(self) -> Study:
+        """The study as it was planned."""
+        return Study.model_validate_json(self.study)
+
+    def study_run(self, study: Study, runtime: Runtime) -> StudyRun:
+        """The study's run in MLflow."""
+        root = runtime.artifact_root.resolve()
+        return StudyRun(study.name, self.run_id, self.version, self.run_url, root)
+
+
+class Choice(Settings):
+    """Which study, what is to differ from its file, and how it runs."""
+
+    study: Annotated[str, Field(json_schema_extra=_offer_studies)] = Field(
+        default="quickstart", title="Study", description="A file of configs/studies, by its name."
+    )
+    study_file: str | None = Field(
+        default=None,
+        title="Another study file",
+        description="Path of a YAML file on the worker's machine, instead of the study above.",
+    )
+    max_rows: PositiveInt | None = Field(
+        default=None,
+        title="Data limit",
+        description="At most this many instruction rows, and this many preference pairs.",
+    )
+    sft_loss: Literal["as in the study", "nll", "dft"] = Field(
+        default=AS_IN_STUDY,
+        title="SFT loss",
+        description="nll: negative log-likelihood, the usual one.",
+    )
+    dpo_beta: PositiveFloat | None = Field(
+        default=None, title="DPO beta", description="Strength of DPO's pull towards the SFT model."
+    )
+    benchmarks: list[BenchmarkChoice] = Field(
+        default=[],
+        title="Benchmarks",
+        description="Instead of those of the study; at least one must have the role select.",
+    )
+    settings: list[str] = Field(
+        default=[],
+        title="Other settings",
+        description="Any key of the study file as key.path=value, such as sft.num_epochs=3. "
+        "docs/configuration.md lists them.",
+    )
+    device: Literal["as in the runtime file", "auto", "cpu", "cuda"] = Field(
+        default=AS_IN_RUNTIME,
+        title="Device",
+        description="What models are trained and evaluated on.",
+    )
+    runtime_file: str | None = Field(
+        default=None,
+        title="Runtime file",
+        description="Where and how fast: a YAML file such as configs/runtimes/gpu.yaml.",
+    )
+    runtime_settings: list[str] = Field(
+        default=[],
+        title="Other runtime settings",
+        description="Any key of the runtime file as key=value, such as micro_batch_size=4.",
+    )
+
+    @property
+    def label(self) -> str:
+        """Names the study in the name of a run."""
+        return Path(self.study_file).stem if self.study_file else self.study
+
+    def overrides(self) -> list[str]:
+        """What differs from the study file, as ``key.path=value``."""
+        found = list(self.settings)
+        if self.max_rows is not None:
+            found += [f"{rows}.max_rows={self.max_rows}" for rows in SHAPES]
+        if self.sft_loss != AS_IN_STUDY:
+            found.append(f"sft.loss={self.sft_loss}")
+        if self.dpo_beta is not None:
+            found.append(f"dpo.beta={self.dpo_beta!r}")
+        if self.benchmarks:
+            chosen = [Benchmark(**b.model_dump()).model_dump(mode="json") for b in self.benchmarks]
+            found.append(f"benchmarks={_yaml(chosen)}")
+        return found
+
+    def load_study(self) -> Study:
+        """The study file with what differs.
+
+        Raises:
+            ConfigError: Naming every wrong key at once, with its place and what is allowed.
+        """
+        return load_study(self._file(), self.overrides())
+
+    def load_runtime(self) -> Runtime:
+        """The runtime file with what differs.
+
+        Raises:
+            ConfigError: As ``load_study``.
+        """
+        given = [*self.runtime_settings]
+        if self.device != AS_IN_RUNTIME:
+            given.append(f"device={self.device}")
+        return load_runtime(Path(self.runtime_file) if self.runtime_file else None, given)
+
+    def _file(self) -> Path:
+        if self.study_file:
+            return Path(self.study_file)
+        names = study_names()
+        if self.study not in names:
+            known = ", ".join(names) or "none; give 'study_file'"
+            raise ConfigError(f"study: {self.study!r} is no file of {STUDIES}. There are: {known}")
+        return STUDIES / f"{self.study}.yaml"
+
+
+class StudyRequest(Choice):
+    """A whole study: every cell, one table, one report."""
+
+    weights: list[Weights] = Field(
+        default=[],
+        title="Loss weights",
+        description="Pairs of prompt and response weight instead of those of the study.",
+    )
+    seeds: list[NonNegativeInt] = Field(
+        default=[],
+        title="Seeds",
+        description="Every pair is trained once for each, instead of the study's.",
+    )
+    execution: Literal["as in the runtime file", "local", "deployments"] = Field(
+        default=AS_IN_RUNTIME,
+        title="Cells run",
+        description="local: where the study runs. deployments: as runs of their own, on workers.",
+    )
+
+    def overrides(self) -> list[str]:
+        """What differs from the study file, as ``key.path=value``."""
+        found = super().overrides()
+        if self.weights:
+            found.append(f"weights={_yaml([w.model_dump() for w in self.weights])}")
+        if self.seeds:
+            found.append(f"seeds={_yaml(self.seeds)}")
+        return found
+
+    def load_runtime(self) -> Runtime:
+        """The runtime file with what differs."""
+        if self.execution == AS_IN_RUNTIME:
+            return super().load_runtime()
+        given = [*self.runtime_settings, f"execution={self.execution}"]
+        return Choice.load_runtime(self.model_copy(update={"runtime_settings": given}))
+
+
+HANDED = Field(
+    default=None,
+    title="Handed out by a study",
+    description="Leave it empty: a study that has its parts made by workers fills it in.",
+)
+
+
+class CellRequest(Choice):
+    """One cell: SFT with one pair of weights and one seed, DPO from it, both evaluated."""
+
+    weights: Weights = Field(
+        default=Weights(), title="Loss weights", description="They need not be in the study's grid."
+    )
+    seed: NonNegativeInt = Field(
+        default=0, title="Seed", description="Of the order of rows, in SFT and in DPO."
+    )
+    handed: Handed | None = HANDED
+
+    @property
+    def label(self) -> str:
+        """Names the study and the cell in the name of a run."""
+        point = f"p{self.weights.prompt:g}-r{self.weights.response:g}-s{self.seed}"
+        return f"{super().label} {self.handed.part if self.handed else point}"
+
+    def overrides(self) -> list[str]:
+        """What differs from the study file, as ``key.path=value``."""
+        point = [f"weights={_yaml([self.weights.model_dump()])}", f"seeds={_yaml([self.seed])}"]
+        return [*super().overrides(), *point]
+
+    def load_study(self) -> Study:
+        """Of this cell alone, named apart lest it replace the whole one; or what was handed."""
+        if self.handed:
+            return self.handed.load_study()
+        study = super().load_study()
+        name = f"{study.name}-{study.cells[0]}"
+        return study.model_copy(update={"name": name[-80:].lstrip("-._")})
+
+
+class EvaluationRequest(Choice):
+    """Models that a study has made, evaluated: with its own benchmarks, or with others."""
+
+    models: list[Literal["base", "sft", "dpo"]] = Field(
+        default=["base", "sft", "dpo"], title="Models", description="Which models are evaluated."
+    )
+    handed: Handed | None = HANDED
+
+    def load_study(self) -> Study:
+        """The study whose models are evaluated."""
+        return self.handed.load_study() if self.handed else super().load_study()
+
+
+class ReportRequest(Settings):
+    """The report of a study that has run, made again from what MLflow knows."""
+
+    study: str = Field(
+        default="quickstart",
+        title="Study",
+        description="Name of a study that has run, or its file.",
+    )
+    version: str | None = Field(
+        default=None,
+        title="Version",
+        description="Of several studies of one name; empty: started last.",
+    )
+    runtime_file: str | None = Field(
+        default=None,
+        title="Runtime file",
+        description="Says where MLflow and the artifact root are.",
+    )
+    runtime_settings: list[str] = Field(
+        default=[],
+        title="Other runtime settings",
+        description="Any key of the runtime file as key=value.",
+    )
+
+    def load_runtime(self) -> Runtime:
+        """The runtime file with what differs."""
+        return load_runtime(
+            Path(self.runtime_file) if self.runtime_file else None, self.runtime_settings
+        )
+
+
+def merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Both, all the way down; where they differ, what was given. Lists are replaced whole."""
+    both = {**base, **given}
+    for key in base.keys() & given.keys():
+        if isinstance(base[key], dict) and isinstance(given[key], dict):
+            both[key] = merged(base[key], given[key])
+    return both
+
+
+def _yaml(value: Any) -> str:
+    """In one line, for an override."""
+    return json.dumps(value)  # JSON is YAML
