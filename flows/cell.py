@@ -16,7 +16,8 @@ from tasks.training import train_dpo, train_sft
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.errors import InputError
-from wit.forms import CellRequest, Handed
+from wit.form_fields import Handed
+from wit.forms import CellRequest
 from wit.lineage import StudyRun
 from wit.machine import check_machine
 from wit.plan import CellPlan, Plan, make_plan

@@ -20,7 +20,8 @@ from tasks.requests import REQUEST
 from wit.artifacts import Artifact
 from wit.config import Cell, Runtime
 from wit.errors import InputError
-from wit.forms import CellRequest, EvaluationRequest, Handed, StudyRequest, Weights
+from wit.form_fields import Handed, Weights
+from wit.forms import CellRequest, EvaluationRequest, StudyRequest
 from wit.lineage import StudyRun, tracking_uri
 from wit.lineage.addresses import shown
 from wit.outcome import StageOutcome, StudyOutcome

@@ -122,7 +122,7 @@ def show_artifacts(done: PastReport, study_name: str, place: str, said: str) -> 
     from wit.analysis.summary import cells_table, markdown_summary, plain
 
     name, place, about = _slug(study_name), shown(place), plain(said)
-    summary = markdown_summary(done.scores, str(done.page), place, done.study)
+    summary = markdown_summary(done.scores, done.page, place, done.study)
     create_markdown_artifact(summary, f"report-{name}", description=about)
     create_table_artifact(cells_table(done.scores), f"cells-{name}", description=about)
     # A browser opens a file of this machine only by hand; a run on a server holds the report too.

@@ -17,7 +17,8 @@ from wit.analysis.data_summary import DataSummary
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.errors import StudyFailedError
-from wit.forms import CellRequest, StudyRequest, Weights
+from wit.form_fields import Weights
+from wit.forms import CellRequest, StudyRequest
 from wit.lineage import lineage, table
 from wit.loading import load_study
 from wit.models import load_model

@@ -1,13 +1,15 @@
 """A study in a few lines of Markdown and in one table, for the Prefect UI."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from wit.analysis.comparison import Measured, compare
 from wit.analysis.digits import decimals_of, number, plus_minus
-from wit.analysis.grid import stage_scores
+from wit.analysis.grid import stage_scores, summarise
+from wit.analysis.heat_map_png import heat_maps
 from wit.analysis.rays import rays_of
 from wit.analysis.report_tables import problems
 from wit.analysis.scores import with_objectives
@@ -19,18 +21,18 @@ MARKUP = re.compile(r"([\\`*_\[\]<>|#~$&!])")  # what Markdown, HTML and tables 
 
 
 def markdown_summary(
-    table: pd.DataFrame, report: str, tracking: str, study: Study | None = None
+    table: pd.DataFrame, report: Path, tracking: str, study: Study | None = None
 ) -> str:
-    """The recommendation, every objective and every cell, what failed, and where to read on.
+    """The recommendation, a picture, every objective and cell, what failed, where to read on.
 
     Args:
         table: As ``wit.lineage.table`` gives it, of one study.
-        report: Path of the HTML report.
+        report: The HTML report; beside it are the logs of the workers.
         tracking: Address of the study's MLflow run, or of the store.
         study: Its recipe, which says what is one objective.
     """
     table = with_objectives(table, study)
-    lines = [plain(recommend(table).sentence), "", *_rays(table)]
+    lines = [plain(recommend(table).sentence), "", *_picture(table), *_rays(table)]
     lines += ["| cell | SFT | DPO |", "|---|---|---|"]
     for cell in compare(table):
         before = cell.models.get("sft") or cell.models.get("base")
@@ -44,7 +46,8 @@ def markdown_summary(
         lines.append(f"| {' | '.join(map(plain, fields))} |")
     is_link = tracking.startswith("http")
     mlflow = f"[MLflow]({tracking})" if is_link else f"MLflow: `{tracking}`"
-    return "\n".join([*lines, "", f"Report: `{report}`", "", mlflow])
+    logs = f"Logs of the workers: `{report.parent / 'worker-*.log'}`"
+    return "\n".join([*lines, "", f"Report: `{report}`", "", mlflow, "", logs])
 
 
 def cells_table(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -64,6 +67,11 @@ def cells_table(table: pd.DataFrame) -> list[dict[str, Any]]:
 def plain(text: str) -> str:
     """The text as Markdown that means just this, in one line."""
     return MARKUP.sub(r"\\\1", " ".join(text.split()))
+
+
+def _picture(table: pd.DataFrame) -> list[str]:
+    address = heat_maps(summarise(table))
+    return [] if address is None else [f"![Scores before and after DPO]({address})", ""]
 
 
 def _rays(table: pd.DataFrame) -> list[str]:
