@@ -110,5 +110,7 @@ def write_runtime(runtime: Runtime, folder: Path) -> None:
     """
     values = runtime.model_dump(mode="json", exclude_none=True, exclude={"tracking_uri"})
     values["artifact_root"] = str(runtime.artifact_root.resolve())
+    if "execution" not in runtime.model_fields_set:
+        values["execution"] = "deployments"  # for these there are workers here
     content = yaml.safe_dump(values, sort_keys=False)
     (folder / RUNTIME).write_text(content, encoding="utf-8")

@@ -1,0 +1,197 @@
+"""Studies that hand their parts to workers: a real `wit up`, two workers for parts."""
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+import yaml
+from tiny import make_tiny_base
+from wit_up import Up, call, wait_for
+
+from wit.artifacts import read_record
+from wit.config import Runtime
+from wit.loading import load_study
+from wit.plan import Plan, make_plan
+
+ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    up = Up(tmp_path_factory.mktemp("up"), "--gpu-workers", "2")
+    up.start()
+    try:
+        up.wait_until_ready()
+        yield up
+    finally:
+        if up.process.poll() is None:
+            up.end(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    rows = {"path": "builtin", "held_out_fraction": 0.2}
+    content = {
+        "name": "one",
+        "base": {"path": str(make_tiny_base(folder / "base"))},
+        "instructions": {**rows, "max_rows": 48},
+        "preferences": {**rows, "max_rows": 32},
+        "weights": [{"prompt": 0, "response": 1}, {"prompt": 0.5, "response": 1}],
+        "sft": {"learning_rate": 1e-2, "num_epochs": 2, "examples_per_step": 16},
+        "dpo": {"learning_rate": 1e-3, "num_epochs": 1, "examples_per_step": 16},
+        "benchmarks": [{"name": "wit_choice", "role": "select", "limit": 8}],
+    }
+    file = folder / "one.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+OTHER = ["name=other", "weights=[{prompt: 0.5, response: 1}, {prompt: 1, response: 1}]"]
+
+
+def plan_of(up: Up, study_file: Path, *overrides: str) -> Plan:
+    return make_plan(load_study(study_file, overrides), Runtime(artifact_root=up.root))
+
+
+def parts(up: Up, run: str) -> list[dict]:
+    """The runs of parts of a study that it asked for itself."""
+    tasks = [task["id"] for task in up.of_run(run, "task_runs")]
+    condition = {"flow_runs": {"parent_task_run_id": {"any_": tasks}}}
+    return up.api("POST", "/flow_runs/filter", condition)
+
+
+@pytest.fixture(scope="module")
+def both(up: Up, study_file: Path) -> dict[str, dict]:
+    """Two studies that share a cell, started together; the states in which they ended, by run."""
+    runs = [
+        up.run("study", request={"study_file": str(study_file)}),
+        up.run("study", request={"study_file": str(study_file), "settings": OTHER}),
+    ]
+    return {run: up.wait_for_end(run) for run in runs}
+
+
+def test_two_studies_that_share_cells_make_each_artifact_once(
+    up: Up, both: dict[str, dict], study_file: Path
+) -> None:
+    assert [state["name"] for state in both.values()] == ["Completed"] * 2, (both, up.logs())
+    plans = [plan_of(up, study_file), plan_of(up, study_file, *OTHER)]
+    artifacts = {a.fingerprint: a for plan in plans for a, _ in plan.artifacts()}
+    assert all(artifact.verified().exists() for artifact in artifacts.values())
+    condition = {"experiment_ids": ["1"], "max_results": 1000}
+    found = call(f"{up.mlflow}/api/2.0/mlflow/runs/search", "POST", condition)["runs"]
+    tags = [{t["key"]: t["value"] for t in run["data"]["tags"]} for run in found]
+    made = Counter(t["wit.fingerprint"] for t in tags if "wit.fingerprint" in t)
+    assert made == dict.fromkeys(artifacts, 1)
+    # The shared cell and the base were asked for once, whoever asked.
+    names = Counter(part["name"] for run in both for part in parts(up, run))
+    assert sum(names.values()) == 4, names
+    assert {part["work_pool_name"] for run in both for part in parts(up, run)} == {"wit-gpu"}
+
+
+def test_a_study_of_parts_is_told_as_one_that_ran_in_one_place(
+    up: Up, both: dict[str, dict], study_file: Path
+) -> None:
+    run = next(iter(both))
+    plan = plan_of(up, study_file)
+    num_stages = len(list(plan.artifacts()))
+    counts = Counter()
+    for words in both[run]["message"].split(", "):
+        number, status = words.split()
+        counts[status] += int(number)
+    assert sum(counts.values()) == num_stages
+    assert set(counts) <= {"made", "reused"}
+    artifacts = {artifact["key"]: artifact for artifact in up.of_run(run, "artifacts")}
+    assert "data:image/png;base64," in artifacts["report-one"]["data"]
+    assert (up.root / "studies" / "one" / "report.html").is_file()
+
+
+def test_a_finished_study_asks_nobody(up: Up, both: dict[str, dict], study_file: Path) -> None:
+    run = up.run("study", request={"study_file": str(study_file)})
+    assert up.wait_for_end(run)["message"] == "14 reused"
+    assert parts(up, run) == []
+
+
+def test_a_part_whose_process_is_killed_is_made_all_the_same(
+    up: Up, both: dict[str, dict], study_file: Path
+) -> None:
+    long = ["name=long", "sft.num_epochs=60", "weights=[{prompt: 1, response: 0.5}]"]
+    request = {"study_file": str(study_file), "settings": long}
+    run = up.run("study", request={**request, "runtime_settings": ["checkpoint_seconds=0.05"]})
+    sft = plan_of(up, study_file, *long).cells[0].sft
+    wait_for("a checkpoint", lambda: list(sft.scratch.glob("checkpoints/*/complete")))
+    killed = [
+        process
+        for number in range(2)
+        for process in up.of_program(f"worker-gpu-{number}")
+        if "PREFECT__FLOW_RUN_ID" in process.environ()
+    ]
+    for process in killed:
+        process.kill()
+    state = up.wait_for_end(run)
+    assert state["name"] == "Completed", (state, up.logs())
+    states = Counter(part["state"]["name"] for part in parts(up, run))
+    assert states["Crashed"] >= 1
+    assert sft.verified().exists()
+    assert read_record(sft.path)["files"]
+
+
+def test_fields_that_a_run_leaves_open_are_those_of_the_deployment(
+    up: Up, both: dict[str, dict], study_file: Path
+) -> None:
+    """Prefect would replace the deployment's request whole, and lose where `wit up` keeps runs."""
+    run = up.run("report", request={"study": "one"})
+    state = up.wait_for_end(run)
+    assert state["name"] == "Completed", state
+    assert str(up.root) in state["message"]
+
+
+def test_an_evaluation_trains_nothing(up: Up, both: dict[str, dict], study_file: Path) -> None:
+    benchmarks = [{"name": "wit_choice", "role": "select", "limit": 4}]
+    request = {"study_file": str(study_file), "benchmarks": benchmarks, "models": ["base", "dpo"]}
+    run = up.run("evaluation", request=request)
+    state = up.wait_for_end(run)
+    assert state["name"] == "Completed", (state, up.logs())
+    names = {task["name"] for task in up.of_run(run, "task_runs")}
+    assert {name for name in names if "evaluate" in name} == {
+        "evaluate base",
+        "evaluate dpo p0-r1-s0",
+        "evaluate dpo p0.5-r1-s0",
+    }
+    assert not any(name.startswith(("sft", "dpo")) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"study_file": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
+        ({"settings": ["sft.num_epoch=3"]}, "num_epoch"),
+        ({"weights": [{"prompt": 0, "response": 0}]}, "nothing would be learned"),
+    ],
+)
+def test_what_the_server_cannot_check_is_the_message_of_the_run(
+    up: Up, request_: dict[str, Any], said: str
+) -> None:
+    run = up.run("study", request=request_)
+    state = up.wait_for_end(run)
+    assert state["type"] == "FAILED"
+    assert said in state["message"]
+    [complaint] = up.of_run(run, "artifacts")
+    assert complaint["key"] == "wrong-input"
+    assert said.split(":")[0] in complaint["data"]
+    seconds = up.api("GET", f"/flow_runs/{run}")["total_run_time"]
+    assert seconds < 5, "nothing was begun"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"seeds": [-1]}, {"study": "quikstart"}, {"sft_loss": "mse"}, {"weight": []}, {"seeds": "1"}],
+)
+def test_the_server_refuses_what_no_field_takes(up: Up, request_: dict[str, Any]) -> None:
+    with pytest.raises(HTTPError) as refused:
+        up.run("study", request=request_)
+    assert refused.value.code in (409, 422)
