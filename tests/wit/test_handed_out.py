@@ -1,21 +1,26 @@
 """Studies that hand their parts to workers: a real `wit up`, two workers for parts."""
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from browser import CHROMIUM, BrowserTab, browser
 from tiny import make_tiny_base
 from wit_up import Up, call, wait_for
 
 from wit.artifacts import read_record
 from wit.config import Runtime
+from wit.forms import StudyRequest
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
+from wit.settings import Settings
 
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -195,3 +200,43 @@ def test_the_server_refuses_what_no_field_takes(up: Up, request_: dict[str, Any]
     with pytest.raises(HTTPError) as refused:
         up.run("study", request=request_)
     assert refused.value.code in (409, 422)
+
+
+def titles(schema: dict[str, Any], form: type[Settings]) -> Iterator[str]:
+    for name in form.model_fields:
+        yield schema["properties"][name]["title"]
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+def test_the_form_and_a_finished_run_in_a_browser(
+    up: Up, both: dict[str, dict], tmp_path: Path
+) -> None:
+    pictures = Path(os.environ.get("WIT_PICTURES", tmp_path))  # for the documentation
+    run = next(iter(both))
+    with browser() as tab:
+        deployment = up.deployment("study")["id"]
+        tab.show(f"{up.prefect}/deployments/deployment/{deployment}/run", height=2400)
+        text = shown(tab, "Data limit")
+        for title in titles(StudyRequest.model_json_schema(), StudyRequest):
+            assert title in text, title
+        tab.screenshot(pictures / "run-form.png")
+        tab.show(f"{up.prefect}/runs/flow-run/{run}?tab=Artifacts", height=1400)
+        shown(tab, "report-one")
+        tab.screenshot(pictures / "study-run.png")
+        [report] = [a for a in up.of_run(run, "artifacts") if a["key"] == "report-one"]
+        tab.show(f"{up.prefect}/artifacts/artifact/{report['id']}", height=1800)
+        shown(tab, "Report:")
+        sizes = tab.ask("[...document.images].map(image => image.naturalWidth)")
+        assert max(sizes) > 300, "the heat maps are drawn"
+        tab.screenshot(pictures / "study-artifact.png")
+        assert {urlsplit(url).hostname for url in tab.requests} <= {"127.0.0.1", None}
+
+
+def shown(tab: BrowserTab, words: str) -> str:
+    """Text of a page, once it has these words."""
+
+    def text() -> str | None:
+        found = tab.ask("document.body.innerText")
+        return found if words in found else None
+
+    return wait_for(words, text)

@@ -54,16 +54,16 @@ class BrowserTab:
 
     def show(
         self,
-        page: Path,
+        page: Path | str,
         *,
         width: int = DESKTOP,
         height: int = 900,
         is_dark: bool = False,
         has_scripts: bool = True,
     ) -> None:
-        """Loads a page anew, until it is drawn."""
+        """Loads a file or an address anew, until it is drawn."""
         self.events.clear()
-        self._page = page.resolve().as_uri()
+        self._page = page.resolve().as_uri() if isinstance(page, Path) else page
         is_phone = width < 600
         self._call(
             "Emulation.setDeviceMetricsOverride",
