@@ -30,8 +30,8 @@ def flow_of(deployment: dict) -> Flow:
     return getattr(importlib.import_module(module), name)
 
 
-def test_there_are_deployments_for_a_study_and_for_a_cell() -> None:
-    assert {"study", "cell"} <= DEPLOYMENTS.keys()
+def test_there_is_a_deployment_for_every_flow() -> None:
+    assert {"study", "cell", "evaluation", "report"} == DEPLOYMENTS.keys()
     assert len(DEPLOYMENTS) == len(CONTENT["deployments"]), "two of one name"
 
 
@@ -56,13 +56,6 @@ def test_every_parameter_is_explained_in_the_form(deployment: dict) -> None:
 
 
 @every_deployment
-def test_files_that_are_named_exist(deployment: dict) -> None:
-    named = [v for v in deployment["parameters"].values() if str(v).endswith(".yaml")]
-    assert named
-    assert all((ROOT / file).is_file() for file in named)
-
-
-@every_deployment
 def test_runs_go_to_the_pool_of_wit_up_and_phone_nobody(deployment: dict) -> None:
     assert deployment["work_pool"]["name"] in POOLS
     environment = dict(deployment["work_pool"]["job_variables"]["env"])
@@ -79,9 +72,9 @@ def test_the_nightly_schedule_has_a_time_zone_and_is_paused() -> None:
     assert CronSchedule(cron=nightly["cron"], timezone=nightly["timezone"]).timezone
 
 
-def test_one_study_at_a_time_the_others_wait() -> None:
+def test_too_many_studies_wait_for_their_turn() -> None:
     limit = DEPLOYMENTS["study"]["concurrency_limit"]
-    assert limit == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    assert limit == {"limit": 4, "collision_strategy": "ENQUEUE"}
 
 
 def test_wit_up_fills_every_placeholder() -> None:
