@@ -1,7 +1,6 @@
 """What the Prefect UI shows of a study, written to a real Prefect and read back."""
 
 import asyncio
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ from prefect.client.orchestration import get_client
 from samples import ROOT
 
 from tasks.report import show_artifacts
-from wit.config import Runtime
 from wit.loading import load_study
-from wit.outcome import StudyOutcome
-from wit.plan import make_plan
+from wit.past import PastReport
 
 URL = "http://127.0.0.1:5000/#/experiments/1/runs/2"
 
@@ -23,8 +20,6 @@ URL = "http://127.0.0.1:5000/#/experiments/1/runs/2"
 def shown(folder: Path, name: str, mlflow_url: str | None) -> dict[str, Any]:
     """The artifacts of a study of two models, by the first word of their keys."""
     study = load_study(ROOT / "configs/studies/quickstart.yaml")
-    plan = make_plan(study, Runtime(artifact_root=folder))
-    plan = dataclasses.replace(plan, study=study.model_copy(update={"name": name}))
     scores = pd.DataFrame(
         {
             "stage": ["sft", "dpo"],
@@ -35,19 +30,11 @@ def shown(folder: Path, name: str, mlflow_url: str | None) -> dict[str, Any]:
             "score": [0.25, 0.5],
         }
     )
-    outcome = StudyOutcome(
-        study=name,
-        version="1",
-        stages=(),
-        report=str(folder / "r.html"),
-        tracking_uri="sqlite:///m.db",
-        mlflow_url=mlflow_url,
-        notes=(),
-    )
+    done = PastReport(folder / "r.html", scores, study)
 
     @flow
     def show() -> None:
-        show_artifacts(plan, outcome, scores, folder / "r.html")
+        show_artifacts(done, name, mlflow_url or "sqlite:///m.db", "1 made")
 
     show()
 

@@ -51,7 +51,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
     file = folder / "small.yaml"
     file.write_text(yaml.safe_dump(content))
-    return {"study_file": str(file)}
+    return {"study_file": str(file), "execution": "local"}
 
 
 def test_addresses_are_printed_and_answer(up: Up) -> None:
@@ -157,7 +157,7 @@ def test_two_never_share_a_database_of_prefect(up: Up, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def run(up: Up, study: dict) -> str:
     """The first run of the study, at its end."""
-    run = up.run("study", **study)
+    run = up.run("study", request=study)
     up.wait_for_end(run)
     return run
 
@@ -182,7 +182,7 @@ def test_a_study_runs_on_the_worker_and_is_found_in_prefect_and_in_mlflow(up: Up
 
 
 def test_the_second_run_reuses_every_stage(up: Up, study: dict, run: str) -> None:
-    second = up.run("study", **study)
+    second = up.run("study", request=study)
     assert up.wait_for_end(second)["message"] == "10 reused"
     tasks = up.of_run(second, "task_runs")
     states = {task["name"]: task["state"]["name"] for task in tasks}
@@ -191,7 +191,9 @@ def test_the_second_run_reuses_every_stage(up: Up, study: dict, run: str) -> Non
 
 
 def test_wrong_input_is_the_message_of_the_run(up: Up) -> None:
-    state = up.wait_for_end(up.run("study", study_file="configs/studies/quickstart.yml"))
+    state = up.wait_for_end(
+        up.run("study", request={"study_file": "configs/studies/quickstart.yml"})
+    )
     assert state["type"] == "FAILED"
     assert "quickstart.yml: cannot be read" in state["message"]
 
@@ -200,10 +202,16 @@ def test_wrong_input_is_the_message_of_the_run(up: Up) -> None:
 def killed(up: Up, study: dict, run: str) -> dict[str, str]:
     """A cell whose worker was killed, and a study that was killed together with its worker."""
     rows = "instructions.max_rows"
-    weights = {"prompt_weight": 0.5, "response_weight": 1}
     runs = {
-        "study": up.run("study", **study, overrides=["name=dead", f"{rows}=46"]),
-        "cell": up.run("cell", **study, **weights, overrides=[f"{rows}=45"]),
+        "study": up.run("study", request={**study, "settings": ["name=dead", f"{rows}=46"]}),
+        "cell": up.run(
+            "cell",
+            request={
+                "study_file": study["study_file"],
+                "weights": {"prompt": 0.5},
+                "settings": [f"{rows}=45"],
+            },
+        ),
     }
     for program in ("worker", "worker-gpu-0"):
         wait_for("a process that makes stages", lambda p=program: up.makers(p))
@@ -231,7 +239,8 @@ def test_a_cell_that_another_terminal_asks_for_runs_in_a_pool_of_its_own(
     """Else parents that wait for their cells could take all places that these need."""
     [line] = [line for line in up.said().splitlines() if "export PREFECT_API_URL=" in line]
     exported = dict(pair.split("=", 1) for pair in line.partition("export ")[2].split())
-    parameters = json.dumps({**study, "prompt_weight": 0.5, "response_weight": 1})
+    request = {"study_file": study["study_file"], "weights": {"prompt": 0.5}}
+    parameters = json.dumps({"request": request})
     prefect = str(Path(sys.executable).parent / "prefect")
     command = [prefect, "deployment", "run", "cell/cell", "--params", parameters]
     subprocess.run(
@@ -279,7 +288,7 @@ def test_ended_in_the_middle_of_a_run_and_started_again(up: Up, study: dict) -> 
     up.api("PATCH", "/work_pools/wit", {"concurrency_limit": 3})
     before = settings(up)
     assert json.dumps(before).count('"active": true') == 2, "the schedule, the limit of the study"
-    run = up.run("study", **study, overrides=["name=other", "instructions.max_rows=40"])
+    run = up.run("study", request={**study, "settings": ["name=other", "instructions.max_rows=40"]})
     wait_for("a process that makes stages", up.makers)
 
     assert up.end(signal.SIGTERM) == 0
@@ -294,7 +303,7 @@ def test_ended_in_the_middle_of_a_run_and_started_again(up: Up, study: dict) -> 
 
 
 def test_killed_it_leaves_nothing(up: Up, study: dict) -> None:
-    up.run("study", **study, overrides=["name=third", "instructions.max_rows=44"])
+    up.run("study", request={**study, "settings": ["name=third", "instructions.max_rows=44"]})
     wait_for("a process that makes stages", up.makers)
     up.end(signal.SIGKILL)
     assert wait_for("an empty machine", lambda: not up.relatives())

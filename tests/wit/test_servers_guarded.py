@@ -64,7 +64,7 @@ def run(up: Up, tmp_path_factory: pytest.TempPathFactory) -> str:
     }
     file = folder / "guarded.yaml"
     file.write_text(yaml.safe_dump(content))
-    run = up.run("cell", study_file=str(file), prompt_weight=0.5, response_weight=1)
+    run = up.run("cell", request={"study_file": str(file), "weights": {"prompt": 0.5}})
     up.wait_for_end(run)
     return run
 
