@@ -22,7 +22,7 @@ from wit.loading import load_study
 from wit.plan import Plan, make_plan
 from wit.settings import Settings
 
-ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
