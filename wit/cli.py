@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from wit.commands import analysing, asking, bench, machine, models, running
+from wit.commands import analysing, asking, bench, housekeeping, machine, models, running
 from wit.errors import WitError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ for command in (
     models.export,
     machine.doctor,
     machine.up,
+    housekeeping.gc,
 ):
     app.command()(command)
 app.add_typer(bench.app, name="bench", no_args_is_help=True)

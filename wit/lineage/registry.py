@@ -246,3 +246,21 @@ def folder_in_mlflow(run_id: str, uri: str) -> Path | None:
     with translated(uri):
         tags = open_store(uri).client.get_run(run_id).data.tags
     return Path(tags["wit.path"]) if "wit.path" in tags else None
+
+
+def registered_fingerprints(uri: str) -> set[str]:
+    """Artifacts that a version of any model in the registry names, whatever alias it has.
+
+    Raises:
+        InputError: MLflow refuses, or cannot be reached.
+    """
+    store = open_store(uri, creates=False)
+    found: set[str] = set()
+    token = None
+    with translated(uri):
+        while True:
+            page = store.client.search_model_versions(page_token=token)
+            found |= {version.tags[FINGERPRINT] for version in page if FINGERPRINT in version.tags}
+            token = page.token
+            if not token:
+                return found

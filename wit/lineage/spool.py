@@ -177,7 +177,7 @@ def keep(file: Path, unsent: UnsentArtifact | UnsentStudy) -> None:
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _changing(file.parent):
+        with changing(file.parent):
             write_durably(aside, json.dumps(unsent.model_dump(), indent=1).encode())
             aside.replace(file)
     except OSError as error:
@@ -188,7 +188,7 @@ def keep(file: Path, unsent: UnsentArtifact | UnsentStudy) -> None:
 
 def settle(file: Path, content: bytes) -> None:
     """Takes away what was sent, unless another process has written it anew since it was read."""
-    with _changing(file.parent):
+    with changing(file.parent):
         if not file.is_file() or file.read_bytes() != content:
             return
         if file in kept_studies(file.parent.parent):
@@ -198,7 +198,7 @@ def settle(file: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _changing(folder: Path) -> Iterator[None]:
+def changing(folder: Path) -> Iterator[None]:
     """Held for milliseconds, unlike the lock of who sends, so that a study starts at once."""
     with FileLock(folder / ".files.lock"):
         yield
