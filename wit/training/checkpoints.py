@@ -8,8 +8,6 @@ import os
 import shutil
 from pathlib import Path
 
-from transformers.trainer_utils import get_last_checkpoint
-
 from wit.artifacts import CHECKPOINTS, COMPLETE
 from wit.files import write_durably
 
@@ -39,14 +37,25 @@ def delete_checkpoint(checkpoint: Path) -> None:
 
 
 def resumable_checkpoint(scratch: Path) -> tuple[str | None, int]:
-    """The newest complete checkpoint and its step; others are deleted."""
-    folder = scratch / CHECKPOINTS
-    folder.mkdir(parents=True, exist_ok=True)
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not is_complete(checkpoint):
+    """The newest complete checkpoint and its step; all others are deleted.
+
+    With the one that is written next there are two, whatever ended the attempts before.
+    """
+    by_step = {_step(checkpoint): checkpoint for checkpoint in _checkpoints(scratch)}
+    complete = [step for step, checkpoint in by_step.items() if is_complete(checkpoint)]
+    newest = max(complete, default=0)
+    for step, checkpoint in by_step.items():
+        if step != newest:
             delete_checkpoint(checkpoint)
-    newest = get_last_checkpoint(str(folder))
-    return newest, int(newest.rpartition("-")[2]) if newest else 0
+    return (str(by_step[newest]), newest) if newest else (None, 0)
+
+
+def _checkpoints(scratch: Path) -> list[Path]:
+    return list((scratch / CHECKPOINTS).glob("checkpoint-*"))
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _sizes(checkpoint: Path) -> dict[str, int]:
