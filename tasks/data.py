@@ -4,7 +4,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from tasks.stage import run_stage, worker_died
+from tasks.stage import RETRIES, run_stage
 from wit.artifacts import Artifact
 from wit.lineage import StudyRun
 from wit.workers import Workers
@@ -14,8 +14,7 @@ from wit.workers import Workers
     task_run_name="{artifact.stage}",
     tags=["data"],
     cache_policy=NO_CACHE,
-    retries=1,
-    retry_condition_fn=worker_died,
+    **RETRIES,
 )
 def prepare(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
     """The tokenizer of a study, rows tokenised with it, or what they share with test items."""

@@ -1,20 +1,32 @@
-"""The single policy of all stages: reuse what is complete, else have a worker make it."""
+"""The single policy of all stages: reuse what is complete, else have a worker make it, or retry."""
 
 import logging
+import random
 import time
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
 from prefect.states import Completed
 
 from wit.artifacts import Artifact
-from wit.errors import WorkerDiedError
+from wit.errors import FewerRowsError, RunEndedError, StageError, WitError, WorkerDiedError
 from wit.lineage import StudyRun
+from wit.memory import num_kernel_kills, said_of, with_less
 from wit.progress import Progress
+from wit.stages import Outcome
 from wit.workers import Workers
 
 UI_UPDATE_SECONDS = 5.0
+# Before the first retry, the second and so on; all later ones wait like the last. Each by chance
+# up to a third more or less: stages that failed together shall not come back together.
+RETRY_SECONDS = (10.0, 30.0, 90.0, 270.0)
+RETRY_JITTER = 1 / 3
+MAX_RETRIES = 3  # of one stage, where the cause may pass
+MAX_HALVINGS = 12  # more than any number of rows can be halved usefully; each is one retry
 _log = logging.getLogger(__name__)
 
 
@@ -28,26 +40,87 @@ def run_stage(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
         A completed state, named ``Reused`` where nothing had to be made.
 
     Raises:
-        WitError: The stage failed.
+        WitError: The stage failed; says how often it was tried, if it is not tried again.
     """
     if artifact.exists():
         artifact.verified()
         return _reused(artifact)
+    number, less = attempt(), said_of(artifact, workers.runtime)
+    if number > 1:
+        # What takes less memory need not wait for others to need less.
+        seconds = seconds_before(2 if less else number)
+        name = f"{artifact.stage} {artifact.fingerprint}"
+        _log.warning("%s: attempt %d begins in %.0f s. %s", name, number, seconds, less)
+        workers.pause(seconds)
     shown = _ProgressInUI(artifact)
-    if workers.make(artifact, study, shown.update) == "reused":
+    try:
+        outcome = _make(artifact, study, workers, shown.update)
+    except Exception as error:
+        if number > 1 and not is_tried_again(error, number):
+            raise _told(error, number) from error
+        raise
+    if outcome == "reused":
         return _reused(artifact)  # another process made it while we waited
     shown.finish()
-    return Completed(message=f"made {artifact.path}")
+    how = [f"made {artifact.path}", less, f"at attempt {number}" if number > 1 else ""]
+    return Completed(message=", ".join(filter(None, how)))
+
+
+def _make(
+    artifact: Artifact, study: StudyRun, workers: Workers, on_progress: Callable[[Progress], object]
+) -> Outcome:
+    kills_before = num_kernel_kills()
+    try:
+        return workers.make(artifact, study, on_progress)
+    except WorkerDiedError as error:
+        if isinstance(error, RunEndedError) or num_kernel_kills() == kills_before:
+            raise
+        raise with_less(artifact, workers.runtime, error) from error
+
+
+def attempt() -> int:
+    """How often the task that runs now has been begun; 1 outside of a task."""
+    context = TaskRunContext.get()
+    return context.task_run.run_count if context else 1
+
+
+def seconds_before(number: int) -> float:
+    """How long an attempt waits, with some chance in it.
+
+    Args:
+        number: Of the attempt, from 2.
+    """
+    seconds = RETRY_SECONDS[min(number - 2, len(RETRY_SECONDS) - 1)]
+    return seconds * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
+
+
+def _told(error: Exception, number: int) -> WitError:
+    said = f"{error} (tried {number} times)"
+    return type(error)(said) if isinstance(error, WitError) else StageError(said)
+
+
+def is_tried_again(error: object, number: int) -> bool:
+    """Whether a stage is tried again after this attempt: only where the cause may pass.
+
+    Args:
+        error: What ended the attempt.
+        number: Of the attempt, from 1.
+    """
+    if isinstance(error, FewerRowsError):  # there is a least
+        return number <= MAX_HALVINGS
+    return isinstance(error, WitError) and error.may_pass and number <= MAX_RETRIES
 
 
 def _reused(artifact: Artifact) -> State:
     return Completed(name="Reused", message=f"found complete: {artifact.path}")
 
 
-def worker_died(_task: object, _run: object, state: State) -> bool:
-    """Whether a retry can help: a killed stage resumes, a wrong one fails again."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, WorkerDiedError)
+def _may_pass(_task: object, run: TaskRun, state: State) -> bool:
+    return is_tried_again(state.result(raise_on_failure=False), run.run_count)
+
+
+# Of every task that makes an artifact. The delay is ours: Prefect's would not end with the run.
+RETRIES: dict[str, Any] = {"retries": MAX_HALVINGS, "retry_condition_fn": _may_pass}
 
 
 class _ProgressInUI:

@@ -4,7 +4,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from tasks.stage import run_stage, worker_died
+from tasks.stage import RETRIES, run_stage
 from wit.artifacts import Artifact
 from wit.config import Cell
 from wit.lineage import StudyRun
@@ -15,8 +15,7 @@ from wit.workers import Workers
     task_run_name="sft {cell}",
     tags=["training"],
     cache_policy=NO_CACHE,
-    retries=1,
-    retry_condition_fn=worker_died,
+    **RETRIES,
 )
 def train_sft(
     artifact: Artifact,
@@ -32,8 +31,7 @@ def train_sft(
     task_run_name="dpo {cell}",
     tags=["training"],
     cache_policy=NO_CACHE,
-    retries=1,
-    retry_condition_fn=worker_died,
+    **RETRIES,
 )
 def train_dpo(
     artifact: Artifact,

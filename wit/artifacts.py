@@ -37,7 +37,8 @@ CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"  # marks a checkpoint that was written to its end
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
 JOB = "job.json"  # of a training on several processes
-SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", JOB, RECORD)
+HALVINGS = "halvings"  # of the rows that are taken at once, since memory ran out
+SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", JOB, HALVINGS, RECORD)
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
 
 

@@ -6,11 +6,16 @@ WitError                     a message for people: what, where, what is allowed,
 │   ├── DataError            a data file or a row of it
 │   ├── BaseModelError       the base model, its tokenizer or its chat template
 │   ├── ArtifactError        an artifact is damaged, or its root cannot be written
+│   │   └── DiskFullError    the disk of the root is full, or would be
+│   ├── HubDownError         the model hub does not answer
 │   └── StoreDownError       the MLflow server does not answer; what it should know is kept
 └── StageError               a stage failed while it ran; exit code 1
     ├── TrainingError        the loss or a weight is not finite
     ├── HandOverError        DPO did not start at the SFT model
+    ├── OutOfMemoryError     memory of the machine or of its GPU ran out
+    │   └── FewerRowsError   the next attempt takes fewer rows at once
     ├── WorkerDiedError      the process was killed; running again resumes it
+    │   └── RunEndedError    it was killed because the run was ended
     └── StudyFailedError     of a study that came to its end, some stages failed; has its outcome
 """
 
@@ -24,6 +29,7 @@ class WitError(Exception):
     """A message that a person can act upon; the command line prints it without a traceback."""
 
     exit_code = 1
+    may_pass = False  # whether the same stage, tried again later, may succeed
 
 
 class InputError(WitError):
@@ -48,8 +54,22 @@ class ArtifactError(InputError):
     """An artifact is damaged, or the artifact root cannot be written."""
 
 
+class DiskFullError(ArtifactError):
+    """The disk of the artifact root is full, or would be before the stage came to its end."""
+
+    may_pass = True
+
+
+class HubDownError(InputError):
+    """The model hub does not answer; what it holds may be all right."""
+
+    may_pass = True
+
+
 class StoreDownError(InputError):
     """The MLflow server does not answer; a run goes on, and what it should know is kept."""
+
+    may_pass = True
 
 
 class StageError(WitError):
@@ -64,8 +84,26 @@ class HandOverError(StageError):
     """DPO's reference is not the SFT model that it starts from; its result would mean nothing."""
 
 
+class OutOfMemoryError(StageError):
+    """Memory of the machine or of its GPU ran out."""
+
+    may_pass = True
+
+
+class FewerRowsError(OutOfMemoryError):
+    """Memory ran out, and the next attempt takes fewer rows at once."""
+
+
 class WorkerDiedError(StageError):
     """The process that made an artifact was killed; what it had done can be resumed."""
+
+    may_pass = True
+
+
+class RunEndedError(WorkerDiedError):
+    """The run was ended, and with it the process that made an artifact; nothing is retried."""
+
+    may_pass = False
 
 
 class StudyFailedError(StageError):

@@ -1,17 +1,12 @@
 """What a plan will cost, before it is run: tokens, steps, time, disk and memory."""
 
-import json
-import math
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from wit.artifacts import Source
-from wit.base_files import tokenizer_folder
 from wit.config import Runtime, Settings
-from wit.errors import BaseModelError, first_line
-from wit.hub import count_weights
+from wit.model_size import ModelSize, model_size
 from wit.plan import Plan
 from wit.recipes import DataRecipe, TrainingKnobs
+from wit.space import bytes_of_model, bytes_while_training
 from wit.workers import threads_per_worker
 
 SAMPLE_ROWS = 200  # prepared for the estimate when a data set is not prepared yet
@@ -42,22 +37,13 @@ class Estimate(Settings):
     preferences: DataSize
 
 
-class ModelSize(NamedTuple):
-    """How much there is to train."""
-
-    num_weights: int
-    vocabulary: int
-    hidden: int
-    layers: int
-
-
 def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     """The cost of the stages of a plan that do not exist yet.
 
     Raises:
         InputError: The base or the data cannot be read.
     """
-    model = _model_size(plan.base)
+    model = model_size(plan.base)
     instructions, preferences = _data_sizes(plan)
     to_make = [c for c in plan.cells if not c.sft.exists()]
     to_align = [c for c in plan.cells if not c.dpo.exists()]
@@ -69,13 +55,16 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     operations = 6 * sft_tokens + 6 * dpo_tokens + 2 * dpo_tokens / dpo.num_epochs
     steps = len(to_make) * _steps(sft, instructions) + len(to_align) * _steps(dpo, preferences)
     micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
-    num_models = num_trainings + 3 * min(num_trainings, runtime.num_workers)
+    at_once = min(num_trainings, runtime.num_workers)
     return Estimate(
         sft_tokens=sft_tokens,
         dpo_tokens=dpo_tokens,
         optimizer_steps=steps,
         seconds=model and round(model.num_weights * operations / _speed(runtime), 1),
-        disk_bytes=model and 4 * model.num_weights * num_models,
+        disk_bytes=model
+        and num_trainings * bytes_of_model(model.num_weights)
+        # Of those that run at the same time.
+        + at_once * bytes_while_training(model.num_weights, sft.lora),
         peak_memory_bytes=model and _memory(model, micro_batch * instructions.tokens_per_row),
         instructions=instructions,
         preferences=preferences,
@@ -101,69 +90,6 @@ def _speed(runtime: Runtime) -> float:
 def _memory(model: ModelSize, num_tokens: float) -> int:
     per_token = (model.hidden * model.layers * 34 + min(model.vocabulary, 32_768)) * 4
     return round(model.num_weights * BYTES_PER_WEIGHT + num_tokens * per_token)
-
-
-def _model_size(base: Source) -> ModelSize | None:
-    """From headers alone; nothing if they are out of reach.
-
-    Raises:
-        BaseModelError: A file is damaged; names it.
-    """
-    folder = tokenizer_folder(base)  # has the configuration too
-    files = list(folder.glob("*.safetensors"))
-    # Offline, what an interrupted download left looks like a model with some files missing.
-    if base.revision is None or (files and _is_whole(folder)):
-        num_weights = sum(_count_weights(file) for file in files)
-    else:
-        num_weights = count_weights(base.location, base.revision)
-    config = _read_json(folder / "config.json")
-    config = config.get("text_config", config)
-    try:
-        keys = ("vocab_size", "hidden_size", "num_hidden_layers")
-        shape = [int(config.get(key, 1)) for key in keys]
-    except (AttributeError, TypeError, ValueError):
-        raise _damaged(folder / "config.json", "its sizes are no numbers") from None
-    return None if num_weights is None else ModelSize(num_weights, *shape)
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether every file is there that an index names."""
-    indices = [_read_json(file) for file in folder.glob("*.safetensors.index.json")]
-    names = {name for index in indices for name in index.get("weight_map", {}).values()}
-    return all((folder / name).is_file() for name in names)
-
-
-def _count_weights(file: Path) -> int:
-    """Number of weights in a safetensors file, from its header: a length, then JSON."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = stream.read(min(length, file.stat().st_size))
-    try:
-        tensors = [t for name, t in json.loads(header).items() if name != "__metadata__"]
-        end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
-        is_cut = 8 + length + end > file.stat().st_size
-        num_weights = sum(math.prod(tensor["shape"]) for tensor in tensors)
-    except (ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError) as error:
-        raise _damaged(file, f"its header cannot be read: {first_line(error)}") from None
-    if is_cut:
-        raise _damaged(file, "it ends before its last weight")
-    return num_weights
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(file, f"it cannot be read: {first_line(error)}") from None
-    if not isinstance(content, dict):
-        raise _damaged(file, "it holds no mapping")
-    return content
-
-
-def _damaged(file: Path, why: str) -> BaseModelError:
-    return BaseModelError(
-        f"{file}: is damaged: {why}. Download or copy the base again, or set 'base' to another"
-    )
 
 
 def _data_sizes(plan: Plan) -> tuple[DataSize, DataSize]:

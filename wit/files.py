@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from wit.errors import ArtifactError, InputError
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)
 LEAST_FREE_BYTES = 2**20  # a disk with less is full
 
 
@@ -52,16 +53,31 @@ def digest_of_files(files: list[Path], *extra: str) -> str:
 
 
 def is_unwritable(root: Path, error: Exception) -> bool:
-    """Whether a stage failed because the root cannot be written or is full.
-
-    Of a full disk libraries tell in errors of their own.
-    """
+    """Whether a stage failed because the root cannot be written or is full."""
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return error.filename is None or Path(error.filename).is_relative_to(root)
+    return is_full(root, error)
+
+
+def is_full(root: Path, error: Exception) -> bool:
+    """Whether a stage failed because the disk of the root is full.
+
+    Of that libraries tell in errors of their own.
+    """
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        is_here = error.filename is None or Path(error.filename).is_relative_to(root)
+        return is_here and error.errno in FULL
     said = str(error).lower()
     if "no space left" in said or "disk is full" in said:
         return True
-    return shutil.disk_usage(root).free < LEAST_FREE_BYTES
+    free = free_bytes(root)
+    return free is not None and free < LEAST_FREE_BYTES
+
+
+def free_bytes(root: Path) -> int | None:
+    """Of the disk of a folder; None where a file system does not say, and reports a size of 0."""
+    usage = shutil.disk_usage(root)
+    return usage.free if usage.total > 0 else None
 
 
 def write_durably(path: Path, content: bytes) -> None:

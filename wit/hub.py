@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from wit.errors import InputError
+from wit.errors import HubDownError, InputError
 
 
 def snapshot(
@@ -22,6 +22,7 @@ def snapshot(
         only: Patterns of the files that are needed; None for all.
 
     Raises:
+        HubDownError: The hub does not answer.
         InputError: The repository cannot be had, with the hub's reason and the remedy.
     """
     from huggingface_hub import snapshot_download
@@ -41,10 +42,25 @@ def snapshot(
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
+        raise (HubDownError if _is_away(error) else InputError)(
             f"{kind} {repo}@{revision[:8]} cannot be had: {reason} Check the name, the revision, "
             "the network and HF_TOKEN, or download it and give its folder as 'path'."
         ) from None
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the hub may answer later; one that is switched off, or says no, will not."""
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    cause = error.__cause__ or error  # what is not in the cache is told by another error
+    if isinstance(cause, HfHubHTTPError):
+        return cause.response.status_code in (408, 429) or cause.response.status_code >= 500
+    is_asked = not isinstance(cause, OfflineModeIsEnabled)
+    return is_asked and isinstance(error, ConnectionError | TimeoutError | LocalEntryNotFoundError)
 
 
 def count_weights(repo: str, revision: str) -> int | None:

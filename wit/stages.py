@@ -1,5 +1,6 @@
 """Making one artifact: which code makes which stage, tracked, locked and all or nothing."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -11,13 +12,24 @@ from wit.artifacts import CHECKPOINTS, Artifact, Source
 from wit.config import Runtime
 from wit.errors import (
     ArtifactError,
+    DiskFullError,
     HandOverError,
+    OutOfMemoryError,
     StageError,
     TrainingError,
     WitError,
     first_line,
 )
-from wit.files import is_unwritable
+from wit.files import is_full, is_unwritable
+from wit.memory import (
+    halvings_of,
+    is_out_of_memory,
+    keep_halvings,
+    lessened,
+    release,
+    said_of,
+    with_less,
+)
 from wit.plan import row_files
 from wit.recipes import (
     DPORecipe,
@@ -29,9 +41,11 @@ from wit.recipes import (
     SFTRecipe,
     TokenizerRecipe,
 )
+from wit.space import check_space
 
 Outcome = Literal["made", "reused"]
 Log = Callable[[dict[str, float], int], None]
+_log = logging.getLogger(__name__)
 
 
 def make_artifact(
@@ -40,7 +54,8 @@ def make_artifact(
     """Makes the artifact unless it exists; of several processes one makes it, the others wait.
 
     A killed attempt leaves its scratch directory, and the next one resumes from it; so does one
-    that had been training when it failed, unless the training itself was at fault.
+    that had been training when it failed, unless the training itself was at fault. After one that
+    ran out of memory the next one takes half as many rows at once.
 
     Raises:
         WitError: The stage failed, or a parent is damaged.
@@ -52,27 +67,63 @@ def make_artifact(
         for parent in artifact.parents.values():
             parent.verified()
         uri = lineage.tracking_uri(runtime)
+        less = lessened(artifact, runtime)
+        if less != runtime:
+            _log.warning(
+                "%s %s: %s", artifact.stage, artifact.fingerprint, said_of(artifact, runtime)
+            )
         try:
-            with lineage.tracked(artifact, study, uri) as run, artifact.writing() as out:
-                _maker(artifact, runtime, run.log)(out)
-        except WitError as error:
-            # A wrong device, a full disk or a rank that was killed says nothing against hours of
-            # training before it.
-            is_at_fault = isinstance(error, TrainingError | HandOverError)
-            if is_at_fault or not artifact.is_resumable():
-                shutil.rmtree(artifact.scratch, ignore_errors=True)
-            elif type(error) is StageError:
-                raise _resumable(artifact, error) from error
-            raise
+            with lineage.tracked(artifact, study, uri) as run:
+                check_space(artifact)
+                with artifact.writing() as out:
+                    _maker(artifact, less, run.log)(out)
         except Exception as error:
-            if is_unwritable(artifact.root, error):
-                raise ArtifactError(
-                    f"{artifact.scratch}: cannot be written: {first_line(error)}"
-                ) from error
-            if artifact.is_resumable():
-                raise _resumable(artifact, error) from error
-            raise
+            failure = _after_failure(artifact, runtime, _as_ours(artifact, error))
+            if isinstance(failure, OutOfMemoryError):
+                release(error)
+            if failure is error:
+                raise
+            raise failure from error
     return "made"
+
+
+def _as_ours(artifact: Artifact, error: Exception) -> Exception:
+    """What a stage raised; where that is known, as what it means."""
+    if is_out_of_memory(error):
+        return OutOfMemoryError(first_line(error))
+    if isinstance(error, WitError):
+        return error
+    said = f"{artifact.scratch}: cannot be written: {first_line(error)}"
+    if is_full(artifact.root, error):
+        return DiskFullError(f"{said}. 'wit gc' lists what no study needs")
+    return ArtifactError(said) if is_unwritable(artifact.root, error) else error
+
+
+def _after_failure(artifact: Artifact, runtime: Runtime, failure: Exception) -> Exception:
+    """Keeps what the next attempt can go on from and nothing else; says what there is to say."""
+    # A wrong device, a full disk or a rank that was killed says nothing against hours of training
+    # before it.
+    is_at_fault = isinstance(failure, TrainingError | HandOverError)
+    is_resumable = not is_at_fault and _keep_checkpoint(artifact)
+    num_halvings = halvings_of(artifact)
+    if not is_resumable:
+        shutil.rmtree(artifact.scratch, ignore_errors=True)
+    if isinstance(failure, OutOfMemoryError):
+        return with_less(artifact, runtime, failure, num_halvings)
+    if num_halvings and not is_at_fault:
+        keep_halvings(artifact, num_halvings)
+    is_ours = isinstance(failure, WitError) and type(failure) is not StageError
+    return failure if is_ours or not is_resumable else _resumable(artifact, failure)
+
+
+def _keep_checkpoint(artifact: Artifact) -> bool:
+    """Deletes all checkpoints but the last complete one; whether there is one."""
+    if not artifact.is_resumable():
+        return False
+    from wit.training.checkpoints import resumable_checkpoint
+
+    newest, _ = resumable_checkpoint(artifact.scratch)
+    return newest is not None
 
 
 def _resumable(artifact: Artifact, error: Exception) -> StageError:

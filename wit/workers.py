@@ -11,6 +11,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from wit.artifacts import Artifact
 from wit.config import WORKER_GPUS, Runtime
-from wit.errors import WorkerDiedError
+from wit.errors import RunEndedError, WorkerDiedError
 from wit.lifeline import end_with_parent
 from wit.lineage import StudyRun
 from wit.outcome import study_folder
@@ -55,7 +56,7 @@ class Workers:
         self.log_folder = log_folder
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._executors: dict[int, ProcessPoolExecutor] = {}
-        self._is_stopped = False
+        self._is_stopped = threading.Event()
         for number in range(runtime.num_workers):
             self._free.put(number)
 
@@ -73,7 +74,7 @@ class Workers:
             on_progress: Called every second or so while it is being trained.
 
         Raises:
-            WorkerDiedError: The worker was killed.
+            WorkerDiedError: The worker was killed, or the run was ended.
             WitError: The stage failed.
         """
         with self._worker() as number:
@@ -88,10 +89,20 @@ class Workers:
             except BrokenProcessPool:
                 executor.shutdown(wait=False)
                 self._executors.pop(number, None)
+                self._check_goes_on()
                 raise WorkerDiedError(
                     f"the process that made {artifact.stage} {artifact.fingerprint} died (out of "
                     f"memory, or killed); it said: {self._log_file(number)}. Run again to resume"
                 ) from None
+
+    def pause(self, seconds: float) -> None:
+        """Waits, without a worker.
+
+        Raises:
+            RunEndedError: The run was ended meanwhile.
+        """
+        self._is_stopped.wait(seconds)
+        self._check_goes_on()
 
     def stop(self, *, at_once: bool = False) -> None:
         """Ends all workers.
@@ -99,7 +110,7 @@ class Workers:
         Args:
             at_once: Do not wait for what they are making; it stays resumable.
         """
-        self._is_stopped = True
+        self._is_stopped.set()
         for executor in list(self._executors.values()):  # its threads take what broke out of it
             if at_once:
                 for process in list(executor._processes.values()):
@@ -116,8 +127,7 @@ class Workers:
             self._free.put(number)
 
     def _start(self, number: int) -> ProcessPoolExecutor:
-        if self._is_stopped:  # a retry that comes too late
-            raise WorkerDiedError("the run was ended. Run again to resume")
+        self._check_goes_on()  # a retry may come too late
         self.log_folder.mkdir(parents=True, exist_ok=True)
         executor = ProcessPoolExecutor(
             max_workers=1,
@@ -134,6 +144,10 @@ class Workers:
         )
         self._executors[number] = executor
         return executor
+
+    def _check_goes_on(self) -> None:
+        if self._is_stopped.is_set():
+            raise RunEndedError("the run was ended. Run again to resume")
 
     def _log_file(self, number: int) -> Path:
         return self.log_folder / f"worker-{number}.log"

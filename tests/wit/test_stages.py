@@ -17,6 +17,7 @@ from wit.errors import (
     ArtifactError,
     BaseModelError,
     ConfigError,
+    DiskFullError,
     StageError,
     TrainingError,
 )
@@ -179,7 +180,7 @@ def test_a_full_disk_is_wrong_input_and_does_not_cost_what_was_trained(
     changed = {"num_processes": num_processes, "checkpoint_seconds": 0.05}
     where = runtime.model_copy(update=changed)
     error = raised_after(fill_disk, sft.scratch, lambda: make_artifact(sft, where))
-    assert type(error) is ArtifactError, error
+    assert type(error) is DiskFullError, error
     assert "No space left" in str(error)
     assert not sft.exists()
     assert sft.is_resumable()

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from found_processes import what_outlives
+from found_processes import raised_after, what_outlives
 from tiny import make_tiny_base
 
 from wit.config import Runtime
-from wit.errors import ConfigError, WorkerDiedError
+from wit.errors import ConfigError, RunEndedError, WorkerDiedError
 from wit.guard import MARK
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
+from wit.stages import make_artifact
 from wit.workers import Workers, gpus_of_worker, visible_gpus, workers_for
 
 
@@ -104,9 +105,41 @@ def test_an_error_of_a_stage_arrives_as_what_it_is(plan: Plan, runtime: Runtime)
 def test_after_the_end_nothing_new_is_begun(plan: Plan, runtime: Runtime) -> None:
     with workers_for("x", runtime) as workers:
         pass
-    with pytest.raises(WorkerDiedError, match="was ended"):
+    with pytest.raises(RunEndedError, match="was ended"):
         workers.make(plan.tokenizer)
     assert not plan.tokenizer.exists()
+
+
+def test_whoever_waits_for_a_retry_ends_with_the_run(plan: Plan, runtime: Runtime) -> None:
+    raised: list[Exception] = []
+
+    def wait(workers: Workers) -> None:
+        try:
+            workers.pause(600)
+        except RunEndedError as error:
+            raised.append(error)
+
+    with workers_for("x", runtime) as workers:
+        workers.pause(0.01)
+        waiter = threading.Thread(target=wait, args=[workers])
+        waiter.start()
+    waiter.join(30)
+    assert not waiter.is_alive()
+    assert len(raised) == 1
+
+
+def test_what_is_killed_by_the_end_of_the_run_is_not_tried_again(
+    plan: Plan, runtime: Runtime
+) -> None:
+    for artifact in (plan.tokenizer, plan.instructions):
+        make_artifact(artifact, runtime)
+    sft, workers = plan.cells[0].sft, Workers(runtime, runtime.artifact_root)
+    ended = raised_after(
+        lambda _: workers.stop(at_once=True), sft.scratch, lambda: workers.make(sft)
+    )
+    assert type(ended) is RunEndedError
+    assert not ended.may_pass
+    assert sft.is_resumable()
 
 
 @pytest.mark.parametrize(

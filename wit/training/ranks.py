@@ -23,13 +23,16 @@ from wit.config import WORKER_GPUS, Runtime
 from wit.errors import (
     ArtifactError,
     ConfigError,
+    DiskFullError,
+    OutOfMemoryError,
     StageError,
     WitError,
     WorkerDiedError,
     first_line,
 )
-from wit.files import is_unwritable
+from wit.files import is_full, is_unwritable
 from wit.lifeline import LIFELINE
+from wit.memory import is_out_of_memory
 from wit.models import choose_device
 from wit.recipes import SFTRecipe
 from wit.settings import Settings
@@ -174,10 +177,14 @@ def _say(begin: str, what: Any) -> None:
 
 def _as_ours(error: Exception, out: Path) -> WitError:
     """What a rank raised, as what a stage may raise."""
+    if is_out_of_memory(error):
+        return OutOfMemoryError(first_line(error))
     if isinstance(error, WitError):
         return error
     # NCCL's errors begin with a place in its code, and say at their end what was wrong.
     said = " ".join([first_line(error), *str(error).partition("Last error:")[2].split()])
+    if is_full(out, error):
+        return DiskFullError(f"{out}: cannot be written: {said}")
     if is_unwritable(out, error):
         return ArtifactError(f"{out}: cannot be written: {said}")
     if isinstance(error, dist.DistError) or "gloo/transport" in str(error):  # a plain RuntimeError

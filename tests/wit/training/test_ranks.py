@@ -20,8 +20,9 @@ from wit.artifacts import JOB
 from wit.config import WORKER_GPUS, Runtime
 from wit.data.splits import TRAIN, lengths_of, read_split, read_table, split_file
 from wit.errors import (
-    ArtifactError,
     ConfigError,
+    DiskFullError,
+    OutOfMemoryError,
     StageError,
     TrainingError,
     WitError,
@@ -156,11 +157,11 @@ def test_a_rank_that_cannot_join_the_others_says_why_and_may_try_again(
     ("error", "kind"),
     [
         (TrainingError("the loss is nan"), TrainingError),
-        (OSError(errno.ENOSPC, "No space left on device"), ArtifactError),
+        (OSError(errno.ENOSPC, "No space left on device"), DiskFullError),
         (dist.DistBackendError("NCCL error: unhandled cuda error"), WorkerDiedError),
         (dist.DistNetworkError("the client socket has timed out"), WorkerDiedError),
         (RuntimeError("[gloo/transport/tcp/pair.cc:5] Connection closed"), WorkerDiedError),
-        (RuntimeError("CUDA out of memory"), StageError),
+        (RuntimeError("CUDA out of memory"), OutOfMemoryError),
         (PermissionError(errno.EACCES, "Permission denied", "/base/model"), StageError),
     ],
 )
