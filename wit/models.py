@@ -49,6 +49,8 @@ def load_model(
             attn_implementation=attention,
             distributed_config=DistributedConfig(fsdp_size=num_shards) if num_shards > 1 else None,
             local_files_only=True,
+            use_safetensors=True,  # other formats are pickles, which run what is in them
+            trust_remote_code=False,  # unset, the library asks whoever sits there
             output_loading_info=True,
         )
     except Exception as error:  # as above

@@ -19,7 +19,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         BaseModelError: There is none that gives character offsets.
     """
     try:
-        tokenizer = _class_of(folder).from_pretrained(folder, local_files_only=True)
+        tokenizer = _class_of(folder).from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,  # unset, the library asks whoever sits there
+        )
     except Exception as error:  # a damaged file breaks the library in a dozen ways
         raise BaseModelError(
             f"{folder}: no tokenizer can be loaded: {first_line(error)}"

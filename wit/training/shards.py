@@ -23,6 +23,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from wit.training.shard_reader import DataOnlyPlanner, DataOnlyReader
+
 SHARDS = "shards"  # folder in a checkpoint
 
 
@@ -48,7 +50,11 @@ def load_shards(checkpoint: Path, model: Any, optimizer: Optimizer, schedule: LR
     weights, moments = _weights_and_moments(model, inner)
     state = {"model": weights, "optimizer": moments, "schedule": schedule}
     with _ordinary_errors():
-        load(state, checkpoint_id=checkpoint / SHARDS)
+        load(
+            state,
+            storage_reader=DataOnlyReader(checkpoint / SHARDS),
+            planner=DataOnlyPlanner(),
+        )
     set_state_dict(model, inner, model_state_dict=weights, optim_state_dict=moments)
 
 
