@@ -50,11 +50,13 @@ def studies_of(root: Path) -> list[KnownStudy]:
         ArtifactError: One cannot be read, or is missing: what it needs is unknown.
     """
     known: dict[str, KnownStudy] = {}
-    # Started again, a study counts as it is now: the last of these that it has.
-    for suffix in (FORGOTTEN, SENT, ".json"):
+    # The first of these that it has: started again, a study counts as it is now. And one that ends
+    # meanwhile, or is forgotten, is found later in this order, and not missed.
+    for suffix in (".json", SENT, FORGOTTEN):
         for file in sorted((root / UNSENT).glob(f"study-*{suffix}")):
             study = _read(file, root)
-            known[study.version] = study
+            if study is not None:
+                known.setdefault(study.version, study)
     for folder in sorted((root / "studies").glob("*")):
         version = kept_version(folder)
         if version is not None and version not in known:
@@ -66,11 +68,16 @@ def studies_of(root: Path) -> list[KnownStudy]:
     return list(known.values())
 
 
-def _read(file: Path, root: Path) -> KnownStudy:
+def _read(file: Path, root: Path) -> KnownStudy | None:
+    """None: it has another name by now."""
     try:
         stamp = stamp_of(file)
         kept = read_kept(UnsentStudy, file)
+    except FileNotFoundError:
+        return None
     except ArtifactError as error:
+        if not file.exists():
+            return None
         raise ArtifactError(
             f"{error}. Nobody knows what that study needs, so nothing can be deleted; put the file "
             "right, or delete it if the study needs nothing"
