@@ -64,12 +64,9 @@ def _draw(
             continue
         x, y = across.index(cell.prompt_weight or 0.0), up.index(cell.response_weight or 0.0)
         is_best = cell == stage.best
-        edge = {"edgecolor": BEST, "linewidth": 2.5} if is_best else {"edgecolor": "white"}
-        axes.add_patch(
-            Rectangle(
-                (x - 0.47, y - 0.47), 0.94, 0.94, facecolor=colours(colour(cell.score)), **edge
-            )
-        )
+        square = Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, facecolor=colours(colour(cell.score)))
+        square.set(edgecolor=BEST if is_best else "white", linewidth=2.5 if is_best else 1)
+        axes.add_patch(square)
         if len(across) <= MAX_COLUMNS or is_best:
             is_dark = (cell.score - scale.worst) / (scale.best - scale.worst) < 0.5
             axes.text(
