@@ -229,9 +229,10 @@ def test_a_sharded_checkpoint_is_data(alone: None, mark: Path, tmp_path: Path) -
     with pytest.raises(Exception, match="describes no tensor"):
         load_shards(tmp_path, other, *rest)
     bomb: Any = Schedule({"_step_count": Bomb(mark)})
-    save_shards(tmp_path, model, optimizer, bomb)
+    save_shards(tmp_path / "bomb", model, optimizer, bomb)
+    plain: Any = Schedule({"_step_count": 0})
     with pytest.raises(Exception, match="Weights only load failed"):
-        load_shards(tmp_path, model, optimizer, Schedule({"_step_count": 0}))  # pyright: ignore
+        load_shards(tmp_path / "bomb", model, optimizer, plain)
 
 
 def a_checkpoint_of(sft, runtime: Runtime) -> Path:
