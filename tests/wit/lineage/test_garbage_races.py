@@ -2,12 +2,11 @@
 
 import multiprocessing
 import os
-import shutil
 import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Event, Thread
 
 import pytest
 from filelock import FileLock
@@ -19,8 +18,6 @@ from wit.errors import ArtifactError
 from wit.housekeeping.deleting import delete
 from wit.housekeeping.garbage import Findings, look
 from wit.lineage.spool import Packed, UnsentStudy, keep, study_file
-
-ROUNDS = 12
 
 
 def found(root: Path, *forget: str) -> Findings:
@@ -42,30 +39,26 @@ def start(root: Path) -> list[Path]:
     return [artifact.path for artifact in artifacts if artifact.exists()]
 
 
-def test_what_a_study_finds_when_it_has_started_it_keeps(tmp_path: Path) -> None:
-    """It starts at some moment between the look and the end of the deletion, or just beside."""
-    whole, orders = tmp_path / "whole", set()
-    make_without_lineage(plan(whole).all)
-    for number in range(ROUNDS):
-        root = shutil.copytree(whole, tmp_path / str(number))
-        findings, both = found(root), Barrier(2)
-        assert len(findings.garbage) == len(plan(root).all)
-        seen: list[Path] = []
+@pytest.mark.parametrize("lead", [0.5, -0.5, *(0.002 * n for n in range(-4, 5))])
+def test_what_a_study_finds_when_it_has_started_it_keeps(tmp_path: Path, lead: float) -> None:
+    """It starts before the things are deleted that were found, or after, or just beside."""
+    make_without_lineage(plan(tmp_path).all)
+    findings, seen = found(tmp_path), []
+    assert len(findings.garbage) == len(plan(tmp_path).all)
 
-        def run(root: Path = root, both: Barrier = both, seen: list[Path] = seen) -> None:
-            both.wait()
-            time.sleep(0.001 * (number % 4))  # noqa: B023  joined below
-            seen += start(root)
+    def run() -> None:
+        time.sleep(max(0.0, -lead))
+        seen.extend(start(tmp_path))
 
-        study = Thread(target=run)
-        study.start()
-        both.wait()
-        deleted = delete(findings)
-        study.join()
-        assert all(path.exists() for path in seen)
-        assert len(seen) + len(deleted.things) == len(findings.garbage), "all or nothing"
-        orders.add(bool(seen))
-    assert orders == {True, False}, "they never met in either order"
+    study = Thread(target=run)
+    study.start()
+    time.sleep(max(0.0, lead))
+    deleted = delete(findings)
+    study.join()
+    assert all(path.exists() for path in seen)
+    assert len(seen) + len(deleted.things) == len(findings.garbage), "all or nothing"
+    if abs(lead) == 0.5:
+        assert bool(seen) == (lead > 0)
 
 
 def test_a_study_waits_while_things_are_moved_aside(tmp_path: Path) -> None:
