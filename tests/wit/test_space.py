@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from wit.artifacts import CHECKPOINTS, COMPLETE, Artifact
 from wit.config import Runtime
 from wit.errors import ArtifactError, DiskFullError
 from wit.files import free_bytes
+from wit.housekeeping.contents import measure
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
 from wit.recipes import LoRAKnobs
@@ -126,11 +128,12 @@ def watched(artifact: Artifact, runtime: Runtime) -> tuple[int, int]:
     def watch() -> None:
         nonlocal most_bytes, most_checkpoints
         while not is_over.is_set():
-            most_bytes = max(most_bytes, size_of(artifact.scratch))
-            folders = list(artifact.scratch.glob(f"{CHECKPOINTS}/checkpoint-*"))
-            # One that is being deleted lies there without its mark, and for an instant.
-            whole = [folder for folder in folders if (folder / COMPLETE).exists()]
-            most_checkpoints = max(most_checkpoints, len(whole))
+            with suppress(FileNotFoundError):  # a checkpoint is being deleted
+                most_bytes = max(most_bytes, measure(artifact.scratch)[0])
+                folders = list(artifact.scratch.glob(f"{CHECKPOINTS}/checkpoint-*"))
+                # One that is being deleted lies there without its mark, and for an instant.
+                whole = [folder for folder in folders if (folder / COMPLETE).exists()]
+                most_checkpoints = max(most_checkpoints, len(whole))
             time.sleep(0.002)
 
     watcher = threading.Thread(target=watch)
@@ -141,16 +144,6 @@ def watched(artifact: Artifact, runtime: Runtime) -> tuple[int, int]:
         is_over.set()
         watcher.join()
     return most_bytes, most_checkpoints
-
-
-def size_of(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
 
 
 def test_a_stage_takes_no_more_than_was_said_and_not_far_less(
