@@ -30,6 +30,7 @@ TESTS = Path(__file__).parent
 LONG = (
     "wit/training/",
     "wit/test_s",
+    "wit/test_handed_out",
     "wit/test_workers",
     "wit/test_export",
     "wit/lineage/",
