@@ -9,9 +9,9 @@ from wit import lineage
 from wit.analysis.report import Extras, write_report
 from wit.artifacts import Source
 from wit.commands.asking import report
-from wit.commands.options import kept_study, scores_of
 from wit.config import Runtime, Study
 from wit.outcome import kept_version, save_study, study_folder
+from wit.past import kept_study, scores_of
 
 OTHER_BASE = Source(kind="model", fingerprint="0therba5e000", location="/models/other")
 
@@ -44,10 +44,10 @@ def overrides(root: Path, uri: str) -> list[str]:
 
 def test_the_kept_study_is_of_the_version_that_is_shown(two, uri: str, tmp_path: Path):
     mine, later = two
-    at = overrides(tmp_path / "here", uri)
-    assert scores_of("shared", None, None, at).attrs["version"] == later
-    assert kept_study("shared", later, None, at) is None, "that one ran elsewhere"
-    kept = kept_study("shared", mine, None, at)
+    here = Runtime(artifact_root=tmp_path / "here", tracking_uri=uri)
+    assert scores_of("shared", None, here).attrs["version"] == later
+    assert kept_study("shared", later, here) is None, "that one ran elsewhere"
+    kept = kept_study("shared", mine, here)
     assert kept is not None
     assert kept.name == "shared"
 
