@@ -1,5 +1,7 @@
 """The command line. Heavy libraries are imported inside the commands that need them."""
 
+import atexit
+import gc
 import os
 import sys
 import traceback
@@ -57,6 +59,10 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     os.environ.setdefault("TQDM_DISABLE", "1")  # we show progress of our own
+    # Both are a tenth of what a short command takes: pydantic reads the metadata of every package
+    # in search of plugins, and at the end Python looks for cycles in all that was imported.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    atexit.register(gc.freeze)
     try:
         app()
     except WitError as error:

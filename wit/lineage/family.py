@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from wit.config import Runtime
 from wit.errors import InputError
 from wit.lineage.addresses import shown
-from wit.lineage.description import PRINCIPAL
 from wit.lineage.place import tracking_uri
 from wit.lineage.reader import Condition, RunRow, find_runs, tag
+from wit.lineage.terms import PRINCIPAL
 
 
 class Node(BaseModel):
@@ -170,10 +170,11 @@ def _children(fingerprint: str, below: list[RunRow]) -> tuple[Node, ...]:
     here = {run.tags["wit.fingerprint"] for run in below} | {fingerprint}
     hanging: defaultdict[str, list[RunRow]] = defaultdict(list)
     for run in below:
-        parents = _by_part(run, "wit.parent.")
-        principal = parents.get(PRINCIPAL.get(run.tags["wit.stage"], ""), "")
-        others = (parent for parent in parents.values() if parent in here)
-        hanging[principal if principal in here else next(others, fingerprint)].append(run)
+        principal = run.tags.get(f"wit.parent.{PRINCIPAL.get(run.tags['wit.stage'])}", "")
+        if principal not in here:
+            parents = _by_part(run, "wit.parent.").values()
+            principal = next((parent for parent in parents if parent in here), fingerprint)
+        hanging[principal].append(run)
 
     def grow(parent: str) -> tuple[Node, ...]:
         nodes = [

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wit.artifacts import RECORD, Artifact, Source
 from wit.evaluation.results import SCORES_FILE, EvaluationResult
-from wit.lineage.description import PREFERENCE_ACCURACY, TRAINING_DATA, flat, run_name
+from wit.lineage.description import flat, run_name
+from wit.lineage.terms import PREFERENCE_ACCURACY, TRAINING_DATA
 from wit.recipes import OverlapRecipe
 
 if TYPE_CHECKING:

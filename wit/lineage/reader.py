@@ -4,6 +4,7 @@ To import mlflow takes seconds, and its own search asks a database once for ever
 runs. So a database is read here, in at most four statements however many runs there are.
 """
 
+import json
 import logging
 import sqlite3
 from collections import defaultdict
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SQL_SCHEMES = ("sqlite", "postgresql")  # whose dialects the statements below are tested with
-MAX_NAMED = 500  # runs that are named one by one; more are looked for again, which costs less
 TABLES = ("params", "tags", "latest_metrics")
 Ask = Callable[[str, Mapping[str, Any]], Sequence[Any]]  # a statement and its values; rows
+# Names of runs come as one value, however many they are: a JSON list.
+NAMED_RUNS = {
+    "sqlite": "SELECT value FROM json_each(:ids)",
+    "postgresql": "SELECT json_array_elements_text(CAST(:ids AS json))",
+}
 _log = logging.getLogger(__name__)  # every statement, for those who count them
 
 
@@ -96,7 +101,9 @@ def find_runs(uri: str, *conditions: Condition, has_params: bool = True) -> list
         raise StoreDownError(unreachable(uri))
     if uri.startswith(SQL_SCHEMES):
         with _connected(uri) as ask:
-            return _from_tables(ask, conditions, TABLES if has_params else TABLES[1:])
+            dialect = next(scheme for scheme in SQL_SCHEMES if uri.startswith(scheme))
+            tables = TABLES if has_params else TABLES[1:]
+            return _from_tables(ask, conditions, tables, NAMED_RUNS[dialect])
     from wit.lineage.store import open_store, translated
 
     store = open_store(uri, creates=False)
@@ -150,34 +157,33 @@ def _connected_to_server(uri: str) -> Iterator[Ask]:
         engine.dispose()
 
 
-def _from_tables(ask: Ask, conditions: Iterable[Condition], tables: Sequence[str]) -> list[RunRow]:
+def _from_tables(
+    ask: Ask, conditions: Iterable[Condition], tables: Sequence[str], named_runs: str
+) -> list[RunRow]:
     clauses, values = ["e.name = :experiment", "r.lifecycle_stage = 'active'"], {}
     values["experiment"] = EXPERIMENT
     for number, condition in enumerate(conditions):
         clause, more = condition.as_sql(number)
         clauses.append(clause)
         values |= more
-    wanted = (
-        "FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id "
-        f"WHERE {' AND '.join(clauses)}"
-    )
 
     def asked(sql: str) -> Sequence[Any]:
         _log.debug("%s", sql)
         return ask(sql, values)
 
-    runs = asked(f"SELECT r.run_uuid, r.name, r.status {wanted} ORDER BY r.start_time, r.run_uuid")
+    runs = asked(
+        "SELECT r.run_uuid, r.name, r.status "
+        "FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id "
+        f"WHERE {' AND '.join(clauses)} ORDER BY r.start_time, r.run_uuid"
+    )
     if not runs:
         return []
-    within = f"SELECT r.run_uuid {wanted}"
-    if len(runs) <= MAX_NAMED:
-        values = {f"run{i}": run_id for i, (run_id, *_) in enumerate(runs)}
-        within = ", ".join(f":{key}" for key in values)
+    values = {"ids": json.dumps([run_id for run_id, *_ in runs])}
     found: dict[str, defaultdict[str, dict[str, Any]]] = {t: defaultdict(dict) for t in TABLES}
     for table in tables:
         value = "CASE WHEN is_nan THEN NULL ELSE value END" if "metrics" in table else "value"
         by_run = found[table]
-        sql = f"SELECT run_uuid, key, {value} FROM {table} WHERE run_uuid IN ({within})"
+        sql = f"SELECT run_uuid, key, {value} FROM {table} WHERE run_uuid IN ({named_runs})"
         for run_id, key, content in asked(sql):
             by_run[run_id][key] = float("nan") if content is None else content
     return [

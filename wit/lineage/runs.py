@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from wit.artifacts import Artifact
-from wit.lineage.description import PRINCIPAL, run_name, run_params, run_tags
+from wit.lineage.description import run_name, run_params, run_tags
 from wit.lineage.models import MODEL_ID, MODEL_STAGES, ensure_model, join_study, set_status
 from wit.lineage.outcome import DataSet, Point, made_between, outcome_of, training_data
 from wit.lineage.store import Store
+from wit.lineage.terms import PRINCIPAL
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -10,18 +10,11 @@ from wit.artifacts import Artifact
 from wit.config import Runtime, Study
 from wit.errors import ArtifactError, InputError
 from wit.lineage.addresses import shown
-from wit.lineage.description import (
-    BASE,
-    SENSITIVITY,
-    is_diagnostic,
-    run_name,
-    run_params,
-    run_tags,
-    study_params,
-)
+from wit.lineage.description import run_name, run_params, run_tags, study_params
 from wit.lineage.outcome import outcome_of
 from wit.lineage.place import tracking_uri
 from wit.lineage.reader import Condition, RunRow, find_runs, tag
+from wit.lineage.terms import BASE, SENSITIVITY, is_diagnostic
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from wit.lineage.description import is_diagnostic
 from wit.lineage.family import Node
+from wit.lineage.terms import is_diagnostic
 
 MAX_CHILDREN = 12  # of one stage that are shown below what they were made of; of more, a few
 FEW_CHILDREN = 3
