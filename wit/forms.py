@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
 
 import wit
 from wit.config import Runtime, Study
 from wit.errors import ConfigError
 from wit.form_fields import BenchmarkChoice, Handed, Weights
-from wit.loading import load_runtime, load_study
+from wit.loading import Override, load_runtime, load_study
 from wit.plan import SHAPES
 from wit.recipes import Benchmark
 from wit.settings import Settings
@@ -23,6 +23,8 @@ PROJECT = Path(wit.__file__).resolve().parent.parent
 STUDIES = PROJECT / "configs" / "studies"
 AS_IN_STUDY = "as in the study"
 AS_IN_RUNTIME = "as in the runtime file"
+# Fields that a form shows before all others.
+FIRST = ("study", "study_file", "models", "weights", "seeds", "seed")
 
 
 def study_names() -> list[str]:
@@ -36,8 +38,18 @@ def _offer_studies(schema: dict[str, JsonValue]) -> None:
         schema["enum"] = [*names]
 
 
+def _in_order(schema: dict[str, Any]) -> None:
+    """Numbers the fields as Prefect's form wants them: what most runs change stands on top."""
+    names = list(schema["properties"])
+    names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    for position, name in enumerate(names):
+        schema["properties"][name]["position"] = position
+
+
 class Choice(Settings):
     """Which study, what is to differ from its file, and how it runs."""
+
+    model_config = ConfigDict(json_schema_extra=_in_order)
 
     study: Annotated[str, Field(json_schema_extra=_offer_studies)] = Field(
         default="quickstart", title="Study", description="A file of configs/studies, by its name."
@@ -90,29 +102,42 @@ class Choice(Settings):
     @property
     def label(self) -> str:
         """Names the study in the name of a run."""
+        for setting in reversed(self.settings):
+            key, _, value = setting.partition("=")
+            if key.strip() == "name":
+                return value.strip()
         return Path(self.study_file).stem if self.study_file else self.study
 
-    def overrides(self) -> list[str]:
-        """What differs from the study file, as ``key.path=value``."""
-        found = list(self.settings)
+    def overrides(self) -> list[Override]:
+        """What differs from the study file, each with the field that says so."""
+        found = [self._said_by("settings", text) for text in self.settings]
         if self.max_rows is not None:
-            found += [f"{rows}.max_rows={self.max_rows}" for rows in SHAPES]
+            found += [
+                self._set_by("max_rows", f"{rows}.max_rows", self.max_rows) for rows in SHAPES
+            ]
         if self.sft_loss != AS_IN_STUDY:
-            found.append(f"sft.loss={self.sft_loss}")
+            found.append(self._set_by("sft_loss", "sft.loss", self.sft_loss))
         if self.dpo_beta is not None:
-            found.append(f"dpo.beta={self.dpo_beta!r}")
+            found.append(self._set_by("dpo_beta", "dpo.beta", self.dpo_beta))
         if self.benchmarks:
             chosen = [Benchmark(**b.model_dump()).model_dump(mode="json") for b in self.benchmarks]
-            found.append(f"benchmarks={_yaml(chosen)}")
+            found.append(self._set_by("benchmarks", "benchmarks", chosen))
         return found
 
     def load_study(self) -> Study:
         """The study file with what differs.
 
         Raises:
-            ConfigError: Naming every wrong key at once, with its place and what is allowed.
+            ConfigError: Naming every wrong key at once, with its field and what is allowed.
         """
         return load_study(self._file(), self.overrides())
+
+    def runtime_overrides(self) -> list[Override]:
+        """What differs from the runtime file, each with the field that says so."""
+        found = [self._said_by("runtime_settings", text) for text in self.runtime_settings]
+        if self.device != AS_IN_RUNTIME:
+            found.append(self._set_by("device", "device", self.device))
+        return found
 
     def load_runtime(self) -> Runtime:
         """The runtime file with what differs.
@@ -120,10 +145,14 @@ class Choice(Settings):
         Raises:
             ConfigError: As ``load_study``.
         """
-        given = [*self.runtime_settings]
-        if self.device != AS_IN_RUNTIME:
-            given.append(f"device={self.device}")
-        return load_runtime(Path(self.runtime_file) if self.runtime_file else None, given)
+        return load_runtime(_file_of(self.runtime_file), self.runtime_overrides())
+
+    def _said_by(self, field: str, text: str) -> Override:
+        return Override(text, f"{type(self).model_fields[field].title}: {text}")
+
+    def _set_by(self, field: str, key: str, value: Any) -> Override:
+        # JSON is YAML, and stands in one line.
+        return Override(f"{key}={json.dumps(value)}", f"{type(self).model_fields[field].title}")
 
     def _file(self) -> Path:
         if self.study_file:
@@ -154,21 +183,22 @@ class StudyRequest(Choice):
         description="local: where the study runs. deployments: as runs of their own, on workers.",
     )
 
-    def overrides(self) -> list[str]:
-        """What differs from the study file, as ``key.path=value``."""
+    def overrides(self) -> list[Override]:
+        """What differs from the study file, each with the field that says so."""
         found = super().overrides()
         if self.weights:
-            found.append(f"weights={_yaml([w.model_dump() for w in self.weights])}")
+            pairs = [pair.model_dump() for pair in self.weights]
+            found.append(self._set_by("weights", "weights", pairs))
         if self.seeds:
-            found.append(f"seeds={_yaml(self.seeds)}")
+            found.append(self._set_by("seeds", "seeds", self.seeds))
         return found
 
-    def load_runtime(self) -> Runtime:
-        """The runtime file with what differs."""
-        if self.execution == AS_IN_RUNTIME:
-            return super().load_runtime()
-        given = [*self.runtime_settings, f"execution={self.execution}"]
-        return Choice.load_runtime(self.model_copy(update={"runtime_settings": given}))
+    def runtime_overrides(self) -> list[Override]:
+        """What differs from the runtime file, each with the field that says so."""
+        found = super().runtime_overrides()
+        if self.execution != AS_IN_RUNTIME:
+            found.append(self._set_by("execution", "execution", self.execution))
+        return found
 
 
 HANDED = Field(
@@ -195,10 +225,10 @@ class CellRequest(Choice):
         point = f"p{self.weights.prompt:g}-r{self.weights.response:g}-s{self.seed}"
         return f"{super().label} {self.handed.part if self.handed else point}"
 
-    def overrides(self) -> list[str]:
-        """What differs from the study file, as ``key.path=value``."""
-        point = [f"weights={_yaml([self.weights.model_dump()])}", f"seeds={_yaml([self.seed])}"]
-        return [*super().overrides(), *point]
+    def overrides(self) -> list[Override]:
+        """What differs from the study file, each with the field that says so."""
+        weights = self._set_by("weights", "weights", [self.weights.model_dump()])
+        return [*super().overrides(), weights, self._set_by("seed", "seeds", [self.seed])]
 
     def load_study(self) -> Study:
         """Of this cell alone, named apart lest it replace the whole one; or what was handed."""
@@ -248,9 +278,9 @@ class ReportRequest(Settings):
 
     def load_runtime(self) -> Runtime:
         """The runtime file with what differs."""
-        return load_runtime(
-            Path(self.runtime_file) if self.runtime_file else None, self.runtime_settings
-        )
+        place = type(self).model_fields["runtime_settings"].title
+        given = [Override(text, f"{place}: {text}") for text in self.runtime_settings]
+        return load_runtime(_file_of(self.runtime_file), given)
 
 
 def merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -262,6 +292,6 @@ def merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _yaml(value: Any) -> str:
-    """In one line, for an override."""
-    return json.dumps(value)  # JSON is YAML
+def _file_of(path: str | None) -> Path | None:
+    """A field that was left empty may be an empty line, too."""
+    return Path(path) if path else None

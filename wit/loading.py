@@ -35,13 +35,24 @@ KEY_ITSELF = "[key]"  # how pydantic says that a name is wrong, not what it name
 WRONG_KINDS = ("tuple_type", "model_type", "string_type", "string_pattern_mismatch")
 
 
+class Override(NamedTuple):
+    """One ``key.path=value``, and where it was given, as complaints say it."""
+
+    text: str
+    place: str
+
+
 class _Document(NamedTuple):
     values: dict[str, Any]
     places: dict[Loc, str]  # where a key stands: "file:line", or the override that set it
 
 
-def load_study(path: Path, overrides: Iterable[str] = ()) -> Study:
+def load_study(path: Path, overrides: Iterable[str | Override] = ()) -> Study:
     """The study of a YAML file, with ``key.path=value`` overrides on top.
+
+    Args:
+        path: The file.
+        overrides: In order; of a string it is said that it was given by ``--set``.
 
     Raises:
         ConfigError: Naming every wrong key at once, with its place and what is allowed.
@@ -50,7 +61,7 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> Study:
     return study.placed(places)
 
 
-def load_runtime(path: Path | None, overrides: Iterable[str] = ()) -> Runtime:
+def load_runtime(path: Path | None, overrides: Iterable[str | Override] = ()) -> Runtime:
     """The runtime of a YAML file; without a file, the defaults.
 
     Raises:
@@ -59,11 +70,14 @@ def load_runtime(path: Path | None, overrides: Iterable[str] = ()) -> Runtime:
     return _load(Runtime, path, overrides)[0]
 
 
-def _load(kind: type[T], path: Path | None, overrides: Iterable[str]) -> tuple[T, Places]:
+def _load(
+    kind: type[T], path: Path | None, overrides: Iterable[str | Override]
+) -> tuple[T, Places]:
     document = _Document({}, {}) if path is None else _read_yaml(path)
     option = OPTIONS[kind]
-    for override in overrides:
-        _apply(f"{option} {override}", override, document)
+    for given in overrides:
+        override = Override(given, f"{option} {given}") if isinstance(given, str) else given
+        _apply(override, document)
     try:
         return kind.model_validate(document.values), Places(document.places)
     except ValidationError as error:
@@ -135,9 +149,10 @@ def _resolve_paths(values: Any, folder: Path) -> None:
                 _resolve_paths(value, folder)
 
 
-def _apply(place: str, override: str, document: _Document) -> None:
+def _apply(override: Override, document: _Document) -> None:
     """Set ``a.b.0.c=value`` in the document; the value is read as YAML, paths from here."""
-    dotted, equals, text = override.partition("=")
+    place = override.place
+    dotted, equals, text = override.text.partition("=")
     if not equals or not dotted.strip():
         raise ConfigError(f"{place}: write it as key.path=value, such as sft.num_epochs=3")
     try:

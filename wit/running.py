@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wit.artifacts import Artifact
-from wit.config import Cell, Study
+from wit.config import Cell, Runtime, Study
 from wit.doctor import problem_with_prefect
 from wit.errors import InputError, StageError, StoreDownError, StudyFailedError, WitError
 from wit.evaluation.catalogue import local_data_files, resolve_benchmark
@@ -28,6 +28,7 @@ from wit.guard import MARK
 from wit.lineage import open_store, tracking_uri
 from wit.lineage.addresses import shown
 from wit.lineage.place import sqlite_file
+from wit.loading import load_runtime, load_study
 from wit.machine import check_machine
 from wit.outcome import StudyOutcome, save_study, study_folder
 from wit.plan import Plan, make_plan
@@ -56,17 +57,19 @@ def run_here(
         runtime_file=str(runtime_file) if runtime_file else None,
         runtime_settings=runtime_overrides or [],
     )
-    study, runtime = request.load_study(), request.load_runtime()
+    # Not by the request, whose complaints name the fields of a form.
+    study = load_study(study_file, overrides or [])
+    runtime = load_runtime(runtime_file, runtime_overrides or [])
     plan = make_plan(study, runtime)
     _set_environment(study)
     check_machine(plan, runtime)  # as the flow does, but before Prefect's server is started
+    _check_prefect(runtime)
     save_study(study, study_folder(runtime, study.name))
     try:
         open_store(tracking_uri(runtime))
     except StoreDownError as error:
         said = f"note: {error}. The study runs; what MLflow should know is kept until it is up"
         console.print(said, style="yellow", markup=False, soft_wrap=True)
-    _check_prefect()
     _guard_children()
     if not os.environ.get("PREFECT_API_URL"):
         from flows.server import OwnSessionServer
@@ -89,13 +92,19 @@ def run_here(
     return outcome
 
 
-def _check_prefect() -> None:
+def _check_prefect(runtime: Runtime) -> None:
     """Asks the server of ``PREFECT_API_URL`` for a sign of life.
 
     Raises:
-        InputError: It gives none.
+        InputError: It gives none; or there is no such server, and others shall make the cells.
     """
     url = os.environ.get("PREFECT_API_URL")
+    if not url and runtime.execution == "deployments":
+        raise InputError(
+            "runtime execution = deployments: that needs a Prefect server with workers, and "
+            "PREFECT_API_URL is not set. 'wit up' starts one and says its address; or "
+            "--set-runtime execution=local"
+        )
     problem = problem_with_prefect(url) if url else None
     if problem is not None:
         raise InputError(

@@ -15,6 +15,7 @@ from wit.config import Study
 from wit.errors import ConfigError
 from wit.form_fields import BenchmarkChoice, Weights
 from wit.forms import (
+    FIRST,
     CellRequest,
     EvaluationRequest,
     ReportRequest,
@@ -118,14 +119,56 @@ def test_a_cell_is_a_study_of_its_own() -> None:
     [
         (StudyRequest(study="quikstart"), "'quikstart' is no file of .*There are: .*quickstart"),
         (StudyRequest(study="../../etc/passwd"), "is no file of"),
-        (StudyRequest(settings=["sft.num_epoch=3"]), "num_epoch.*num_epochs"),
-        (StudyRequest(weights=[Weights(prompt=0, response=0)]), "nothing would be"),
-        (StudyRequest(benchmarks=[BenchmarkChoice(name="wit_seen")]), "role: select"),
+        (
+            StudyRequest(settings=["sft.num_epoch=3"]),
+            r"^Other settings: sft.num_epoch=3: sft.num_epoch: .*num_epochs",
+        ),
+        (
+            StudyRequest(weights=[Weights(prompt=0, response=0)]),
+            "^Loss weights: weights.*nothing would be",
+        ),
+        (
+            StudyRequest(benchmarks=[BenchmarkChoice(name="wit_seen")]),
+            "^Benchmarks: .*role: select",
+        ),
     ],
 )
 def test_what_no_form_can_check_is_one_clear_error(form: StudyRequest, said: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){said}"):
         form.load_study()
+
+
+def test_a_wrong_runtime_names_its_field() -> None:
+    form = StudyRequest(runtime_settings=["num_workers=0"])
+    with pytest.raises(
+        ConfigError, match=r"^Other runtime settings: num_workers=0: num_workers = 0"
+    ):
+        form.load_runtime()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_most_runs_change_stands_on_top(form: type[Settings]) -> None:
+    properties = form.model_json_schema()["properties"]
+    if form is ReportRequest:  # few fields, in their order
+        assert all("position" not in field for field in properties.values())
+        return
+    shown = sorted(properties, key=lambda name: properties[name]["position"])
+    first = [name for name in FIRST if name in properties]
+    assert shown[: len(first)] == first
+    assert [properties[name]["position"] for name in shown] == list(range(len(properties)))
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        (StudyRequest(), "quickstart"),
+        (StudyRequest(study_file="/a/mine.yaml"), "mine"),
+        (StudyRequest(settings=["name=first", "sft.num_epochs=1", " name = second"]), "second"),
+        (CellRequest(settings=["name=mine"]), "mine p0.2-r1-s0"),
+    ],
+)
+def test_a_run_is_called_like_its_study(form: StudyRequest | CellRequest, name: str) -> None:
+    assert form.label == name
 
 
 def test_a_runtime_is_its_file_and_what_differs(tmp_path: Path) -> None:

@@ -211,3 +211,15 @@ def test_the_command_line_exits_with_2_and_leaves_nothing(
     [line] = done.stderr.splitlines()
     assert line.startswith(f"error: {file}:7: sft.precision = float32: flash_attention_2 needs")
     assert not (tmp_path / "root").exists()
+
+
+def test_cells_by_deployments_need_a_server_and_nothing_is_made_without(
+    file: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    runtime = (f"artifact_root={root}", "execution=deployments", "device=cpu")
+    options = [word for setting in runtime for word in ("--set-runtime", setting)]
+    ended = wit("run", file, *options, environment={"PREFECT_API_URL": ""})
+    assert ended.returncode == 2
+    assert "PREFECT_API_URL is not set. 'wit up'" in ended.stderr
+    assert not root.exists()
