@@ -10,6 +10,7 @@ from wit.artifacts import Artifact
 from wit.estimate import Estimate
 from wit.objectives import objectives, sentences
 from wit.plan import Plan
+from wit.progress import duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,7 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
         console.print("time, disk and memory: unknown: the base is not downloaded yet")
         return
     console.print(
-        f"roughly {_duration(cost.seconds)} of training, {cost.disk_bytes / GIGABYTE:.2f} GB of "
+        f"roughly {duration(cost.seconds)} of training, {cost.disk_bytes / GIGABYTE:.2f} GB of "
         f"disk, {cost.peak_memory_bytes / GIGABYTE:.2f} GB of memory per training"
     )
 
@@ -131,9 +132,3 @@ def _state(artifact: Artifact) -> str:
     if artifact.exists():
         return "reuse"
     return "resume" if artifact.scratch.exists() else "make"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

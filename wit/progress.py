@@ -8,15 +8,27 @@ PROGRESS = "progress.json"
 
 
 class Progress(NamedTuple):
-    """Optimizer steps done and wanted, and the loss of the last one."""
+    """Optimizer steps done and wanted, the loss of the last one, and how long the rest will take.
+
+    That is told from the pace since this process began or went on; checkpoints are in it.
+    """
 
     step: int
     num_steps: int
     loss: float | None
+    seconds_left: float | None = None  # None: no step has been timed
 
     def __str__(self) -> str:
         loss = "" if self.loss is None else f", loss {self.loss:.3f}"
-        return f"step {self.step} of {self.num_steps}{loss}"
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        return f"step {self.step} of {self.num_steps}{loss}{left}"
+
+
+def duration(seconds: float) -> str:
+    """As people say it, to two digits or so."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def write_progress(scratch: Path, progress: Progress) -> None:

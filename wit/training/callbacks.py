@@ -102,6 +102,17 @@ class ShownProgress(TrainerCallback):
     def __init__(self, scratch: Path) -> None:
         """Keeps where to write."""
         self.scratch = scratch
+        self.began = (0, 0.0)  # at which step, and when
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """From here on, or from where a checkpoint lets it go on, steps are timed."""
+        self.began = (state.global_step, time.monotonic())
 
     def on_log(
         self,
@@ -111,10 +122,13 @@ class ShownProgress(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Says the step, the number of steps and the loss."""
+        """Says the step, the number of steps, the loss, and how long the rest will take."""
         if is_first_rank():
             loss = (logs or {}).get("loss")
-            write_progress(self.scratch, Progress(state.global_step, state.max_steps, loss))
+            (first, began), step = self.began, state.global_step
+            pace = (time.monotonic() - began) / (step - first) if step > first else None
+            left = None if pace is None else pace * (state.max_steps - step)
+            write_progress(self.scratch, Progress(step, state.max_steps, loss, left))
 
 
 class TimedCheckpoints(TrainerCallback):
