@@ -1,5 +1,6 @@
 """Before the first stage and after the last one: the study's MLflow run, table and report."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from wit.plan import Plan
 
 if TYPE_CHECKING:
     from wit.analysis.data_summary import DataSummary
+
+_log = logging.getLogger(__name__)
 
 
 @task(task_run_name="begin", cache_policy=NO_CACHE)
@@ -106,7 +109,10 @@ def report(
     if unsent := lineage.unsent_note(run.root, uri):
         outcome = outcome.model_copy(update={"notes": (*outcome.notes, unsent)})
     place = outcome.mlflow_url or outcome.tracking_uri
-    show_artifacts(PastReport(folder / REPORT, scores, study), study.name, place, str(outcome))
+    try:
+        show_artifacts(PastReport(folder / REPORT, scores, study), study.name, place, str(outcome))
+    except Exception as error:  # a busy server must not fail a study that is done
+        _log.warning("what Prefect shows of study %s is not there: %s", study.name, error)
     return outcome
 
 

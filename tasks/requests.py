@@ -1,6 +1,6 @@
 """What a run was asked for: completed by its deployment, and refused where it is wrong."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
@@ -9,7 +9,6 @@ from prefect.runtime import deployment
 from prefect.states import Failed
 
 from wit.errors import InputError
-from wit.forms import merged
 from wit.settings import Settings
 
 T = TypeVar("T", bound=Settings)
@@ -40,3 +39,12 @@ def refused(error: InputError) -> State:
         f"The input of this run is wrong; nothing was made.\n\n{said}\n", "wrong-input"
     )
     return Failed(message=str(error), data=error)
+
+
+def merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Both, all the way down; where they differ, what was given. Lists are replaced whole."""
+    both = {**base, **given}
+    for key in base.keys() & given.keys():
+        if isinstance(base[key], dict) and isinstance(given[key], dict):
+            both[key] = merged(base[key], given[key])
+    return both

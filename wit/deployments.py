@@ -5,9 +5,8 @@ Prefect's own command makes a work pool only after it has fetched templates from
 the UI would lose it at the next start.
 """
 
-from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
 
@@ -20,6 +19,8 @@ POOLS = {  # two, for a parent that waits for its children in one pool can take 
     GPU_POOL: "Cells and evaluations: each takes a GPU, or the CPU of this machine.",
 }
 CRASH_AUTOMATION = "Mark runs as crashed whose process is gone"
+PENDING_AUTOMATION = "Mark runs as crashed that never began"
+PENDING_SECONDS = 300.0  # until a run's process has imported what it needs and says that it runs
 # What a run that has a process says last, when the process is about to have nothing more to say.
 LAST_WORDS = (
     *("Completed", "Failed", "TimedOut", "Crashed", "Cancelled"),
@@ -27,13 +28,9 @@ LAST_WORDS = (
 )
 
 
-class Schedule(NamedTuple):
-    """A schedule of a deployment."""
-
-    deployment_id: str
-    id: str
-    slug: str
-    is_active: bool
+SIGN_OF_LIFE = "prefect.flow-run.heartbeat"
+Schedules = dict[str, list[dict[str, Any]]]  # by deployment, as the server tells them
+SCHEDULE_KEYS = ("active", "schedule", "max_scheduled_runs", "parameters", "slug")
 
 
 class PrefectServer:
@@ -78,33 +75,45 @@ class PrefectServer:
         found = self._call("POST", "/deployments/filter", {}, timeout=timeout)
         return sorted(deployment["name"] for deployment in found)
 
-    def schedules(self) -> Iterator[Schedule]:
+    def schedules(self) -> Schedules:
         """All schedules of all deployments."""
-        for deployment in self._call("POST", "/deployments/filter", {}):
-            for found in deployment["schedules"]:
-                yield Schedule(deployment["id"], found["id"], found["slug"], found["active"])
+        found = self._call("POST", "/deployments/filter", {})
+        return {deployment["id"]: deployment["schedules"] for deployment in found}
 
-    def restore_schedules(self, before: list[Schedule]) -> None:
-        """Pauses and resumes schedules as they were before a deployment was applied again."""
-        was_active = {(s.deployment_id, s.slug): s.is_active for s in before}
-        for schedule in self.schedules():
-            wanted = was_active.get((schedule.deployment_id, schedule.slug), schedule.is_active)
-            if wanted != schedule.is_active:
-                place = f"/deployments/{schedule.deployment_id}/schedules/{schedule.id}"
-                self._call("PATCH", place, {"active": wanted})
+    def restore_schedules(self, before: Schedules) -> None:
+        """Puts schedules back as they were before their deployments were applied again."""
+        for deployment_id, now in self.schedules().items():
+            if deployment_id not in before:
+                continue
+            place = f"/deployments/{deployment_id}/schedules"
+            wanted = [_content(schedule) for schedule in before[deployment_id]]
+            for schedule in now:
+                if _content(schedule) in wanted:
+                    wanted.remove(_content(schedule))
+                else:
+                    self._call("DELETE", f"{place}/{schedule['id']}")
+            if wanted:
+                self._call("POST", place, wanted)
 
-    def make_crash_automation(self, crashed_after: float) -> None:
-        """Creates what marks dead runs; leaves one that is there as it is.
+    def make_crash_automations(self, crashed_after: float) -> None:
+        """Creates what marks dead runs; of those that are there it sets the time alone.
 
         A worker says of a run whose process was killed that it crashed. If the worker is killed
-        too, nobody would, and the run would be Running for ever and hold its place.
+        too, nobody would, and the run would be Running for ever and hold its place. One that was
+        killed before it ran has given no sign of life, and would be Pending for ever.
 
         Args:
             crashed_after: Seconds without a sign of life of a run; more than its signs are apart.
         """
-        named = {"automations": {"name": {"any_": [CRASH_AUTOMATION]}}}
-        if not self._call("POST", "/automations/filter", named):
-            self._call("POST", "/automations/", _crash_automation(crashed_after))
+        pending_after = max(crashed_after, PENDING_SECONDS)
+        for wanted in (_crash_automation(crashed_after), _pending_automation(pending_after)):
+            named = {"automations": {"name": {"any_": [wanted["name"]]}}}
+            known = self._call("POST", "/automations/filter", named)
+            if not known:
+                self._call("POST", "/automations/", wanted)
+            elif known[0]["trigger"]["within"] != wanted["trigger"]["within"]:
+                content = {**wanted, "enabled": known[0]["enabled"]}
+                self._call("PUT", f"/automations/{known[0]['id']}", content)
 
     def _call(
         self, method: str, path: str, content: Any = None, timeout: float = TIMEOUT_SECONDS
@@ -113,32 +122,58 @@ class PrefectServer:
         return ask(place, method, content, credentials=self._credentials, timeout=timeout)
 
 
-def _crash_automation(crashed_after: float) -> dict[str, Any]:
+def _content(schedule: dict[str, Any]) -> dict[str, Any]:
+    """What a schedule says, without what the server adds to it."""
+    return {key: schedule[key] for key in SCHEDULE_KEYS if key in schedule}
+
+
+def _crash_automation(seconds: float) -> dict[str, Any]:
     """Prefect's documented way to find zombies."""
-    sign_of_life = "prefect.flow-run.heartbeat"
+    return _automation(
+        CRASH_AUTOMATION,
+        after=SIGN_OF_LIFE,
+        expect=[SIGN_OF_LIFE, *(f"prefect.flow-run.{name}" for name in LAST_WORDS)],
+        seconds=seconds,
+        said=f"No sign of life for {seconds:g} seconds: its process and its worker were killed, or "
+        "their machine is gone.",
+    )
+
+
+def _pending_automation(seconds: float) -> dict[str, Any]:
+    """The same for those that died before their first sign of life."""
+    return _automation(
+        PENDING_AUTOMATION,
+        after="prefect.flow-run.Pending",
+        expect=[f"prefect.flow-run.{name}" for name in ("Running", *LAST_WORDS)],
+        seconds=seconds,
+        said=f"It did not begin within {seconds:g} seconds of being taken: its process and its "
+        "worker were killed, or their machine is gone.",
+    )
+
+
+def _automation(
+    name: str, after: str, expect: list[str], seconds: float, said: str
+) -> dict[str, Any]:
+    """Marks a run as crashed if none of some events follows another in time."""
     return {
-        "name": CRASH_AUTOMATION,
-        "description": f"No sign of life for {crashed_after:g} seconds. Made by wit up.",
+        "name": name,
+        "description": f"After {seconds:g} seconds. Made by wit up.",
         "enabled": True,
         "trigger": {
             "type": "event",
             "posture": "Proactive",
             "match": {"prefect.resource.id": "prefect.flow-run.*"},
             "for_each": ["prefect.resource.id"],
-            "after": [sign_of_life],
-            "expect": [sign_of_life, *(f"prefect.flow-run.{name}" for name in LAST_WORDS)],
+            "after": [after],
+            "expect": expect,
             "threshold": 1,
-            "within": crashed_after,
+            "within": seconds,
         },
         "actions": [
             {
                 "type": "change-flow-run-state",
                 "state": "CRASHED",
-                "message": (
-                    f"No sign of life for {crashed_after:g} seconds: its process and its worker "
-                    "were killed, or their machine is gone. Run it again; complete stages are "
-                    "reused."
-                ),
+                "message": f"{said} Run it again; complete stages are reused.",
             }
         ],
     }

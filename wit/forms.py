@@ -180,7 +180,8 @@ class StudyRequest(Choice):
     execution: Literal["as in the runtime file", "local", "deployments"] = Field(
         default=AS_IN_RUNTIME,
         title="Cells run",
-        description="local: where the study runs. deployments: as runs of their own, on workers.",
+        description="deployments: as runs of their own, on workers. local: where the study runs, "
+        "beside whatever else uses the GPUs there.",
     )
 
     def overrides(self) -> list[Override]:
@@ -235,8 +236,7 @@ class CellRequest(Choice):
         if self.handed:
             return self.handed.load_study()
         study = super().load_study()
-        name = f"{study.name}-{study.cells[0]}"
-        return study.model_copy(update={"name": name[-80:].lstrip("-._")})
+        return _apart(study, str(study.cells[0]))
 
 
 class EvaluationRequest(Choice):
@@ -248,8 +248,10 @@ class EvaluationRequest(Choice):
     handed: Handed | None = HANDED
 
     def load_study(self) -> Study:
-        """The study whose models are evaluated."""
-        return self.handed.load_study() if self.handed else super().load_study()
+        """The study whose models are evaluated, named apart as a cell is; or what was handed."""
+        return (
+            self.handed.load_study() if self.handed else _apart(super().load_study(), "evaluation")
+        )
 
 
 class ReportRequest(Settings):
@@ -283,13 +285,9 @@ class ReportRequest(Settings):
         return load_runtime(_file_of(self.runtime_file), given)
 
 
-def merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Both, all the way down; where they differ, what was given. Lists are replaced whole."""
-    both = {**base, **given}
-    for key in base.keys() & given.keys():
-        if isinstance(base[key], dict) and isinstance(given[key], dict):
-            both[key] = merged(base[key], given[key])
-    return both
+def _apart(study: Study, what: str) -> Study:
+    """Under a name of its own: what is asked of a study's name is asked of all of it."""
+    return study.model_copy(update={"name": f"{study.name}-{what}"[-80:].lstrip("-._")})
 
 
 def _file_of(path: str | None) -> Path | None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from wit.config import BUILTIN, Places, Runtime, Settings, Study
 from wit.errors import ConfigError
+from wit.lineage.addresses import shown
 from wit.weights import PRESETS
 
 Loc = tuple[str | int, ...]
@@ -77,6 +78,7 @@ def _load(
     option = OPTIONS[kind]
     for given in overrides:
         override = Override(given, f"{option} {given}") if isinstance(given, str) else given
+        _refuse_password(override)
         _apply(override, document)
     try:
         return kind.model_validate(document.values), Places(document.places)
@@ -147,6 +149,16 @@ def _resolve_paths(values: Any, folder: Path) -> None:
                 values[key] = str((folder / expanded).resolve())
             else:
                 _resolve_paths(value, folder)
+
+
+def _refuse_password(override: Override) -> None:
+    """Overrides are parameters of a run, which Prefect keeps and shows; and others see commands."""
+    key, _, value = override.text.partition("=")
+    if key.strip() == "tracking_uri" and shown(value) != value:
+        raise ConfigError(
+            f"{override.place.partition('=')[0]}: the address holds a password, which Prefect "
+            "would show; set MLFLOW_TRACKING_URI in the environment instead"
+        )
 
 
 def _apply(override: Override, document: _Document) -> None:

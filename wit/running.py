@@ -62,7 +62,8 @@ def run_here(
     runtime = load_runtime(runtime_file, runtime_overrides or [])
     plan = make_plan(study, runtime)
     _set_environment(study)
-    check_machine(plan, runtime)  # as the flow does, but before Prefect's server is started
+    if runtime.execution == "local":
+        check_machine(plan, runtime)  # as the flow does, but before Prefect's server is started
     _check_prefect(runtime)
     save_study(study, study_folder(runtime, study.name))
     try:

@@ -142,12 +142,12 @@ def _deploy(programs: Programs, standing: Standing, access: Access, crashed_afte
     """Pools, automation, ``prefect.yaml`` and workers; returns when all workers poll."""
     server = PrefectServer(standing.prefect, access.prefect_credentials)
     server.make_work_pools()
-    server.make_crash_automation(crashed_after)
+    server.make_crash_automations(crashed_after)
     for worker in standing.workers:
         server.forget_worker(worker.pool, worker.name)
         gpus = {"CUDA_VISIBLE_DEVICES": worker.gpus} if worker.gpus else {}
         programs.start(worker.program, *commands.worker(worker), **gpus)
-    before = list(server.schedules())
+    before = server.schedules()
     programs.run("deploy", "prefect", "--no-prompt", "deploy", "--all")
     server.restore_schedules(before)
     for worker in standing.workers:

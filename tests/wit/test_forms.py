@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import ROOT
 
+from tasks.requests import merged
 from wit.config import Study
 from wit.errors import ConfigError
 from wit.form_fields import BenchmarkChoice, Weights
@@ -20,7 +21,6 @@ from wit.forms import (
     EvaluationRequest,
     ReportRequest,
     StudyRequest,
-    merged,
     study_names,
 )
 from wit.settings import Settings
@@ -114,6 +114,12 @@ def test_a_cell_is_a_study_of_its_own() -> None:
     assert study.name == "quickstart-p0.3-r0.7-s5"
 
 
+def test_an_evaluation_takes_nobody_s_name() -> None:
+    study = EvaluationRequest(models=["dpo"]).load_study()
+    assert study.name == "quickstart-evaluation"
+    assert study.model_copy(update={"name": "quickstart"}) == StudyRequest().load_study()
+
+
 @pytest.mark.parametrize(
     ("form", "said"),
     [
@@ -144,6 +150,15 @@ def test_a_wrong_runtime_names_its_field() -> None:
         ConfigError, match=r"^Other runtime settings: num_workers=0: num_workers = 0"
     ):
         form.load_runtime()
+
+
+def test_no_password_becomes_a_parameter_of_a_run() -> None:
+    address = "tracking_uri=postgresql+psycopg2://me:hush@db/mlflow"
+    with pytest.raises(ConfigError, match="set MLFLOW_TRACKING_URI in the environment") as refused:
+        StudyRequest(runtime_settings=[address]).load_runtime()
+    assert "hush" not in str(refused.value)
+    plain = StudyRequest(runtime_settings=["tracking_uri=http://here:5000"]).load_runtime()
+    assert plain.tracking_uri == "http://here:5000"
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -103,7 +103,6 @@ def grant_access(host: str, ports: tuple[int, int], folder: Path, env: Mapping[s
         mlflow_server = _mlflow_users(folder, env)
         everyone |= {"MLFLOW_TRACKING_USERNAME": _user(env), "MLFLOW_TRACKING_PASSWORD": mlflow}
     if is_open:
-        prefect_server["PREFECT_SERVER_UI_API_URL"] = "/api"  # wherever the page came from
         mlflow_server |= _mlflow_names(_names(host), ports[1], env)
     return Access(
         host=host,

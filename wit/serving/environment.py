@@ -8,6 +8,7 @@ from wit.serving.access import LOOPBACK, SERVER_SECRETS, Access
 from wit.serving.programs import PROJECT
 
 HEARTBEAT_SECONDS = 30  # between two signs of life of a run; Prefect takes no less
+NO_ORIGIN = "http://127.0.0.1"  # no page has it: theirs name a port
 SETTINGS = {
     # Nothing that we start phones home.
     "DO_NOT_TRACK": "1",
@@ -16,6 +17,10 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call amplitude.com, those of V1 nobody
+    # Prefect lets the scripts of every page in the world ask its API, which can start programs.
+    # Its own pages ask the address that they came from, and need nobody's leave.
+    "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": NO_ORIGIN,
+    "PREFECT_SERVER_UI_API_URL": "/api",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     "PREFECT_WORKER_QUERY_SECONDS": "2",  # its 10 would be most of the time until a run starts
     # Eight processes that serve MLflow's agents, not its runs.
