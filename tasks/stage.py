@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 
+from wit.artifact_store import is_stored
 from wit.artifacts import Artifact
 from wit.errors import FewerRowsError, RunEndedError, StageError, WitError, WorkerDiedError
 from wit.lineage import StudyRun
@@ -33,8 +34,9 @@ _log = logging.getLogger(__name__)
 def run_stage(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
     """Makes the artifact unless it exists.
 
-    The directory on disk is the only cache. Prefect's own would hash ``Runtime`` too, and the
-    source of the task but not of the ``wit`` functions that do the work.
+    The directory on disk, with its copy in the artifact store, is the only cache. Prefect's own
+    would hash ``Runtime`` too, and the source of the task but not of the ``wit`` functions that do
+    the work.
 
     Returns:
         A completed state, named ``Reused`` where nothing had to be made.
@@ -42,7 +44,7 @@ def run_stage(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
     Raises:
         WitError: The stage failed; says how often it was tried, if it is not tried again.
     """
-    if artifact.exists():
+    if artifact.exists() and is_stored(artifact, workers.runtime):
         artifact.verified()
         return _reused(artifact)
     number, less = attempt(), said_of(artifact, workers.runtime)
@@ -60,10 +62,12 @@ def run_stage(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
             raise _told(error, number) from error
         raise
     if outcome == "reused":
-        return _reused(artifact)  # another process made it while we waited
+        # Another process made it while we waited, or another machine.
+        return _reused(artifact, _store_note(artifact, workers))
     shown.finish()
     how = [f"made {artifact.path}", less, f"at attempt {number}" if number > 1 else ""]
-    return Completed(message=", ".join(filter(None, how)))
+    said = ", ".join(filter(None, how))
+    return Completed(message=f"{said}{_store_note(artifact, workers)}")
 
 
 def _make(
@@ -111,8 +115,15 @@ def is_tried_again(error: object, number: int) -> bool:
     return isinstance(error, WitError) and error.may_pass and number <= MAX_RETRIES
 
 
-def _reused(artifact: Artifact) -> State:
-    return Completed(name="Reused", message=f"found complete: {artifact.path}")
+def _reused(artifact: Artifact, note: str = "") -> State:
+    return Completed(name="Reused", message=f"found complete: {artifact.path}{note}")
+
+
+def _store_note(artifact: Artifact, workers: Workers) -> str:
+    store = workers.runtime.artifact_store
+    if is_stored(artifact, workers.runtime):
+        return ""
+    return f"; it is not in {store} yet, and is uploaded when it is used the next time"
 
 
 def _may_pass(_task: object, run: TaskRun, state: State) -> bool:

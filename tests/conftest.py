@@ -24,6 +24,15 @@ def same_store() -> Iterator[None]:
     assert os.environ.get("MLFLOW_TRACKING_URI") == before
 
 
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a store of objects, as Amazon's, which the environment names."""
+    from object_store import served_objects
+
+    with served_objects(tmp_path_factory.mktemp("objects")) as address:
+        yield address
+
+
 TESTS = Path(__file__).parent
 # Of these a file may take a minute: they begin first, lest one worker is left alone with the last.
 # With --no-loadscope-reorder, that is: else xdist begins with the files that have most tests.

@@ -38,7 +38,8 @@ COMPLETE = "complete"  # marks a checkpoint that was written to its end
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
 JOB = "job.json"  # of a training on several processes
 HALVINGS = "halvings"  # of the rows that are taken at once, since memory ran out
-SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", JOB, HALVINGS, RECORD)
+DOWNLOAD = "download"  # of what another machine has made, until it is complete
+SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", JOB, HALVINGS, DOWNLOAD, RECORD)
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
 
 
@@ -175,7 +176,7 @@ class Artifact(BaseModel):
             leftover = self.scratch / name
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         record = self._new_record(started)
-        record["sha256"] = _digest_of_record(record)
+        record["sha256"] = digest_of_record(record)
         write_durably(self.scratch / RECORD, json.dumps(record, indent=1).encode())
         self.scratch.rename(self.path)
 
@@ -194,7 +195,7 @@ class Artifact(BaseModel):
                 "commit": _commit(),
             },
             "files": {
-                str(file.relative_to(self.scratch)): _size_and_digest(file)
+                str(file.relative_to(self.scratch)): size_and_digest(file)
                 for file in sorted(self.scratch.rglob("*"))
                 if file.is_file()
             },
@@ -229,7 +230,7 @@ def verify(path: Path) -> None:
         ArtifactError: Naming the first file that differs, and the remedy.
     """
     record = read_record(path)
-    if record["sha256"] != _digest_of_record(record):
+    if record["sha256"] != digest_of_record(record):
         raise ArtifactError(f"{path}: {RECORD} was changed after it was made. {_remedy(path)}")
     if record["fingerprint"] != path.name:
         raise ArtifactError(f"{path}: {RECORD} is that of {record['fingerprint']}. {_remedy(path)}")
@@ -238,7 +239,7 @@ def verify(path: Path) -> None:
         state = "was added" if name in present else "is missing"
         raise ArtifactError(f"{path}: {name} {state} after it was made. {_remedy(path)}")
     for name, expected in record["files"].items():
-        if _size_and_digest(path / name) != expected:
+        if size_and_digest(path / name) != expected:
             raise ArtifactError(f"{path}: {name} was changed after it was made. {_remedy(path)}")
 
 
@@ -246,11 +247,13 @@ def _remedy(path: Path) -> str:
     return f"Delete {path} and run again: it will be made anew, and what was made of it is kept."
 
 
-def _size_and_digest(file: Path) -> dict[str, Any]:
+def size_and_digest(file: Path) -> dict[str, Any]:
+    """What a record says of a file."""
     return {"size": file.stat().st_size, "sha256": sha256_of(file)}
 
 
-def _digest_of_record(record: dict[str, Any]) -> str:
+def digest_of_record(record: dict[str, Any]) -> str:
+    """What a record should say of itself."""
     content = {key: value for key, value in record.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -152,6 +152,8 @@ class Runtime(Settings):
     checkpoint_seconds: PositiveFloat = 300.0  # between the trainer's checkpoints
     # Cells of a study: where it runs, or as runs of the deployment "cell", on whatever worker.
     execution: Literal["local", "deployments"] = "local"
+    # URL at which complete artifacts are kept for other machines; unset: they stay here.
+    artifact_store: str | None = None
 
     @field_validator("sharding")
     @classmethod

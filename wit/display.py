@@ -37,7 +37,7 @@ def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
                 "stage": artifact.stage,
                 "cell": str(cell) if cell else None,
                 "fingerprint": artifact.fingerprint,
-                "state": _state(artifact),
+                "state": _state(plan, artifact),
             }
             for artifact, cell in plan.artifacts()
         ],
@@ -51,12 +51,12 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     for column in ("cell", "sft", "its evaluation", "dpo", "its evaluation"):
         table.add_column(column)
     for cell in plan.cells:
-        table.add_row(str(cell.cell), *(_state(artifact) for artifact in cell.artifacts))
+        table.add_row(str(cell.cell), *(_state(plan, artifact) for artifact in cell.artifacts))
     console.print(table)
     console.print(f"artifacts: {plan.tokenizer.root}", soft_wrap=True, highlight=False)
     for artifact in plan.shared:
         name = SHARED_STAGES.get(artifact.stage, artifact.stage)
-        console.print(f"{name}: {_state(artifact)}  [dim]{artifact.fingerprint}[/dim]")
+        console.print(f"{name}: {_state(plan, artifact)}  [dim]{artifact.fingerprint}[/dim]")
     for sentence in sentences(objectives(plan.study)):
         console.print(sentence, highlight=False)
     for name, size in (("instructions", cost.instructions), ("preferences", cost.preferences)):
@@ -128,7 +128,7 @@ def _diagnostic(measured: "Measured | None", name: str) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _state(artifact: Artifact) -> str:
-    if artifact.exists():
+def _state(plan: Plan, artifact: Artifact) -> str:
+    if plan.is_made(artifact):
         return "reuse"
     return "resume" if artifact.scratch.exists() else "make"

@@ -5,8 +5,9 @@ WitError                     a message for people: what, where, what is allowed,
 │   ├── ConfigError          a study or runtime file, or ``--set``
 │   ├── DataError            a data file or a row of it
 │   ├── BaseModelError       the base model, its tokenizer or its chat template
-│   ├── ArtifactError        an artifact is damaged, or its root cannot be written
-│   │   └── DiskFullError    the disk of the root is full, or would be
+│   ├── ArtifactError        an artifact is damaged, or its root or store cannot be used
+│   │   ├── DiskFullError    the disk of the root is full, or would be
+│   │   └── StoreAwayError   the artifact store does not answer
 │   ├── HubDownError         the model hub does not answer
 │   └── StoreDownError       the MLflow server does not answer; what it should know is kept
 └── StageError               a stage failed while it ran; exit code 1
@@ -51,7 +52,13 @@ class BaseModelError(InputError):
 
 
 class ArtifactError(InputError):
-    """An artifact is damaged, or the artifact root cannot be written."""
+    """An artifact is damaged, or the artifact root or store cannot be used."""
+
+
+class StoreAwayError(ArtifactError):
+    """The artifact store does not answer; what it holds may be all right."""
+
+    may_pass = True
 
 
 class DiskFullError(ArtifactError):

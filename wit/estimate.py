@@ -45,8 +45,8 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     """
     model = model_size(plan.base)
     instructions, preferences = _data_sizes(plan)
-    to_make = [c for c in plan.cells if not c.sft.exists()]
-    to_align = [c for c in plan.cells if not c.dpo.exists()]
+    to_make = [c for c in plan.cells if not plan.is_made(c.sft)]
+    to_align = [c for c in plan.cells if not plan.is_made(c.dpo)]
     num_trainings = len(to_make) + len(to_align)
     sft, dpo = plan.study.sft, plan.study.dpo
     sft_tokens = round(len(to_make) * sft.num_epochs * _tokens(instructions))

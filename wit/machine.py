@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from wit.artifact_store import check_store
 from wit.config import FLASH, Runtime, check_together
 from wit.errors import ConfigError
 from wit.plan import Plan
@@ -15,10 +16,12 @@ def check_machine(plan: Plan, runtime: Runtime) -> None:
     for only while there are some to make: a laptop can evaluate and report what a cluster trained.
 
     Raises:
-        InputError: A GPU or a package is missing; says which knob asks for it, and the remedy.
+        InputError: A GPU or a package is missing, or the artifact store cannot be written; says
+            which knob asks for it, and the remedy.
     """
-    if all(artifact.exists() for artifact, _ in plan.artifacts()):
+    if all(plan.is_made(artifact) for artifact, _ in plan.artifacts()):
         return
+    check_store(runtime)
     study, trains = plan.study, plan.has_to_train
     wants_flash = runtime.attention == FLASH
     wants_half = "float16" in (study.sft.precision, study.dpo.precision)

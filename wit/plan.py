@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wit.artifact_store import store_of
 from wit.artifacts import Artifact, Source
 from wit.base_files import base_files
 from wit.config import BUILTIN, Cell, Runtime, Study, check_together
@@ -57,6 +58,7 @@ class Plan:
     overlap: Artifact  # of items and training rows
     base_evaluation: Artifact
     cells: tuple[CellPlan, ...]
+    stored: frozenset[str] = frozenset()  # fingerprints of what the artifact store had
 
     @property
     def data(self) -> tuple[Artifact, ...]:
@@ -73,7 +75,11 @@ class Plan:
     def has_to_train(self) -> bool:
         """Whether a training is still to be made; else no machine is too small for it."""
         trainings = (training for cell in self.cells for training in (cell.sft, cell.dpo))
-        return not all(training.exists() for training in trainings)
+        return not all(map(self.is_made, trainings))
+
+    def is_made(self, artifact: Artifact) -> bool:
+        """Whether it is reused: it is here, or the artifact store has it."""
+        return artifact.exists() or artifact.fingerprint in self.stored
 
     def cell(self, cell: Cell) -> CellPlan:
         """The artifacts of one of its cells."""
@@ -93,7 +99,7 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
 
     Raises:
         InputError: What the study names is missing or unknown, or does not go with the runtime;
-            says where the study names it.
+            says where the study names it. Or the artifact store cannot be asked.
     """
     root = runtime.artifact_root.resolve()
     check_writable(root)
@@ -139,12 +145,17 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
     plan = Plan(
         study=study,
         base=base,
-        **shared,
+        tokenizer=tokenizer,
+        instructions=instructions,
+        preferences=preferences,
         items=items,
         overlap=Artifact(root=root, recipe=OverlapRecipe(), parents={"items": items, **shared}),
         base_evaluation=evaluation_of(base),
         cells=tuple(cell_plan(cell) for cell in study.cells),
     )
+    if (store := store_of(runtime)) is not None:
+        stages = {artifact.stage for artifact, _ in plan.artifacts()}
+        plan = replace(plan, stored=store.fingerprints(stages))
     if plan.has_to_train:
         check_together(study, runtime)
     return plan

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from wit import lineage
+from wit import artifact_store, lineage
 from wit.artifacts import CHECKPOINTS, Artifact, Source
 from wit.config import Runtime
 from wit.errors import (
@@ -55,15 +55,19 @@ def make_artifact(
 
     A killed attempt leaves its scratch directory, and the next one resumes from it; so does one
     that had been training when it failed, unless the training itself was at fault. After one that
-    ran out of memory the next one takes half as many rows at once.
+    ran out of memory the next one takes half as many rows at once. What the artifact store has is
+    downloaded, and what it lacks is uploaded.
 
     Raises:
         WitError: The stage failed, or a parent is damaged.
     """
     with artifact.lock():
         if artifact.exists():
-            artifact.verified()
+            artifact_store.upload(artifact.verified(), runtime)
             return "reused"
+        if artifact_store.download(artifact, runtime):
+            return "reused"
+        artifact_store.download_parents(artifact, runtime)
         for parent in artifact.parents.values():
             parent.verified()
         uri = lineage.tracking_uri(runtime)
@@ -84,6 +88,7 @@ def make_artifact(
             if failure is error:
                 raise
             raise failure from error
+        artifact_store.upload(artifact, runtime)
     return "made"
 
 

@@ -9,7 +9,14 @@ from tasks.training import train_sft
 from wit import errors
 from wit.errors import WitError
 
-PASS = {"DiskFullError", "HubDownError", "StoreDownError", "OutOfMemoryError", "WorkerDiedError"}
+PASS = {
+    "DiskFullError",
+    "HubDownError",
+    "OutOfMemoryError",
+    "StoreAwayError",
+    "StoreDownError",
+    "WorkerDiedError",
+}
 
 
 def is_retried(error: Exception, attempt: int) -> bool:

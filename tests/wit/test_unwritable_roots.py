@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from made_up import ROWS, MadeUp
+from stored_artifacts import artifact_in, download, upload
 
+from wit.artifact_store import ArtifactStore
 from wit.artifacts import Artifact
-from wit.errors import ArtifactError
+from wit.errors import ArtifactError, DiskFullError
 from wit.files import is_unwritable
+from wit.remote_files import files_at
 
 TMPFS_BYTES = 64 * 1024
 
@@ -121,3 +124,18 @@ def test_a_place_that_may_not_be_written_is_known(tmp_path: Path, number: int) -
 )
 def test_another_failure_is_not_blamed_on_the_root(tmp_path: Path, error: Exception) -> None:
     assert not is_unwritable(tmp_path, error)
+
+
+def test_a_disk_too_small_for_a_download_is_refused_before_it_begins(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    store = ArtifactStore(files_at(f"file://{tmp_path}/shared"))
+    there = artifact_in(tmp_path / "there")
+    with there.lock(), there.writing() as out:
+        (out / "weights").write_bytes(bytes(10**6))
+    upload(store, there)
+    here = artifact_in(small_disk)
+    with pytest.raises(DiskFullError, match=r"takes 1\.0 MB more, and 0\.1 MB are free"):
+        download(store, here)
+    assert not list(small_disk.rglob("weights"))

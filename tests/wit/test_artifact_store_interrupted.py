@@ -1,0 +1,201 @@
+"""Killed at any step, or met by another machine: an artifact is there whole or not at all."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import make
+from stored_artifacts import (
+    Killed,
+    artifact_in,
+    contents,
+    die,
+    download,
+    interrupted,
+    stored,
+    upload,
+)
+
+from wit.artifact_store import ArtifactStore
+from wit.artifacts import DOWNLOAD, Artifact
+from wit.remote_files import files_at
+
+
+def every_death(store: ArtifactStore, act: Callable[[ArtifactStore], object]) -> Iterator[int]:
+    """Kills ``act`` before its first use of the files, its second, and so on until it survives."""
+    for num_uses in range(50):
+        try:
+            act(interrupted(store, num_uses, die))
+        except Killed:
+            yield num_uses
+        else:
+            assert num_uses > 1, "it was never killed"
+            return
+    pytest.fail("it never came to its end")
+
+
+def test_killed_in_any_upload_nothing_is_there_until_the_next_one(
+    store: ArtifactStore, ours: Artifact, theirs: Artifact
+) -> None:
+    for _ in every_death(store, lambda dying: upload(dying, ours)):
+        assert not store.has(ours)
+        assert store.fingerprints(["made-up"]) == frozenset()
+        assert not download(store, theirs)
+        assert not theirs.path.exists()
+    assert download(store, theirs)
+    assert contents(theirs.verified().path) == contents(ours.path)
+    assert len(stored(store)) == 4, "files that an attempt had put there were put again"
+
+
+def test_killed_in_any_download_nothing_is_here_until_the_next_one(
+    store: ArtifactStore, ours: Artifact, theirs: Artifact
+) -> None:
+    upload(store, ours)
+    for _ in every_death(store, lambda dying: download(dying, theirs)):
+        assert not theirs.exists()
+        assert not theirs.is_resumable()
+    assert contents(theirs.verified().path) == contents(ours.path)
+    assert not theirs.scratch.exists()
+
+
+def transfer(kind: str, url: str, artifact: Artifact) -> None:
+    {"upload": upload, "download": download}[kind](ArtifactStore(files_at(url)), artifact)
+
+
+def is_under_way(kind: str, store: ArtifactStore, artifact: Artifact) -> bool:
+    if kind == "upload":
+        return bool(stored(store))
+    return any((artifact.scratch / DOWNLOAD).rglob("large*"))
+
+
+@pytest.mark.parametrize(
+    ("store_url", "kind"),
+    [("s3", "upload"), ("folder", "upload"), ("folder", "download")],
+    indirect=["store_url"],
+)
+def test_a_killed_process_leaves_nothing_half(
+    kind: str, store: ArtifactStore, store_url: str, tmp_path: Path, theirs: Artifact
+) -> None:
+    ours = artifact_in(tmp_path / "large")
+    with ours.lock(), ours.writing() as out:
+        for number in range(8):
+            (out / f"large{number}").write_bytes(os.urandom(2**20))
+    if kind == "download":
+        upload(store, ours)
+    artifact = ours if kind == "upload" else theirs
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=transfer, args=(kind, store_url, artifact))
+    process.start()
+    while not is_under_way(kind, store, artifact):
+        assert process.is_alive() or process.exitcode == 0
+        time.sleep(0.001)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    if kind == "upload":
+        assert not store.has(ours)
+        upload(store, ours)
+    else:
+        assert not theirs.exists()
+    assert download(store, theirs)
+    assert contents(theirs.verified().path) == contents(ours.path)
+
+
+def test_what_was_left_to_resume_goes_once_another_machine_has_made_it(
+    store: ArtifactStore, ours: Artifact, theirs: Artifact
+) -> None:
+    checkpoint = theirs.scratch / "checkpoints" / "checkpoint-3" / "complete"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert not download(store, theirs)
+    assert checkpoint.exists(), "it is resumed, for nobody has made it"
+    upload(store, ours)
+    assert download(store, theirs)
+    assert not theirs.scratch.exists()
+
+
+def test_a_download_that_was_given_up_is_no_part_of_what_is_made_here(
+    store: ArtifactStore, ours: Artifact, theirs: Artifact
+) -> None:
+    upload(store, ours)
+    with pytest.raises(Killed):
+        download(interrupted(store, 2, die), theirs)
+    assert any((theirs.scratch / DOWNLOAD).iterdir())
+    make(theirs)
+    assert set(theirs.verified().record()["files"]) == set(ours.record()["files"])
+
+
+# --- two machines -------------------------------------------------------------------------------
+
+
+def made_otherwise(root: Path) -> Artifact:
+    """The same artifact as another machine makes it: other bits, and one file that ours has not."""
+    artifact = artifact_in(root)
+    with artifact.lock(), artifact.writing() as out:
+        (out / "model").mkdir()
+        (out / "model" / "weights").write_bytes(bytes(256))
+        (out / "card.json").write_text('{"rows": 4}')
+        (out / "another").touch()
+    return artifact
+
+
+def test_of_two_machines_the_first_complete_one_stays_and_nothing_of_the_other(
+    store_url: str, ours: Artifact, tmp_path: Path
+) -> None:
+    """The other one uploads all of its own between any two steps of ours."""
+    other = made_otherwise(tmp_path / "other")
+    for num_uses in range(50):
+        if store_url.startswith("file"):
+            (tmp_path / "shared" / str(num_uses)).mkdir()
+        place = ArtifactStore(files_at(f"{store_url}/{num_uses}"))
+        happened = []
+
+        def other_uploads(place: ArtifactStore = place, happened: list[int] = happened) -> None:
+            if not happened:
+                happened.append(1)
+                upload(place, other)
+
+        upload(interrupted(place, num_uses, other_uploads), ours)
+        upload(place, other)
+        upload(place, ours)
+        winner = other if happened else ours
+        reader = artifact_in(tmp_path / f"reader-{num_uses}")
+        assert download(place, reader)
+        assert contents(reader.verified().path) == contents(winner.path)
+        assert len(stored(place)) == len(contents(winner.path)), "something of the other one stays"
+        ours.verified()
+        other.verified()
+        if not happened:
+            assert num_uses > 4, "the other one never came between"
+            return
+    pytest.fail("ours was never the first")
+
+
+def upload_when_told(url: str, artifact: Artifact, start: Any) -> None:
+    store = ArtifactStore(files_at(url))
+    store.has(artifact)
+    start.wait()
+    upload(store, artifact)
+
+
+def test_machines_that_race_leave_one_artifact(
+    store_url: str, store: ArtifactStore, ours: Artifact, theirs: Artifact, tmp_path: Path
+) -> None:
+    makers = [ours, made_otherwise(tmp_path / "other")]
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(len(makers))
+    processes = [
+        context.Process(target=upload_when_told, args=(store_url, m, start)) for m in makers
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert download(store, theirs)
+    assert contents(theirs.verified().path) in [contents(maker.path) for maker in makers]
+    assert len(stored(store)) == len(contents(theirs.path))
