@@ -71,7 +71,6 @@ class ArtifactStore:
         aside = artifact.scratch / DOWNLOAD
         content = self.files.read(_record_name(artifact))
         if content is None:
-            shutil.rmtree(aside, ignore_errors=True)
             return False
         record = self._checked(artifact, content)
         folder, wanted = _folder(artifact, record), record["files"]
@@ -174,7 +173,6 @@ class ArtifactStore:
         except FileNotFoundError:
             raise self._damaged(artifact, f"{name} is missing") from None
         if {"size": num_bytes, "sha256": total.hexdigest()} != expected:
-            target.unlink()
             raise self._damaged(artifact, f"{name} is not what its record says")
 
     def _damaged(self, artifact: Artifact, what: str) -> ArtifactError:

@@ -49,7 +49,20 @@ def test_killed_in_any_upload_nothing_is_there_until_the_next_one(
         assert not theirs.path.exists()
     assert download(store, theirs)
     assert contents(theirs.verified().path) == contents(ours.path)
-    assert len(stored(store)) == 4, "files that an attempt had put there were put again"
+    assert len(stored(store)) == 4
+
+
+@pytest.mark.parametrize("store_url", ["folder"], indirect=True)
+def test_what_a_killed_upload_has_put_there_is_not_put_again(
+    store: ArtifactStore, store_url: str, ours: Artifact
+) -> None:
+    with pytest.raises(Killed):
+        upload(interrupted(store, 4, die), ours)
+    shared = Path(store_url.removeprefix("file://"))
+    before = {file: file.stat().st_ino for file in shared.rglob("*") if file.is_file()}
+    assert before
+    upload(store, ours)
+    assert before == {file: file.stat().st_ino for file in before}
 
 
 def test_killed_in_any_download_nothing_is_here_until_the_next_one(
