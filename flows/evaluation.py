@@ -58,7 +58,7 @@ def _models(plan: Plan, request: EvaluationRequest) -> list[tuple[str, Artifact]
             ("sft", cell.sft, cell.sft_evaluation),
             ("dpo", cell.dpo, cell.dpo_evaluation),
         )
-        if stage in request.models and model.exists()
+        if stage in request.models and plan.is_made(model)
     ]
     if not found and request.models != ["base"]:
         wanted = " and ".join(stage for stage in request.models if stage != "base")

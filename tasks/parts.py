@@ -26,6 +26,7 @@ from wit.lineage import StudyRun, tracking_uri
 from wit.lineage.addresses import shown
 from wit.outcome import StageOutcome, StudyOutcome
 from wit.plan import Plan
+from wit.sharing import is_found
 
 CELL, EVALUATION = "cell/cell", "evaluation/evaluation"
 POLL_SECONDS = 2.0
@@ -97,9 +98,10 @@ def hand_out(plan: Plan, study: StudyRun, request: StudyRequest) -> tuple[StageO
     whose machine went away is handed out again.
     """
     parts = parts_of(plan)
-    if not all(artifact.exists() for artifact in plan.data):
+    if not all(map(plan.is_made, plan.data)):
         return tuple(_outcome(part, a, "blocked") for part in parts for a in part.artifacts)
-    complete = [part for part in parts if all(a.exists() for a in part.artifacts)]
+    runtime = request.load_runtime()
+    complete = [part for part in parts if all(map(plan.is_made, part.artifacts))]
     found = {part.name: [_outcome(part, a, "reused") for a in part.artifacts] for part in complete}
     with get_client(sync_client=True) as client:
         waiting: list[_Awaited] = []
@@ -119,7 +121,7 @@ def hand_out(plan: Plan, study: StudyRun, request: StudyRequest) -> tuple[StageO
                         again = _ask_for(client, part, plan, study, request, num_attempts + 1)
                         waiting.append(again)
                     else:
-                        found[part.name] = _outcomes(client, part, run)
+                        found[part.name] = _outcomes(client, part, run, runtime)
     return tuple(outcome for part in parts for outcome in found[part.name])
 
 
@@ -220,14 +222,16 @@ def _ended(client: SyncPrefectClient, ids: Sequence[UUID]) -> Iterator[FlowRun]:
                 yield run
 
 
-def _outcomes(client: SyncPrefectClient, part: Part, run: FlowRun) -> list[StageOutcome]:
-    """What became of each stage of a part: as its run told, else as the artifact root tells."""
+def _outcomes(
+    client: SyncPrefectClient, part: Part, run: FlowRun, runtime: Runtime
+) -> list[StageOutcome]:
+    """What became of each stage of a part: as its run told, else as root and store tell."""
     told = {stage.fingerprint: stage for stage in _told(client, run)}
     said = f"flow run {run.name} is {run.state.name}: {run.state.message}" if run.state else ""
     found: list[StageOutcome] = []
     for artifact in part.artifacts:
         stage = told.get(artifact.fingerprint)
-        if stage is None and artifact.exists():
+        if stage is None and is_found(artifact, runtime):
             stage = _outcome(part, artifact, "made")
         if stage is None:
             is_first = all(other.status in ("made", "reused") for other in found)

@@ -1,10 +1,11 @@
 """Before the first stage and after the last one: the study's MLflow run, table and report."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -20,10 +21,12 @@ from wit.artifacts import versions
 from wit.config import Runtime
 from wit.errors import InputError, StudyFailedError
 from wit.lineage.addresses import shown
+from wit.lineage.elsewhere import link_elsewhere
 from wit.machine import check_machine
 from wit.outcome import REPORT, StageOutcome, StudyOutcome, save_study, study_folder
 from wit.past import PastReport, rewrite_report
 from wit.plan import Plan
+from wit.sharing import RESULTS, bring, not_here, outline
 
 if TYPE_CHECKING:
     from wit.analysis.data_summary import DataSummary
@@ -89,8 +92,8 @@ def report(
     study, uri = plan.study, lineage.tracking_uri(runtime)
     folder = study_folder(runtime, study.name)
     artifacts = [artifact for artifact, _ in plan.artifacts()]
+    data = DataSummary.of_plan(_brought(plan, runtime, run))
     lineage.link(artifacts, run, uri)
-    data = DataSummary.of_plan(plan)
     data.save(folder)
     outcome = StudyOutcome(
         study=study.name,
@@ -114,6 +117,28 @@ def report(
     except Exception as error:  # a busy server must not fail a study that is done
         _log.warning("what Prefect shows of study %s is not there: %s", study.name, error)
     return outcome
+
+
+def _brought(plan: Plan, runtime: Runtime, run: lineage.StudyRun) -> Plan:
+    """Brings the results that only the store has, and the cards of what stays there.
+
+    Returns:
+        The plan, with data as a report reads them.
+    """
+    if runtime.artifact_store is None:
+        return plan
+    try:
+        missing = not_here([artifact for artifact, _ in plan.artifacts()], runtime)
+        for artifact in missing:
+            if artifact.stage in RESULTS:
+                bring(artifact, runtime)
+        stays = [artifact for artifact in missing if artifact.stage not in RESULTS]
+        link_elsewhere(stays, run, lineage.tracking_uri(runtime), lambda a: outline(a, runtime))
+        data = {a.stage: outline(a, runtime) for a in (plan.instructions, plan.preferences)}
+        return replace(plan, **data)
+    except InputError as error:
+        get_run_logger().warning("the report is of what is here: %s", error)
+        return plan
 
 
 def show_artifacts(done: PastReport, study_name: str, place: str, said: str) -> None:

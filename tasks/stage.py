@@ -12,12 +12,12 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 
-from wit.artifact_store import is_stored
 from wit.artifacts import Artifact
 from wit.errors import FewerRowsError, RunEndedError, StageError, WitError, WorkerDiedError
 from wit.lineage import StudyRun
 from wit.memory import num_kernel_kills, said_of, with_less
 from wit.progress import Progress
+from wit.sharing import is_stored, stays_in_store
 from wit.stages import Outcome
 from wit.workers import Workers
 
@@ -46,7 +46,9 @@ def run_stage(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
     """
     if artifact.exists() and is_stored(artifact, workers.runtime):
         artifact.verified()
-        return _reused(artifact)
+        return _reused(artifact, workers)
+    if stays_in_store(artifact, workers.runtime):
+        return _reused(artifact, workers)
     number, less = attempt(), said_of(artifact, workers.runtime)
     if number > 1:
         # What takes less memory need not wait for others to need less.
@@ -63,7 +65,7 @@ def run_stage(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
         raise
     if outcome == "reused":
         # Another process made it while we waited, or another machine.
-        return _reused(artifact, _store_note(artifact, workers))
+        return _reused(artifact, workers, _store_note(artifact, workers))
     shown.finish()
     how = [f"made {artifact.path}", less, f"at attempt {number}" if number > 1 else ""]
     said = ", ".join(filter(None, how))
@@ -115,8 +117,14 @@ def is_tried_again(error: object, number: int) -> bool:
     return isinstance(error, WitError) and error.may_pass and number <= MAX_RETRIES
 
 
-def _reused(artifact: Artifact, note: str = "") -> State:
-    return Completed(name="Reused", message=f"found complete: {artifact.path}{note}")
+def _reused(artifact: Artifact, workers: Workers, note: str = "") -> State:
+    place = f"{artifact.path}{note}"
+    if not artifact.exists():
+        store = workers.runtime.artifact_store
+        place = (
+            f"{artifact.stage} {artifact.fingerprint} in {store}; a stage that reads it brings it"
+        )
+    return Completed(name="Reused", message=f"found complete: {place}")
 
 
 def _store_note(artifact: Artifact, workers: Workers) -> str:

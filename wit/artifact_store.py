@@ -14,22 +14,28 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from wit.artifacts import DOWNLOAD, RECORD, Artifact, digest_of_record, size_and_digest
+from wit.artifacts import (
+    DOWNLOAD,
+    RECORD,
+    REPLACED,
+    Artifact,
+    digest_of_record,
+    size_and_digest,
+)
 from wit.config import Runtime
-from wit.errors import ArtifactError, DiskFullError, InputError, first_line
+from wit.errors import ArtifactError, DiskFullError, first_line
 from wit.files import FULL, free_bytes, write_durably
 from wit.remote_files import RemoteFiles, files_at
 from wit.store_url import check_apart
 
 SUFFIX = f".{RECORD}"
 NUM_TRANSFERS = 4  # files, or listings, at the same time
-MODELS = ("sft", "dpo")  # stages whose parents nobody needs who needs what they leave
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,10 +66,28 @@ class ArtifactStore:
         """Whether it is there; ``download`` finds damage."""
         return self.files.exists(_record_name(artifact))
 
-    def download(self, artifact: Artifact) -> bool:
+    def num_bytes(self, artifacts: Iterable[Artifact]) -> int:
+        """How much there is to download of these; one request for each.
+
+        Raises:
+            ArtifactError: A record is damaged there, or the store refuses or is away.
+        """
+        return sum(_at_once(self._num_bytes, artifacts))
+
+    def _num_bytes(self, artifact: Artifact) -> int:
+        content = self.files.read(_record_name(artifact))
+        record = self._checked(artifact, content) if content is not None else {"files": {}}
+        return sum(file["size"] for file in record["files"].values())
+
+    def download(self, artifact: Artifact, *, only: Collection[str] | None = None) -> bool:
         """Brings an artifact to its place in the artifact root; says False if it is not there.
 
-        Hold the artifact's lock around it. What an attempt that was killed has brought stays.
+        Hold the artifact's lock around it. What an attempt that was killed has brought stays; what
+        is in that place gives way.
+
+        Args:
+            artifact: To bring.
+            only: Names of files; of the others nothing is brought.
 
         Raises:
             ArtifactError: It is damaged there, the store is away, or the root cannot be written.
@@ -73,7 +97,8 @@ class ArtifactStore:
         if content is None:
             return False
         record = self._checked(artifact, content)
-        folder, wanted = _folder(artifact, record), record["files"]
+        folder, files = _folder(artifact, record), record["files"]
+        wanted = {name: file for name, file in files.items() if only is None or name in only}
         num_bytes = sum(file["size"] for file in wanted.values())
         _log.info("%s: %.1f MB are downloaded", self.files.place(folder), num_bytes / 1e6)
         try:
@@ -86,25 +111,28 @@ class ArtifactStore:
             aside.mkdir(parents=True, exist_ok=True)
             _at_once(lambda name: self._get(artifact, folder, name, wanted[name]), wanted)
             write_durably(aside / RECORD, content)
-            aside.rename(artifact.path)
+            _put_in_place(aside, artifact)
         except OSError as error:  # what the store says was translated
             kind = DiskFullError if error.errno in FULL else ArtifactError
             raise kind(f"{aside}: cannot be written: {first_line(error)}") from error
         shutil.rmtree(artifact.scratch, ignore_errors=True)
         return True
 
-    def upload(self, artifact: Artifact) -> None:
+    def upload(self, artifact: Artifact) -> bool:
         """Puts a complete artifact there, unless there is one of the same fingerprint.
 
         Hold the artifact's lock around it, and verify it before. What an attempt that was killed
         has put there stays.
 
+        Returns:
+            Whether the one that is there now has the bits of this one.
+
         Raises:
             ArtifactError: The store refuses, or is away.
         """
         record = artifact.record()
-        if self._is_settled(artifact, record):
-            return
+        if (first := self._first(artifact, record)) is not None:
+            return first["files"] == record["files"]
         folder, wanted = _folder(artifact, record), record["files"]
         there = self.files.sizes(folder)
         missing = [name for name, file in wanted.items() if there.get(name) != file["size"]]
@@ -113,27 +141,23 @@ class ArtifactStore:
         _at_once(lambda name: self.files.put(artifact.path / name, f"{folder}/{name}"), missing)
         content = (artifact.path / RECORD).read_bytes()
         if not self.files.create(_record_name(artifact), content):
-            self._is_settled(artifact, record)
+            record_there = self._first(artifact, record)
+            return record_there is None or record_there["files"] == record["files"]
+        return True
 
-    def _is_settled(self, artifact: Artifact, record: dict[str, Any]) -> bool:
-        """Whether one is there; the first stays, and nothing of another one.
+    def _first(self, artifact: Artifact, record: dict[str, Any]) -> dict[str, Any] | None:
+        """The record that is there, if one is; nothing of another one stays beside it.
 
         Raises:
             ArtifactError: The record there is damaged.
         """
         content = self.files.read(_record_name(artifact))
         if content is None:
-            return False
+            return None
         first = self._checked(artifact, content)
         if first["sha256"] != record["sha256"]:
             self.files.delete(_folder(artifact, record))
-            if first["files"] != record["files"]:
-                _log.warning(
-                    "%s: another machine has made it before, with other bits; that one stays in "
-                    "the store, and ours here",
-                    self.files.place(_record_name(artifact)),
-                )
-        return True
+        return first
 
     def _checked(self, artifact: Artifact, content: bytes) -> dict[str, Any]:
         """A record as it is there.
@@ -212,64 +236,18 @@ def check_store(runtime: Runtime) -> None:
         store.files.check_writable()
 
 
-def is_stored(artifact: Artifact, runtime: Runtime) -> bool:
-    """Whether the store, if there is one, has it; a store that gives no answer has not."""
-    try:
-        store = store_of(runtime)
-        return store is None or store.has(artifact)
-    except InputError as error:
-        _log.warning("%s", error)
-        return False
-
-
-def download(artifact: Artifact, runtime: Runtime) -> bool:
-    """Brings it from the store, if that has it. Hold the artifact's lock around it.
-
-    Raises:
-        InputError: It is damaged there, the store refuses or is away, or the root is unwritable.
-    """
-    store = store_of(runtime)
-    return store is not None and store.download(artifact)
-
-
-def download_parents(artifact: Artifact, runtime: Runtime) -> None:
-    """Brings what a stage reads, as far as it is missing here and the store has it.
-
-    Raises:
-        InputError: As ``download``.
-    """
-    if runtime.artifact_store is None:
-        return
-    for parent in artifact.parents.values():
-        if not isinstance(parent, Artifact):
-            continue
-        if not parent.exists():
-            with parent.lock():
-                if not parent.exists():
-                    download(parent, runtime)
-        if parent.stage not in MODELS:  # a tokenizer is read with the rows that it made
-            download_parents(parent, runtime)
-
-
-def upload(artifact: Artifact, runtime: Runtime) -> None:
-    """Has the store keep it, too. Hold the artifact's lock around it.
-
-    What is made is not lost because it cannot be uploaded: it stays here, and is uploaded when it
-    is used the next time.
-    """
-    try:
-        if (store := store_of(runtime)) is not None:
-            store.upload(artifact)
-    except InputError as error:
-        _log.warning("%s: is not uploaded yet: %s", artifact.path, error)
-
-
 def _record_name(artifact: Artifact) -> str:
     return f"{artifact.stage}/{artifact.fingerprint}{SUFFIX}"
 
 
 def _folder(artifact: Artifact, record: dict[str, Any]) -> str:
     return f"{artifact.stage}/{artifact.fingerprint}/{record['sha256'][:16]}"
+
+
+def _put_in_place(aside: Path, artifact: Artifact) -> None:
+    if artifact.exists():  # killed between the two, it is absent here, and whole in the store
+        artifact.path.rename(artifact.scratch / REPLACED)
+    aside.rename(artifact.path)
 
 
 def _check_space(artifact: Artifact, num_bytes: int) -> None:

@@ -39,7 +39,8 @@ COMPLETE = "complete"  # marks a checkpoint that was written to its end
 JOB = "job.json"  # of a training on several processes
 HALVINGS = "halvings"  # of the rows that are taken at once, since memory ran out
 DOWNLOAD = "download"  # of what another machine has made, until it is complete
-SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", JOB, HALVINGS, DOWNLOAD, RECORD)
+REPLACED = "replaced"  # by that
+SCRATCH_ONLY = (CHECKPOINTS, PROGRESS, f"{PROGRESS}.new", JOB, HALVINGS, DOWNLOAD, REPLACED, RECORD)
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
 
 

@@ -66,6 +66,12 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
         f"to train: {cost.sft_tokens:,} SFT tokens, {cost.dpo_tokens:,} DPO tokens, "
         f"{cost.optimizer_steps:,} optimizer steps"
     )
+    if cost.num_downloads:
+        size = cost.download_bytes
+        amount = "an unknown amount" if size is None else f"{size / GIGABYTE:.2f} GB"
+        console.print(
+            f"to download from the artifact store: {cost.num_downloads} artifacts, {amount}"
+        )
     if cost.seconds is None or cost.disk_bytes is None or cost.peak_memory_bytes is None:
         console.print("time, disk and memory: unknown: the base is not downloaded yet")
         return

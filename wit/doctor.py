@@ -34,13 +34,15 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def diagnose(runtime: Runtime) -> list[Finding]:
-    """Looks at versions, device, disk, Prefect, MLflow and ``wit up``; changes nothing."""
+    """Looks at versions, device, places of artifacts, Prefect, MLflow and ``wit up``."""
     from wit.serving.diagnosis import diagnose_up
+    from wit.store_diagnosis import diagnose_store
 
     return [
         *_packages(),
         _device(runtime),
         _disk(runtime.artifact_root.resolve()),
+        *diagnose_store(runtime),
         _prefect(),
         _mlflow(runtime),
         *diagnose_up(runtime),

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+from wit.artifact_store import store_of
+from wit.artifacts import Artifact
 from wit.config import Runtime, Settings
+from wit.errors import InputError
 from wit.model_size import ModelSize, model_size
 from wit.plan import Plan
 from wit.recipes import DataRecipe, TrainingKnobs
@@ -35,6 +38,8 @@ class Estimate(Settings):
     peak_memory_bytes: int | None  # of one training, rough
     instructions: DataSize
     preferences: DataSize
+    num_downloads: int = 0  # artifacts that are brought from the artifact store
+    download_bytes: int | None = 0  # of these; unknown where the store cannot say
 
 
 def estimate(plan: Plan, runtime: Runtime) -> Estimate:
@@ -56,6 +61,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     steps = len(to_make) * _steps(sft, instructions) + len(to_align) * _steps(dpo, preferences)
     micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
     at_once = min(num_trainings, runtime.num_workers)
+    downloads = plan.downloads()
     return Estimate(
         sft_tokens=sft_tokens,
         dpo_tokens=dpo_tokens,
@@ -68,7 +74,17 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         peak_memory_bytes=model and _memory(model, micro_batch * instructions.tokens_per_row),
         instructions=instructions,
         preferences=preferences,
+        num_downloads=len(downloads),
+        download_bytes=_bytes_in_store(downloads, runtime),
     )
+
+
+def _bytes_in_store(artifacts: list[Artifact], runtime: Runtime) -> int | None:
+    store = store_of(runtime)
+    try:
+        return store.num_bytes(artifacts) if store is not None else 0
+    except InputError:  # who downloads it says what is wrong
+        return None
 
 
 def _tokens(size: DataSize) -> float:

@@ -25,6 +25,7 @@ from wit.recipes import (
     SFTRecipe,
     TokenizerRecipe,
 )
+from wit.sharing import RESULTS, inputs_of
 
 SHAPES = {"instructions": INSTRUCTION_SHAPES, "preferences": PREFERENCE_SHAPES}
 
@@ -80,6 +81,15 @@ class Plan:
     def is_made(self, artifact: Artifact) -> bool:
         """Whether it is reused: it is here, or the artifact store has it."""
         return artifact.exists() or artifact.fingerprint in self.stored
+
+    def downloads(self) -> list[Artifact]:
+        """What a run brings from the store: what open stages read, and what a report is of."""
+        planned = [artifact for artifact, _ in self.artifacts()]
+        wanted = {a.fingerprint: a for a in planned if a.stage in RESULTS}
+        for stage in planned:
+            if not self.is_made(stage):
+                wanted |= {a.fingerprint: a for a in inputs_of(stage)}
+        return [a for a in wanted.values() if a.fingerprint in self.stored and not a.exists()]
 
     def cell(self, cell: Cell) -> CellPlan:
         """The artifacts of one of its cells."""

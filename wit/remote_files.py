@@ -6,6 +6,7 @@ error with the URL and the remedy. Credentials come from the environment alone.
 
 import errno
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from wit.store_url import FOLDERS, FORM, check_url
 
 CHUNK_BYTES = 16 * 2**20  # of one request; several are under way, and each is held in memory
 MAX_SAID = 300  # characters of what a library says
+SECRET = re.compile("SECRET|TOKEN|PASSWORD|KEY|CONNECTION_STRING")  # in names of variables
+MIN_SECRET = 6  # characters; a shorter value may be any word
 PROBE = ".writable"  # name of a file that is written to see whether it can be
 # Of what servers and networks say while they are overloaded, restarted or away.
 PASSING = (errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO), errno.ESTALE)
@@ -201,6 +204,11 @@ class SharedFolder(RemoteFiles):
         self._check_mounted()
         return super().names(folder)
 
+    def exists(self, name: str) -> bool:
+        """As of any store."""
+        self._check_mounted()
+        return super().exists(name)
+
     def read(self, name: str) -> bytes | None:
         """As of any store."""
         self._check_mounted()
@@ -265,8 +273,12 @@ def _file_system(protocol: str) -> Any:
 
 
 def _said(error: Exception) -> str:
-    """What an error says, on one line; that of some libraries begins on the second."""
-    return " ".join(str(error).split())[:MAX_SAID].rstrip(".:") or type(error).__name__
+    """What an error says, on one line and without secrets; some begin on the second."""
+    said = re.sub(r"//[^/@\s]+@", "//***@", " ".join(str(error).split()))
+    for name, value in os.environ.items():
+        if SECRET.search(name) and len(value) >= MIN_SECRET:
+            said = said.replace(value, "***")
+    return said[:MAX_SAID].rstrip(".:") or type(error).__name__
 
 
 def _may_pass(error: Exception) -> bool:

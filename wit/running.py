@@ -18,8 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from wit.artifacts import Artifact
-from wit.config import Cell, Runtime, Study
+from wit.config import Runtime, Study
 from wit.doctor import problem_with_prefect
 from wit.errors import InputError, StageError, StoreDownError, StudyFailedError, WitError
 from wit.evaluation.catalogue import local_data_files, resolve_benchmark
@@ -141,9 +140,9 @@ def _guard_children() -> None:
 @contextmanager
 def _live(console: Console, plan: Plan) -> Iterator[None]:
     """Shows from another thread what is being made; reads the artifact root, asks nobody."""
-    stages = [(a, cell) for a, cell in plan.artifacts()]
     if not console.is_terminal:
-        console.print(f"{plan.study.name}: {len(stages)} stages in {plan.cells[0].sft.root}")
+        num_stages = len(list(plan.artifacts()))
+        console.print(f"{plan.study.name}: {num_stages} stages in {plan.cells[0].sft.root}")
         yield
         return
     is_over = threading.Event()
@@ -152,7 +151,7 @@ def _live(console: Console, plan: Plan) -> Iterator[None]:
         def watch() -> None:
             started = time.monotonic()
             while not is_over.wait(REFRESH_SECONDS):
-                live.update(_picture(stages, time.monotonic() - started), refresh=True)
+                live.update(_picture(plan, time.monotonic() - started), refresh=True)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -163,8 +162,9 @@ def _live(console: Console, plan: Plan) -> Iterator[None]:
             watcher.join()
 
 
-def _picture(stages: list[tuple[Artifact, Cell | None]], seconds: float) -> Group:
-    done = sum(artifact.exists() for artifact, _ in stages)
+def _picture(plan: Plan, seconds: float) -> Group:
+    stages = list(plan.artifacts())
+    done = sum(plan.is_made(artifact) for artifact, _ in stages)
     running = Table.grid(padding=(0, 2))
     for artifact, cell in stages:
         if artifact.scratch.exists() and not artifact.exists():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from wit import artifact_store, lineage
+from wit import lineage, sharing
 from wit.artifacts import CHECKPOINTS, Artifact, Source
 from wit.config import Runtime
 from wit.errors import (
@@ -56,18 +56,18 @@ def make_artifact(
     A killed attempt leaves its scratch directory, and the next one resumes from it; so does one
     that had been training when it failed, unless the training itself was at fault. After one that
     ran out of memory the next one takes half as many rows at once. What the artifact store has is
-    downloaded, and what it lacks is uploaded.
+    not made again, and what it lacks is uploaded.
 
     Raises:
         WitError: The stage failed, or a parent is damaged.
     """
     with artifact.lock():
         if artifact.exists():
-            artifact_store.upload(artifact.verified(), runtime)
+            sharing.upload(artifact.verified(), runtime)
             return "reused"
-        if artifact_store.download(artifact, runtime):
+        if sharing.reuse(artifact, runtime):
             return "reused"
-        artifact_store.download_parents(artifact, runtime)
+        sharing.bring_inputs(artifact, runtime)
         for parent in artifact.parents.values():
             parent.verified()
         uri = lineage.tracking_uri(runtime)
@@ -88,7 +88,7 @@ def make_artifact(
             if failure is error:
                 raise
             raise failure from error
-        artifact_store.upload(artifact, runtime)
+        sharing.upload(artifact, runtime, is_new=True)
     return "made"
 
 

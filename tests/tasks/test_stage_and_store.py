@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.stage import run_stage
-from wit.artifact_store import is_stored
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.loading import load_study
 from wit.plan import make_plan
+from wit.sharing import is_stored
 from wit.stages import make_artifact
 from wit.workers import workers_for
 
@@ -49,5 +49,15 @@ def test_a_stage_uploads_what_the_store_lacks_and_says_so_if_it_cannot(tmp_path:
         assert stage(plan.tokenizer) == ("Reused", found)
         assert stage(plan.instructions) == ("Completed", f"made {plan.instructions.path}")
         assert is_stored(plan.instructions, shared)
+    with workers_for(
+        "x", shared.model_copy(update={"artifact_root": tmp_path / "other"})
+    ) as workers:
+        there = make_plan(load_study(tmp_path / "study.yaml"), workers.runtime).instructions
+        name, said = stage(there)
+        assert name == "Reused"
+        place = f"{there.stage} {there.fingerprint} in {shared.artifact_store}"
+        assert said == f"found complete: {place}; a stage that reads it brings it"
+        assert not there.exists()
+        assert not list((tmp_path / "other").rglob("*.log")), "that takes no worker"
     log = (tmp_path / "root" / "studies" / "x" / "worker-0.log").read_text()
     assert "is not uploaded yet: artifact store" in log

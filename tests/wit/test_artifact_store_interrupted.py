@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +23,10 @@ from stored_artifacts import (
 )
 
 from wit.artifact_store import ArtifactStore
-from wit.artifacts import DOWNLOAD, Artifact
+from wit.artifacts import DOWNLOAD, REPLACED, Artifact
+from wit.config import Runtime
 from wit.remote_files import files_at
+from wit.sharing import upload as share
 
 
 def every_death(store: ArtifactStore, act: Callable[[ArtifactStore], object]) -> Iterator[int]:
@@ -193,6 +196,66 @@ def upload_when_told(url: str, artifact: Artifact, start: Any) -> None:
     store.has(artifact)
     start.wait()
     upload(store, artifact)
+
+
+def make_when_told(url: str, root: Path, start: Any) -> None:
+    """As a stage does that is not determined: other bits each time."""
+    artifact, runtime = artifact_in(root), Runtime(artifact_root=root, artifact_store=url)
+    start.wait()
+    with artifact.lock():
+        with artifact.writing() as out:
+            for number in range(4):
+                (out / f"file{number}").write_bytes(os.urandom(1000))
+        share(artifact, runtime, is_new=True)
+
+
+def test_machines_that_make_the_same_at_once_end_with_the_first_ones(
+    store_url: str, store: ArtifactStore, theirs: Artifact, tmp_path: Path
+) -> None:
+    roots = [tmp_path / "one", tmp_path / "two"]
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(len(roots))
+    makers = [context.Process(target=make_when_told, args=(store_url, r, start)) for r in roots]
+    for process in makers:
+        process.start()
+    for process in makers:
+        process.join(60)
+        assert process.exitcode == 0
+    assert download(store, theirs)
+    first = contents(theirs.verified().path)
+    for root in roots:
+        assert contents(artifact_in(root).verified().path) == first
+        assert not list(root.rglob("*.partial"))
+    assert len(stored(store)) == len(first)
+
+
+@pytest.mark.parametrize("store_url", ["folder"], indirect=True)
+def test_what_was_used_already_does_not_give_way(
+    store_url: str, store: ArtifactStore, ours: Artifact, tmp_path: Path
+) -> None:
+    upload(store, made_otherwise(tmp_path / "other"))
+    before = contents(ours.path)
+    runtime = Runtime(artifact_root=ours.root, artifact_store=store_url)
+    with ours.lock():
+        share(ours, runtime)
+    assert contents(ours.verified().path) == before
+
+
+@pytest.mark.parametrize("store_url", ["folder"], indirect=True)
+def test_killed_while_one_gives_way_to_another_nothing_of_it_stays(
+    store: ArtifactStore, ours: Artifact, theirs: Artifact
+) -> None:
+    theirs.scratch.mkdir(parents=True)
+    (theirs.scratch / REPLACED).mkdir()
+    (theirs.scratch / REPLACED / "old").touch()
+    make(theirs)
+    assert set(theirs.verified().record()["files"]) == set(ours.record()["files"])
+    shutil.rmtree(theirs.path)
+    (theirs.scratch / REPLACED).mkdir(parents=True)
+    upload(store, ours)
+    assert download(store, theirs)
+    assert contents(theirs.verified().path) == contents(ours.path)
+    assert not theirs.scratch.exists()
 
 
 def test_machines_that_race_leave_one_artifact(

@@ -5,18 +5,22 @@ import os
 import shlex
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import psutil
 import pytest
 import torch
 from commands import wit
+from object_store import SECRET, make_bucket
 from samples import ROOT
 
 from wit.config import Runtime
 from wit.doctor import _may_be_set, diagnose
 from wit.findings import Finding
+from wit.remote_files import _file_system, _said, files_at
 from wit.serving.diagnosis import diagnose_up
 from wit.serving.standing import Standing, write_standing
 
@@ -198,3 +202,65 @@ def test_a_root_that_cannot_be_written_and_a_gpu_that_is_not_there(
     assert found.keys() == {"artifact root"} | lacking
     assert "cannot be written: Not a directory" in found["artifact root"].found
     assert found["artifact root"].remedy.endswith("--set-runtime artifact_root=DIR")
+
+
+def store_finding(url: str, root: Path) -> dict:
+    places = [f"artifact_root={root}", f"artifact_store={url}"]
+    words = [word for place in places for word in ("--set-runtime", place)]
+    done = wit("doctor", "--json", *words)
+    assert SECRET not in done.stdout
+    return next(f for f in json.loads(done.stdout) if f["subject"] == "artifact store")
+
+
+def test_a_store_that_can_be_written_is_well_and_nothing_stays_there(
+    clean: pytest.MonkeyPatch, tmp_path: Path, object_store: str
+) -> None:
+    url = make_bucket(object_store, f"bucket-{uuid4().hex[:12]}")
+    (tmp_path / "shared").mkdir()
+    for place in (url, f"file://{tmp_path}/shared"):
+        found = store_finding(place, tmp_path / "root")
+        assert found["found"] == f"{place} answers, and can be written"
+        assert found["is_well"]
+    assert files_at(url).sizes("") == {}
+    assert not list((tmp_path / "shared").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "set_up", "found", "remedy"),
+    [
+        ("s3://nobody-made-it/x", {}, "is not there", "the bucket must be there"),
+        ("s3://x/y", {"AWS_ACCESS_KEY_ID": None}, "locate credentials", "AWS_SECRET_ACCESS_KEY="),
+        ("s3://away/y", {"AWS_ENDPOINT_URL": NOBODY}, "does not answer", "wit doctor"),
+        ("gs://x/y", {}, "install gcsfs", f"-m pip install 'gcsfs=={version('fsspec')}'"),
+        ("file:///nowhere/at-all", {}, "is not there", "mkdir /nowhere/at-all"),
+        (f"s3://key:{SECRET}@host/x", {}, "has a user, password", "artifact_store=URL"),
+        ("xyz://x/y", {}, "xyz", "artifact_store=URL"),
+    ],
+)
+def test_what_a_store_lacks_is_named_with_the_remedy_and_without_keys(
+    clean: pytest.MonkeyPatch,
+    object_store: str,
+    tmp_path: Path,
+    url: str,
+    set_up: dict[str, str | None],
+    found: str,
+    remedy: str,
+) -> None:
+    clean.setenv("HOME", str(tmp_path))
+    for name, value in set_up.items():
+        clean.setenv(name, value) if value else clean.delenv(name)
+    _file_system.cache_clear()  # a client keeps the credentials that it was made with
+    try:
+        finding = store_finding(url, tmp_path / "root")
+    finally:
+        _file_system.cache_clear()
+    assert not finding["is_well"]
+    assert found in finding["found"]
+    assert remedy in finding["remedy"]
+    assert not (tmp_path / "root").exists()
+
+
+def test_what_a_library_says_is_told_without_secrets(clean: pytest.MonkeyPatch) -> None:
+    clean.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    said = _said(OSError(f"no user\n at http://me:word@host/x with {SECRET}"))
+    assert said == "no user at http://***@host/x with ***"

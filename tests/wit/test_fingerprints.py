@@ -149,6 +149,7 @@ RUNTIME: dict[str, Any] = {
     "sharding": "fsdp",
     "checkpoint_seconds": 3.0,
     "execution": "deployments",
+    "artifact_store": Path(__file__).parent.as_uri(),  # it must be there
 }
 
 

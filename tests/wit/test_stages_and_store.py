@@ -8,12 +8,13 @@ import pytest
 from commands import wit
 from object_store import SECRET, delete_bucket, make_bucket
 
-from wit.artifact_store import download_parents, is_stored, upload
+from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.errors import ArtifactError
 from wit.loading import load_study
 from wit.machine import check_machine
 from wit.plan import Plan, make_plan
+from wit.sharing import bring, bring_inputs, is_stored, outline, upload
 from wit.stages import make_artifact
 
 
@@ -44,15 +45,30 @@ def plan_of(study_file: Path, runtime: Runtime) -> Plan:
     return make_plan(load_study(study_file), runtime)
 
 
-def states(study_file: Path, runtime: Runtime, environment: dict[str, str] | None = None) -> dict:
+def settings_of(runtime: Runtime) -> list[str]:
     settings = [
         f"artifact_root={runtime.artifact_root}",
         f"artifact_store={runtime.artifact_store}",
     ]
-    words = [word for setting in settings for word in ("--set-runtime", setting)]
-    ended = wit("plan", study_file, *words, "--json", environment=environment)
+    return [word for setting in settings for word in ("--set-runtime", setting)]
+
+
+def plan_in_json(study_file: Path, runtime: Runtime) -> dict:
+    ended = wit("plan", study_file, *settings_of(runtime), "--json")
     assert ended.returncode == 0, ended.stderr
-    return {stage["stage"]: stage["state"] for stage in json.loads(ended.stdout)["stages"]}
+    return json.loads(ended.stdout)
+
+
+def states(study_file: Path, runtime: Runtime) -> dict:
+    stages = plan_in_json(study_file, runtime)["stages"]
+    return {stage["stage"]: stage["state"] for stage in stages}
+
+
+def fake(artifact: Artifact, runtime: Runtime, num_bytes: int = 0) -> None:
+    """As if the stage had run."""
+    with artifact.lock(), artifact.writing() as out:
+        (out / "file").write_bytes(bytes(num_bytes))
+    upload(artifact, runtime)
 
 
 def test_what_one_machine_makes_another_reuses(study_file: Path, shared: Path) -> None:
@@ -66,9 +82,10 @@ def test_what_one_machine_makes_another_reuses(study_file: Path, shared: Path) -
     assert [planned[s] for s in ("tokenizer", "instructions", "sft")] == ["reuse", "reuse", "make"]
     assert not two.artifact_root.exists(), "a plan downloads nothing"
     assert make_artifact(elsewhere.instructions, two) == "reused"
+    assert not elsewhere.instructions.exists(), "no stage has read it yet"
+    bring(elsewhere.instructions, two)
     assert not elsewhere.tokenizer.exists(), "nobody needed it"
-    assert make_artifact(elsewhere.tokenizer, two) == "reused"
-    assert elsewhere.tokenizer.verified().record() == plan.tokenizer.record()
+    assert elsewhere.instructions.verified().record() == plan.instructions.record()
 
 
 def test_a_stage_brings_the_parents_that_it_reads(study_file: Path, shared: Path) -> None:
@@ -86,18 +103,85 @@ def test_of_a_model_that_is_read_nothing_older_is_brought(study_file: Path, shar
     plan = plan_of(study_file, one)
     cell = plan.cells[0]
     for artifact in (plan.tokenizer, plan.instructions, plan.preferences, cell.sft):
-        with artifact.lock(), artifact.writing() as out:
-            (out / "file").touch()
-        upload(artifact, one)
+        fake(artifact, one)
     there = plan_of(study_file, two)
-    download_parents(there.cells[0].sft, two)
+    bring_inputs(there.cells[0].sft, two)
     assert [a.exists() for a in (there.instructions, there.tokenizer)] == [True, True]
     three = machine("three", shared)
     there = plan_of(study_file, three)
-    download_parents(there.cells[0].dpo, three)
+    bring_inputs(there.cells[0].dpo, three)
     assert there.cells[0].sft.exists()
     assert there.preferences.exists()
     assert not there.instructions.exists()
+
+
+def test_a_plan_says_what_is_downloaded_and_nothing_else_is(study_file: Path, shared: Path) -> None:
+    """Of a cell whose DPO is still to be made: its SFT model, rows, and what a report is of."""
+    one = machine("one", shared)
+    plan = plan_of(study_file, one)
+    sizes = {a.fingerprint: 1000 + n for n, (a, _) in enumerate(plan.artifacts())}
+    cell = plan.cells[0]
+    for artifact, _ in plan.artifacts():
+        if artifact not in (cell.dpo, cell.dpo_evaluation):
+            fake(artifact, one, sizes[artifact.fingerprint])
+    two = machine("two", shared)
+    there = plan_of(study_file, two)
+    # The evaluation that is to be made reads the rows and the tokenizer, too.
+    rows = [plan.tokenizer, plan.instructions, plan.preferences]
+    wanted = {a.fingerprint for a in (*rows, cell.sft, cell.sft_evaluation)}
+    wanted |= {plan.base_evaluation.fingerprint, plan.overlap.fingerprint}
+    assert {a.fingerprint for a in there.downloads()} == wanted
+    cost = plan_in_json(study_file, two)["cost"]
+    assert cost["num_downloads"] == 7
+    assert cost["download_bytes"] == sum(sizes[name] for name in wanted)
+    said = wit("plan", study_file, *settings_of(two))
+    assert "to download from the artifact store: 7 artifacts, 0.00 GB" in said.stdout
+    for artifact, _ in there.artifacts():
+        if there.is_made(artifact):
+            assert make_artifact(artifact, two) == "reused"
+    for stage in (there.cells[0].dpo, there.cells[0].dpo_evaluation):
+        bring_inputs(stage, two)
+    assert {a.fingerprint for a, _ in there.artifacts() if a.exists()} == wanted
+    assert plan_of(study_file, two).downloads() == []
+
+
+def test_of_what_is_all_made_only_results_are_downloaded(study_file: Path, shared: Path) -> None:
+    one, two = machine("one", shared), machine("two", shared)
+    for artifact, _ in plan_of(study_file, one).artifacts():
+        fake(artifact, one)
+    there = plan_of(study_file, two)
+    assert {a.stage for a in there.downloads()} == {"evaluation", "overlap"}
+
+
+def test_without_a_store_nothing_is_downloaded(study_file: Path, shared: Path) -> None:
+    alone = Runtime(artifact_root=shared.with_name("one"), device="cpu")
+    for artifact, _ in plan_of(study_file, alone).artifacts():
+        fake(artifact, alone)
+    assert plan_of(study_file, alone).downloads() == []
+    elsewhere = Runtime(artifact_root=shared.with_name("two"), device="cpu")
+    assert plan_of(study_file, elsewhere).downloads() == []
+
+
+def test_an_outline_has_what_is_said_of_an_artifact_and_not_the_rest(
+    study_file: Path, shared: Path
+) -> None:
+    one, two = machine("one", shared), machine("two", shared)
+    sft = plan_of(study_file, one).cells[0].sft
+    with sft.lock(), sft.writing() as out:
+        (out / "model").mkdir()
+        (out / "model" / "weights").write_bytes(bytes(10_000))
+        (out / "card.json").write_text("{}")
+    upload(sft, one)
+    assert outline(sft, one) == sft
+    there = plan_of(study_file, two).cells[0].sft
+    for _ in range(2):
+        aside = outline(there, two)
+        names = {file.name for file in aside.path.rglob("*") if file.is_file()}
+        assert names == {"record.json", "card.json"}
+        assert aside.record() == sft.record()
+        assert aside.fingerprint == there.fingerprint
+        assert not there.exists()
+    assert not outline(plan_of(study_file, two).cells[0].dpo, two).exists()
 
 
 def test_what_is_made_while_the_store_is_away_stays_and_is_uploaded_when_it_is_used(
@@ -179,7 +263,7 @@ def test_credentials_are_in_no_file_and_no_output(
     make_artifact(plan.tokenizer, runtime)
     assert states(study_file, runtime)["tokenizer"] == "reuse"
     elsewhere = runtime.model_copy(update={"artifact_root": tmp_path / "elsewhere"})
-    make_artifact(plan_of(study_file, elsewhere).tokenizer, elsewhere)
+    bring(plan_of(study_file, elsewhere).tokenizer, elsewhere)
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("wit")]
     assert any("uploaded" in said for said in ours)
     assert any("downloaded" in said for said in ours)
