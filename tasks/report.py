@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -137,7 +137,7 @@ def _brought(plan: Plan, runtime: Runtime, run: lineage.StudyRun) -> Plan:
         data = {a.stage: outline(a, runtime) for a in (plan.instructions, plan.preferences)}
         return replace(plan, **data)
     except InputError as error:
-        get_run_logger().warning("the report is of what is here: %s", error)
+        _log.warning("the report is of what is here: %s", error)
         return plan
 
 
