@@ -12,11 +12,13 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
-from tasks.requests import REQUEST
+from tasks.requests import REQUEST, handed_on
 from wit.artifacts import Artifact
 from wit.config import Cell, Runtime
 from wit.errors import InputError
@@ -30,7 +32,7 @@ from wit.sharing import is_found
 
 CELL, EVALUATION = "cell/cell", "evaluation/evaluation"
 POLL_SECONDS = 2.0
-MAX_ATTEMPTS = 3  # of a part whose machine went away
+MAX_ATTEMPTS = 3  # of a part whose machine went away, the first one included
 STAGES = "stages"  # key of the artifact that says what became of a part
 MAX_READ = 200  # flow runs that the server tells of at once
 _log = logging.getLogger(__name__)
@@ -100,7 +102,7 @@ def hand_out(plan: Plan, study: StudyRun, request: StudyRequest) -> tuple[StageO
     parts = parts_of(plan)
     if not all(map(plan.is_made, plan.data)):
         return tuple(_outcome(part, a, "blocked") for part in parts for a in part.artifacts)
-    runtime = request.load_runtime()
+    runtime, common = request.load_runtime(), handed_on(request)
     complete = [part for part in parts if all(map(plan.is_made, part.artifacts))]
     found = {part.name: [_outcome(part, a, "reused") for a in part.artifacts] for part in complete}
     with get_client(sync_client=True) as client:
@@ -108,17 +110,15 @@ def hand_out(plan: Plan, study: StudyRun, request: StudyRequest) -> tuple[StageO
         with _cancelled_with_us(client, waiting):
             for part in parts:
                 if part not in complete:
-                    waiting.append(_ask_for(client, part, plan, study, request, 1))
+                    waiting.append(_ask_for(client, part, plan, study, common, 1))
             while waiting:
                 time.sleep(POLL_SECONDS)
-                for run in _ended(client, [awaited.run_id for awaited in waiting]):
-                    awaited = next(a for a in waiting if a.run_id == run.id)
+                for awaited, run in _ended(client, tuple(waiting)):
                     waiting.remove(awaited)
                     part, num_attempts = awaited.part, awaited.num_attempts
-                    was_lost = run.state and (run.state.is_crashed() or run.state.is_cancelled())
-                    if was_lost and num_attempts < MAX_ATTEMPTS:
-                        _log.warning("%s: %s; handed out again", part.name, run.state)
-                        again = _ask_for(client, part, plan, study, request, num_attempts + 1)
+                    if num_attempts < MAX_ATTEMPTS and _was_lost(client, run):
+                        _log.warning("%s: %s; handed out again", part.name, run and run.state)
+                        again = _ask_for(client, part, plan, study, common, num_attempts + 1)
                         waiting.append(again)
                     else:
                         found[part.name] = _outcomes(client, part, run, runtime)
@@ -161,31 +161,32 @@ def _ask_for(
     part: Part,
     plan: Plan,
     study: StudyRun,
-    request: StudyRequest,
+    common: dict[str, Any],
     attempt: int,
 ) -> _Awaited:
     """A run that makes the part: one that is under way, or a new one."""
     known = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [part.tag]}})
+        flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [part.tag]}}),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
     )
     for run in known:
         if run.state is None or not run.state.is_final():
             return _Awaited(part, run.id, False, attempt)
-    # Of two studies that ask at the same time for the first, or the third, run of a part, the
-    # server gives both the same one.
+    # Of two studies that ask at the same time for the run after the last one, the server gives
+    # both the same one.
+    last = known[0].id if known else "none"
     run: Any = run_deployment(  # a coroutine only where asyncio runs
         EVALUATION if part.cell is None else CELL,
-        parameters={REQUEST: _request(part, plan, study, request).model_dump(mode="json")},
+        parameters={REQUEST: _request(part, plan, study, common)},
         tags=[part.tag],
-        idempotency_key=f"{part.tag}-{len(known)}",
+        idempotency_key=f"{part.tag}-{last}",
         timeout=0,
     )
     return _Awaited(part, run.id, True, attempt)
 
 
-def _request(
-    part: Part, plan: Plan, study: StudyRun, request: StudyRequest
-) -> CellRequest | EvaluationRequest:
+def _request(part: Part, plan: Plan, study: StudyRun, common: dict[str, Any]) -> dict[str, Any]:
+    """The form of the part's run, filled in; what is left out is its deployment's."""
     handed = Handed(
         part=part.name,
         study=plan.study.model_dump_json(exclude_none=True),
@@ -194,12 +195,13 @@ def _request(
         run_url=study.url,
         fingerprint=part.fingerprint,
     )
-    names = ("study", "study_file", "device", "runtime_file", "runtime_settings")
-    common = {name: getattr(request, name) for name in names}
+    form: CellRequest | EvaluationRequest
     if part.cell is None:
-        return EvaluationRequest(**common, models=["base"], handed=handed)
-    pair = Weights(prompt=part.cell.weights.prompt, response=part.cell.weights.response)
-    return CellRequest(**common, weights=pair, seed=part.cell.seed, handed=handed)
+        form = EvaluationRequest(**common, models=["base"], handed=handed)
+    else:
+        pair = Weights(prompt=part.cell.weights.prompt, response=part.cell.weights.response)
+        form = CellRequest(**common, weights=pair, seed=part.cell.seed, handed=handed)
+    return form.model_dump(mode="json", exclude_unset=True)
 
 
 @contextmanager
@@ -210,24 +212,55 @@ def _cancelled_with_us(client: SyncPrefectClient, waiting: list[_Awaited]) -> It
     except BaseException:
         for awaited in waiting:
             if awaited.is_own:
-                client.set_flow_run_state(awaited.run_id, Cancelling())
+                with _as_warning(f"the run of {awaited.part.name} goes on"):
+                    client.set_flow_run_state(awaited.run_id, Cancelling())
         raise
 
 
-def _ended(client: SyncPrefectClient, ids: Sequence[UUID]) -> Iterator[FlowRun]:
-    for start in range(0, len(ids), MAX_READ):
-        some = {"id": {"any_": list(ids[start : start + MAX_READ])}}
-        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(some)):
-            if run.state is not None and run.state.is_final():
-                yield run
+@contextmanager
+def _as_warning(said: str) -> Iterator[None]:
+    """For what must not keep others from being ended: a run was deleted, the server is busy."""
+    try:
+        yield
+    except Exception as error:
+        _log.warning("%s: %s", said, error)
+
+
+def _ended(
+    client: SyncPrefectClient, waiting: Sequence[_Awaited]
+) -> Iterator[tuple[_Awaited, FlowRun | None]]:
+    """Those that have ended, each with its run; without one if somebody deleted that."""
+    for start in range(0, len(waiting), MAX_READ):
+        some = waiting[start : start + MAX_READ]
+        wanted = {"id": {"any_": [awaited.run_id for awaited in some]}}
+        read = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+        runs = {run.id: run for run in read}
+        for awaited in some:
+            run = runs.get(awaited.run_id)
+            if run is None or (run.state is not None and run.state.is_final()):
+                yield awaited, run
+
+
+def _was_lost(client: SyncPrefectClient, run: FlowRun | None) -> bool:
+    """Whether a run's machine went away, or the study that had asked for it.
+
+    One that this study asked for and that was cancelled all the same was cancelled by a person.
+    """
+    if run is None or run.state is None or run.state.is_crashed():
+        return True
+    if not run.state.is_cancelled() or run.parent_task_run_id is None:
+        return False
+    return str(client.read_task_run(run.parent_task_run_id).flow_run_id) != flow_run.id
 
 
 def _outcomes(
-    client: SyncPrefectClient, part: Part, run: FlowRun, runtime: Runtime
+    client: SyncPrefectClient, part: Part, run: FlowRun | None, runtime: Runtime
 ) -> list[StageOutcome]:
     """What became of each stage of a part: as its run told, else as root and store tell."""
-    told = {stage.fingerprint: stage for stage in _told(client, run)}
-    said = f"flow run {run.name} is {run.state.name}: {run.state.message}" if run.state else ""
+    told = {stage.fingerprint: stage for stage in _told(client, run)} if run else {}
+    said = "its flow run was deleted"
+    if run and run.state:
+        said = f"flow run {run.name} is {run.state.name}: {run.state.message}"
     found: list[StageOutcome] = []
     for artifact in part.artifacts:
         stage = told.get(artifact.fingerprint)
@@ -244,8 +277,9 @@ def _told(client: SyncPrefectClient, run: FlowRun) -> Iterable[StageOutcome]:
     found = client.read_artifacts(
         artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [STAGES]}}),
         flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
+        sort=ArtifactSort.CREATED_DESC,  # a run that was retried has told twice
     )
-    for artifact in found[-1:]:
+    for artifact in found[:1]:
         yield from map(StageOutcome.model_validate, json.loads(str(artifact.data)))
 
 

@@ -1,5 +1,6 @@
 """What a run was asked for: completed by its deployment, and refused where it is wrong."""
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 from prefect.artifacts import create_markdown_artifact
@@ -9,6 +10,7 @@ from prefect.runtime import deployment
 from prefect.states import Failed
 
 from wit.errors import InputError
+from wit.forms import StudyRequest
 from wit.settings import Settings
 
 T = TypeVar("T", bound=Settings)
@@ -39,6 +41,25 @@ def refused(error: InputError) -> State:
         f"The input of this run is wrong; nothing was made.\n\n{said}\n", "wrong-input"
     )
     return Failed(message=str(error), data=error)
+
+
+def handed_on(request: StudyRequest) -> dict[str, Any]:
+    """What a study's request says that holds for its parts, wherever those run.
+
+    Paths are absolute, for a worker runs in another folder. The artifact root goes with them if it
+    is not that of the runtime file, which each machine reads for itself.
+    """
+    names = ("study", "study_file", "device", "runtime_file", "runtime_settings")
+    common = {name: getattr(request, name) for name in names if name in request.model_fields_set}
+    settings = [text.partition("=")[0].strip() for text in request.runtime_settings]
+    if request.runtime_file:
+        common["runtime_file"] = str(Path(request.runtime_file).resolve())
+    else:
+        common.pop("runtime_file", None)
+    if not request.runtime_file or "artifact_root" in settings:
+        root = request.load_runtime().artifact_root.resolve()
+        common["runtime_settings"] = [*request.runtime_settings, f"artifact_root={root}"]
+    return common
 
 
 def merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
