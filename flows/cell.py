@@ -73,7 +73,7 @@ def make_handed(plan: Plan, handed: Handed, runtime: Runtime) -> State:
     """
     part, study = handed_part(plan, handed), handed.study_run(plan.study, runtime)
     check_machine(plan, runtime)
-    with workers_for(plan.study.name, runtime) as workers:
+    with workers_for(plan.study.name, runtime, part.name) as workers:
         data = submit_data(plan, study, workers, has_overlap=False)
         made = (
             submit_base_evaluation(plan, study, data, workers)

@@ -150,6 +150,7 @@ class Runtime(Settings):
     num_processes: PositiveInt = 1  # ranks of one SFT, one GPU each
     sharding: Literal["none", "fsdp"] = "none"  # of weights and optimizer over the ranks
     checkpoint_seconds: PositiveFloat = 300.0  # between the trainer's checkpoints
+    stage_timeout_seconds: PositiveFloat | None = None  # after which its process is ended
     # Cells of a study: where it runs, or as runs of the deployment "cell", on whatever worker.
     execution: Literal["local", "deployments"] = "local"
     # URL at which complete artifacts are kept for other machines; unset: they stay here.

@@ -107,6 +107,12 @@ class WorkerDiedError(StageError):
     may_pass = True
 
 
+class StageTimeoutError(StageError):
+    """A stage took longer than the runtime allows; what it had done can be resumed."""
+
+    may_pass = True  # what hangs on a network or a GPU often does not hang again
+
+
 class RunEndedError(WorkerDiedError):
     """The run was ended, and with it the process that made an artifact; nothing is retried."""
 

@@ -6,12 +6,15 @@ because importing torch takes longer than a short stage.
 """
 
 import logging
+import math
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +24,7 @@ from pathlib import Path
 
 from wit.artifacts import Artifact
 from wit.config import WORKER_GPUS, Runtime
-from wit.errors import RunEndedError, WorkerDiedError
+from wit.errors import RunEndedError, StageTimeoutError, WorkerDiedError
 from wit.lifeline import end_with_parent
 from wit.lineage import StudyRun
 from wit.outcome import study_folder
@@ -45,15 +48,19 @@ QUIET = {
 class Workers:
     """As many worker processes as the runtime says, started when they are first needed."""
 
-    def __init__(self, runtime: Runtime, log_folder: Path) -> None:
+    def __init__(self, runtime: Runtime, log_folder: Path, part: str = "") -> None:
         """Starts nothing yet.
 
         Args:
             runtime: Number of workers, and threads of each.
             log_folder: Each worker writes what it says to ``worker-N.log`` there.
+            part: Of a study whose parts run apart; then it is ``worker-PART-N.log``.
         """
         self.runtime = runtime
         self.log_folder = log_folder
+        self.part = part
+        self._gpus = visible_gpus() if runtime.device != "cpu" else []
+        self._starting = threading.Lock()  # or one would be started behind the back of ``stop``
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._executors: dict[int, ProcessPoolExecutor] = {}
         self._is_stopped = threading.Event()
@@ -75,13 +82,18 @@ class Workers:
 
         Raises:
             WorkerDiedError: The worker was killed, or the run was ended.
+            StageTimeoutError: It took longer than the runtime allows; it stays resumable.
             WitError: The stage failed.
         """
         with self._worker() as number:
             executor = self._executors.get(number) or self._start(number)
+            deadline = time.monotonic() + (self.runtime.stage_timeout_seconds or math.inf)
             try:
                 future = executor.submit(make_artifact, artifact, self.runtime, study)
                 while not wait([future], timeout=POLL_SECONDS).done:
+                    if time.monotonic() > deadline:
+                        _kill(executor)
+                        continue  # until it is told that it broke
                     progress = read_progress(artifact.scratch)
                     if on_progress and progress:
                         on_progress(progress)
@@ -90,6 +102,12 @@ class Workers:
                 executor.shutdown(wait=False)
                 self._executors.pop(number, None)
                 self._check_goes_on()
+                if time.monotonic() > deadline:
+                    raise StageTimeoutError(
+                        f"{artifact.stage} {artifact.fingerprint} was not done after "
+                        f"{self.runtime.stage_timeout_seconds:g} seconds (runtime "
+                        f"stage_timeout_seconds); it said: {self._log_file(number)}"
+                    ) from None
                 raise WorkerDiedError(
                     f"the process that made {artifact.stage} {artifact.fingerprint} died (out of "
                     f"memory, or killed); it said: {self._log_file(number)}. Run again to resume"
@@ -110,11 +128,12 @@ class Workers:
         Args:
             at_once: Do not wait for what they are making; it stays resumable.
         """
-        self._is_stopped.set()
-        for executor in list(self._executors.values()):  # its threads take what broke out of it
+        with self._starting:
+            self._is_stopped.set()
+            executors = list(self._executors.values())  # its threads take what broke out of it
+        for executor in executors:
             if at_once:
-                for process in list(executor._processes.values()):
-                    process.kill()
+                _kill(executor)
             executor.shutdown(wait=True, cancel_futures=True)
         self._executors.clear()
 
@@ -127,22 +146,19 @@ class Workers:
             self._free.put(number)
 
     def _start(self, number: int) -> ProcessPoolExecutor:
-        self._check_goes_on()  # a retry may come too late
         self.log_folder.mkdir(parents=True, exist_ok=True)
-        executor = ProcessPoolExecutor(
-            max_workers=1,
-            # Spawned, not forked: a fork of a process with threads can deadlock.
-            mp_context=get_context("spawn"),
-            initializer=_begin_worker,
-            initargs=(
-                self._log_file(number),
-                threads_per_worker(self.runtime),
-                gpus_of_worker(number, visible_gpus(), self.runtime.num_processes)
-                if self.runtime.device != "cpu"
-                else [],
-            ),
-        )
-        self._executors[number] = executor
+        threads = threads_per_worker(self.runtime)
+        gpus = gpus_of_worker(number, self._gpus, self.runtime.num_processes)
+        with self._starting:
+            self._check_goes_on()  # a retry may come too late
+            executor = ProcessPoolExecutor(
+                max_workers=1,
+                # Spawned, not forked: a fork of a process with threads can deadlock.
+                mp_context=get_context("spawn"),
+                initializer=_begin_worker,
+                initargs=(self._log_file(number), threads, gpus),
+            )
+            self._executors[number] = executor
         return executor
 
     def _check_goes_on(self) -> None:
@@ -150,13 +166,19 @@ class Workers:
             raise RunEndedError("the run was ended. Run again to resume")
 
     def _log_file(self, number: int) -> Path:
-        return self.log_folder / f"worker-{number}.log"
+        part = re.sub(r"[^\w.-]", "_", self.part)  # weights of sources have other signs
+        return self.log_folder / f"worker-{f'{part}-' if part else ''}{number}.log"
+
+
+def _kill(executor: ProcessPoolExecutor) -> None:
+    for process in list(executor._processes.values()):
+        process.kill()
 
 
 @contextmanager
-def workers_for(study_name: str, runtime: Runtime) -> Iterator[Workers]:
+def workers_for(study_name: str, runtime: Runtime, part: str = "") -> Iterator[Workers]:
     """Workers that end with the block, whatever ends it."""
-    workers = Workers(runtime, study_folder(runtime, study_name))
+    workers = Workers(runtime, study_folder(runtime, study_name), part)
     try:
         yield workers
     except BaseException:

@@ -148,6 +148,7 @@ RUNTIME: dict[str, Any] = {
     "num_processes": 3,
     "sharding": "fsdp",
     "checkpoint_seconds": 3.0,
+    "stage_timeout_seconds": 3.0,
     "execution": "deployments",
     "artifact_store": Path(__file__).parent.as_uri(),  # it must be there
 }

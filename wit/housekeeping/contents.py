@@ -23,7 +23,7 @@ _NAMES: dict[Kind, re.Pattern[str]] = {
     "lock": re.compile(r"\.([0-9a-f]{12})\.lock"),
     "remains": re.compile(rf"\.([0-9a-f]{{12}})(?:\.partial)?{re.escape(GARBAGE)}"),
 }
-_LOG = re.compile(r"worker-\d+\.log")
+_LOG = re.compile(r"worker-(?:[\w.-]+-)?\d+\.log")
 
 
 class Thing(NamedTuple):

@@ -1,0 +1,27 @@
+"""A stage that hangs is ended, and tried again."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+from planned_study import inputs_in, plan_of, study_in
+
+from tasks.stage import is_tried_again
+from wit.config import Runtime
+from wit.errors import StageTimeoutError
+from wit.workers import workers_for
+
+
+@pytest.mark.parametrize(
+    ("part", "log"), [("", "worker-0.log"), ("p0-r1+a b", "worker-p0-r1_a_b-0.log")]
+)
+def test_what_takes_too_long_is_ended_with_its_process(tmp_path: Path, part: str, log: str) -> None:
+    runtime = Runtime(artifact_root=tmp_path, device="cpu", stage_timeout_seconds=0.1)
+    tokenizer = plan_of(study_in(inputs_in(tmp_path)), runtime).tokenizer
+    with workers_for("x", runtime, part) as workers:
+        with pytest.raises(StageTimeoutError, match=f"(?s)0.1 seconds.*{log}") as ended:
+            workers.make(tokenizer)
+        assert is_tried_again(ended.value, 1)
+        assert not [c for c in psutil.Process().children() if "spawn_main" in str(c.cmdline())]
+        assert workers._executors == {}, "the next stage has a new process"
+    assert not tokenizer.exists()
