@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from hypothesis import settings
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tiny models gain nothing from threads, and lose much to them on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Else each of a hundred processes compiles all of wit anew, and pytest all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+gc.disable()  # until all tests are collected: of the million objects of an import none is garbage
 
 settings.register_profile("house", deadline=None, derandomize=True, database=None)
 settings.load_profile("house")
@@ -31,6 +38,13 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with served_objects(tmp_path_factory.mktemp("objects")) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all processes of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 TESTS = Path(__file__).parent
@@ -59,3 +73,4 @@ def pytest_collection_finish() -> None:
     """What was imported stays; else trainings, which collect garbage, look at all of it again."""
     gc.collect()
     gc.freeze()
+    gc.enable()

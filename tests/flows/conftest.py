@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
+from prefect_database import put_database
 from tiny import make_tiny_base
 
 from wit.builtin import DATA_DIR
@@ -15,8 +17,17 @@ from wit.evaluation.catalogue import resolve_benchmark
 
 
 @pytest.fixture(scope="session")
-def prefect() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
+def prefect_home(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Path:
+    """For the servers that commands start for themselves; not the user's."""
+    return put_database(tmp_path_factory.mktemp("home") / "prefect.db", shared_folder).parent
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("prefect")
+    put_database(folder / "prefect-test.db", shared_folder)
+    in_folder = patch("prefect.testing.utilities.mkdtemp", lambda: str(folder))
+    with in_folder, prefect_test_harness(server_startup_timeout=120):
         yield
 
 

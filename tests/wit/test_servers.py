@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from prefect_database import put_database
 from samples import ROOT
 from tiny import make_tiny_base
 from wit_up import LOOPBACK, WIT, Up, call, free_port, wait_for
@@ -22,15 +23,11 @@ from wit.serving.environment import SETTINGS
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def up(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[Up]:
     up = Up(tmp_path_factory.mktemp("up"), "--crashed-after", "45")
-    up.start()
-    try:
-        up.wait_until_ready()
+    put_database(up.home / "prefect.db", shared_folder)
+    with up.started():
         yield up
-    finally:
-        if up.process.poll() is None:
-            up.end(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
@@ -179,23 +176,6 @@ def test_a_study_runs_on_the_worker_and_is_found_in_prefect_and_in_mlflow(up: Up
     condition = {"experiment_ids": ["1"], "filter": "attributes.status = 'FINISHED'"}
     found = call(f"{up.mlflow}/api/2.0/mlflow/runs/search", "POST", condition)["runs"]
     assert {"study small", f"sft {cell}", f"dpo {cell}"} <= {r["info"]["run_name"] for r in found}
-
-
-def test_the_second_run_reuses_every_stage(up: Up, study: dict, run: str) -> None:
-    second = up.run("study", request=study)
-    assert up.wait_for_end(second)["message"] == "10 reused"
-    tasks = up.of_run(second, "task_runs")
-    states = {task["name"]: task["state"]["name"] for task in tasks}
-    assert set(states.values()) == {"Reused", "Completed"}
-    assert {name for name in states if states[name] == "Completed"} == {"begin", "report"}
-
-
-def test_wrong_input_is_the_message_of_the_run(up: Up) -> None:
-    state = up.wait_for_end(
-        up.run("study", request={"study_file": "configs/studies/quickstart.yml"})
-    )
-    assert state["type"] == "FAILED"
-    assert "quickstart.yml: cannot be read" in state["message"]
 
 
 @pytest.fixture(scope="module")

@@ -37,13 +37,8 @@ def up(tmp_path_factory: pytest.TempPathFactory, database: URL) -> Iterator[Up]:
         MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORDS["mlflow"],
     )
     up.credentials = PREFECT
-    up.start()
-    try:
-        up.wait_until_ready()
+    with up.started():
         yield up
-    finally:
-        if up.process.poll() is None:
-            up.end(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")

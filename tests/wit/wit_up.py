@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -22,6 +22,9 @@ WIT = [sys.executable, "-m", "wit.cli"]
 FAMILY = "WIT_TEST_FAMILY"  # an environment variable that all that a test starts inherits
 PATIENCE = 240.0  # seconds; two cores may be shared with much else
 LOOPBACK = {"127.0.0.1", "::1"}
+# Between two looks. A question takes Prefect 30 ms, and to look at all processes no less: at ten a
+# second a third of a core would do nothing else.
+POLL_SECONDS = 1.0
 
 
 def free_port() -> int:
@@ -30,11 +33,18 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def wait_for(what: str, is_there: Callable[[], Any]) -> Any:
+def wait_for(what: str, is_there: Callable[[], Any], seconds: float = POLL_SECONDS) -> Any:
+    """What is there at last.
+
+    Args:
+        what: For whoever waited in vain.
+        is_there: Gives what is waited for, once it is there.
+        seconds: Between two looks.
+    """
     deadline = time.monotonic() + PATIENCE
     while not (found := is_there()):
         assert time.monotonic() < deadline, f"waited for {what} in vain"
-        time.sleep(0.1)
+        time.sleep(seconds)
     return found
 
 
@@ -43,6 +53,7 @@ class Up:
 
     def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         self.root = folder / "root"
+        self.home = folder / "home"
         self.options = options
         self.credentials: str | None = None  # of Prefect
         self.output = folder / "output.txt"
@@ -50,8 +61,8 @@ class Up:
         self.prefect, self.mlflow = (f"http://127.0.0.1:{port}" for port in self.ports)
         inherited = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT", "MLFLOW"))}
         self.family = uuid4().hex
-        home = {"PREFECT_HOME": str(folder / "home"), FAMILY: self.family}
-        self.environment = {**inherited, **home, "PYTHONUNBUFFERED": "1", **environment}
+        own = {"PREFECT_HOME": str(self.home), FAMILY: self.family}
+        self.environment = {**inherited, **own, "PYTHONUNBUFFERED": "1", **environment}
 
     def command(self, *more: str) -> list[str]:
         prefect, mlflow = map(str, self.ports)
@@ -66,8 +77,19 @@ class Up:
                 self.command(), env=self.environment, stdout=output, stderr=subprocess.STDOUT
             )
 
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """Started and ready in the block, and ended after it, if it has not ended there."""
+        self.start()
+        try:
+            self.wait_until_ready()
+            yield
+        finally:
+            if self.process.poll() is None:
+                self.end(signal.SIGTERM)
+
     def wait_until_ready(self) -> None:
-        wait_for("wit up", lambda: "Ctrl-C" in self.said() or self.process.poll() is not None)
+        wait_for("wit up", lambda: "Ctrl-C" in self.said() or self.process.poll() is not None, 0.1)
         assert self.process.poll() is None, self.said() + self.logs()
 
     def end(self, number: signal.Signals) -> int:
@@ -149,5 +171,5 @@ def call(url: str, method: str = "GET", content: Any = None, credentials: str | 
                     raise
             return []
 
-    [text] = wait_for(url, ask)
+    [text] = wait_for(url, ask, 0.1)
     return json.loads(text) if text else None
