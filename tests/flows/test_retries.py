@@ -44,6 +44,13 @@ def runtime_in(root: Path) -> Runtime:
     )
 
 
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """One; what replaces it when a test has killed it serves the next test too."""
+    with workers_for("x", runtime_in(tmp_path_factory.mktemp("workers"))) as workers:
+        yield workers
+
+
 def planned(study_file: Path, root: Path, *overrides: str) -> Plan:
     runtime = runtime_in(root)
     plan = make_plan(load_study(study_file, [ONE_CELL, *overrides]), runtime)
@@ -100,27 +107,25 @@ def newest_step(sft: Artifact) -> int:
 
 
 def test_a_stage_whose_process_is_killed_goes_on_by_itself(
-    prefect: None, study_file: Path, tmp_path: Path
+    prefect: None, workers: Workers, study_file: Path, tmp_path: Path
 ) -> None:
     plan = planned(study_file, tmp_path, "sft.num_epochs=20")
     sft = plan.cells[0].sft
-    with workers_for("x", runtime_in(tmp_path)) as workers:
-        thread = kill_when(workers, lambda: newest_step(sft) > 0)
-        state = trained(plan, workers)
-        thread.join()
+    thread = kill_when(workers, lambda: newest_step(sft) > 0)
+    state = trained(plan, workers)
+    thread.join()
     assert state.is_completed(), state.message
     assert state.message == f"made {sft.path}, at attempt 2"
     assert sft.verified().exists()
 
 
 def test_one_that_is_killed_again_and_again_is_given_up_and_says_how_often_it_was_tried(
-    prefect: None, study_file: Path, tmp_path: Path
+    prefect: None, workers: Workers, study_file: Path, tmp_path: Path
 ) -> None:
     plan = planned(study_file, tmp_path)
-    with workers_for("x", runtime_in(tmp_path)) as workers:
-        thread = kill_when(workers, lambda: True, 4)
-        state = trained(plan, workers)
-        thread.join()
+    thread = kill_when(workers, lambda: True, 4)
+    state = trained(plan, workers)
+    thread.join()
     assert state.is_failed()
     error = state.result(raise_on_failure=False)
     assert type(error) is WorkerDiedError
@@ -128,11 +133,10 @@ def test_one_that_is_killed_again_and_again_is_given_up_and_says_how_often_it_wa
 
 
 def test_a_training_that_diverges_is_tried_once(
-    prefect: None, study_file: Path, tmp_path: Path
+    prefect: None, workers: Workers, study_file: Path, tmp_path: Path
 ) -> None:
     plan = planned(study_file, tmp_path, "sft.learning_rate=1e30", "sft.num_epochs=4")
-    with workers_for("x", runtime_in(tmp_path)) as workers:
-        state = trained(plan, workers)
+    state = trained(plan, workers)
     error = state.result(raise_on_failure=False)
     assert type(error) is TrainingError
     assert "tried" not in str(error)
@@ -155,25 +159,24 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_stage_waits_for_room_on_the_disk(
-    prefect: None, study_file: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+    prefect: None, workers: Workers, study_file: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(study_file, disk)
-    with workers_for("x", runtime_in(disk)) as workers:
-        full = trained(plan, workers)
-        error = full.result(raise_on_failure=False)
-        assert type(error) is DiskFullError
-        assert str(error).endswith("(tried 4 times)")
-        assert not plan.cells[0].sft.scratch.exists()
+    full = trained(plan, workers)
+    error = full.result(raise_on_failure=False)
+    assert type(error) is DiskFullError
+    assert str(error).endswith("(tried 4 times)")
+    assert not plan.cells[0].sft.scratch.exists()
 
-        class Meanwhile(tuple[float, ...]):
-            """Somebody makes room when the first retry is waited for."""
+    class Meanwhile(tuple[float, ...]):
+        """Somebody makes room when the first retry is waited for."""
 
-            def __getitem__(self, index: Any) -> Any:
-                mount(disk, 16 * 2**20, "remount")
-                return super().__getitem__(index)
+        def __getitem__(self, index: Any) -> Any:
+            mount(disk, 16 * 2**20, "remount")
+            return super().__getitem__(index)
 
-        monkeypatch.setattr(tasks.stage, "RETRY_SECONDS", Meanwhile([0.05]))
-        state = trained(plan, workers)
+    monkeypatch.setattr(tasks.stage, "RETRY_SECONDS", Meanwhile([0.05]))
+    state = trained(plan, workers)
     assert state.is_completed(), state.message
     assert state.message.endswith("at attempt 2")
 
@@ -196,14 +199,17 @@ def train_and_prepare(plan: Plan, workers: Workers) -> tuple[State, float]:
 
 
 def test_a_stage_that_waits_for_its_retry_holds_no_worker(
-    prefect: None, study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect: None,
+    workers: Workers,
+    study_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits = 40.0
     monkeypatch.setattr(tasks.stage, "RETRY_SECONDS", (waits,))
     monkeypatch.setattr(tasks.stage, "RETRY_JITTER", 0.0)
     plan = planned(study_file, tmp_path, "sft.num_epochs=20")
-    with workers_for("x", runtime_in(tmp_path)) as workers:
-        state, seconds = train_and_prepare(plan, workers)
+    state, seconds = train_and_prepare(plan, workers)
     assert seconds < waits
     assert plan.preferences.verified()
     assert state.is_completed()
@@ -228,23 +234,22 @@ def little_memory() -> Iterator[Path]:
 
 
 def test_after_the_kernel_killed_it_for_its_memory_it_takes_fewer_rows(
-    prefect: None, study_file: Path, tmp_path: Path, little_memory: Path
+    prefect: None, workers: Workers, study_file: Path, tmp_path: Path, little_memory: Path
 ) -> None:
     plan = planned(study_file, tmp_path, "sft.num_epochs=20")
     sft = plan.cells[0].sft
-    with workers_for("x", runtime_in(tmp_path)) as workers:
 
-        def limit() -> None:
-            while newest_step(sft) < 0:
-                time.sleep(0.01)
-            [executor] = workers._executors.values()
-            [process] = executor._processes.values()
-            little_memory.write_text(str(process.pid))
+    def limit() -> None:
+        while newest_step(sft) < 0:
+            time.sleep(0.01)
+        [executor] = workers._executors.values()
+        [process] = executor._processes.values()
+        little_memory.write_text(str(process.pid))
 
-        thread = threading.Thread(target=limit)
-        thread.start()
-        state = trained(plan, workers)
-        thread.join()
+    thread = threading.Thread(target=limit)
+    thread.start()
+    state = trained(plan, workers)
+    thread.join()
     assert state.is_completed(), state.message
     assert state.message.endswith("micro_batch_size=8, for memory ran out, at attempt 2")
     assert not list(sft.path.rglob(HALVINGS)), "it is no part of the artifact"
