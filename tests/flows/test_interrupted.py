@@ -13,27 +13,32 @@ from found_processes import START_SECONDS, end_marked, marked_environment, what_
 from prefect.server.api.server import SubprocessASGIServer
 
 from flows.server import OwnSessionServer
-from wit.config import Runtime
-from wit.loading import load_study
-from wit.plan import make_plan
 
 LONG = ["sft.num_epochs=400", "weights=[{prompt: 0.5, response: 1}]"]
 PATIENCE = 20.0  # seconds; to tell a server that has ended what became of the run takes minutes
 
 
 @pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+    ("number", "exit_code", "once"),
+    [
+        (signal.SIGINT, 130, "sft/*/checkpoints/*/complete"),
+        (signal.SIGTERM, -signal.SIGTERM, "studies/*/worker-0.log"),  # which still imports then
+    ],
 )
 def test_a_signal_to_the_whole_group_ends_it_soon_and_leaves_nothing(
-    study_file: Path, tmp_path: Path, number: signal.Signals, exit_code: int
+    prefect_home: Path,
+    study_file: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    exit_code: int,
+    once: str,
 ) -> None:
-    sft = make_plan(load_study(study_file, LONG), Runtime(artifact_root=tmp_path)).cells[0].sft
     runtime = [f"artifact_root={tmp_path}", "device=cpu", "threads_per_worker=1"]
     settings = [("--set", word) for word in LONG]
     settings += [("--set-runtime", word) for word in (*runtime, "checkpoint_seconds=0.05")]
     command = [sys.executable, "-m", "wit.cli", "run", str(study_file), *chain(*settings)]
     output = tmp_path / "output.txt"
-    environment = marked_environment()
+    environment = marked_environment(PREFECT_HOME=str(prefect_home))
     # A shell's background jobs ignore Ctrl-C, and so would all that is started from here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with output.open("wb") as file:
@@ -42,7 +47,7 @@ def test_a_signal_to_the_whole_group_ends_it_soon_and_leaves_nothing(
         )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not list(sft.scratch.glob("checkpoints/*/complete")):
+        while not list(tmp_path.glob(once)):
             assert process.poll() is None, output.read_text()
             assert time.monotonic() < deadline, output.read_text()
             time.sleep(0.02)

@@ -189,6 +189,8 @@ def attempts(study_file: Path, root: Path, megabytes: int) -> list[str]:
     return done.stdout.splitlines()
 
 
+# Half a minute, and proven twice: flows/test_retries.py has the kernel take the memory away.
+@pytest.mark.slow
 def test_a_training_that_runs_out_of_memory_is_made_with_fewer_rows_at_once(
     study_file: Path, tmp_path: Path
 ) -> None:

@@ -94,6 +94,8 @@ def test_ranks_end_with_the_process_that_wants_their_model_even_while_they_impor
     assert what_outlives(OWNER, *told, once=lambda: len(ranks_in(tmp_path)) >= 3) == []
 
 
+# That it starts ranks, and that ranks train as one process: test_shards.py. Here is both at once.
+@pytest.mark.slow
 def test_ranks_that_accelerate_launches_train_as_one_process(parts: Parts, tmp_path: Path) -> None:
     alone, launched = tmp_path / "alone", tmp_path / "launched"
     for folder in (alone, launched):

@@ -40,9 +40,10 @@ def made(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks left."""
     out = tmp_path_factory.mktemp("out")
     of_trajectory = prepared(tmp_path_factory.mktemp("data"))
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--main_process_port", "0"]  # any that is free
     ranks = subprocess.run(
-        [sys.executable, "-m", *launcher, SCRIPT, *parts, out, *of_trajectory],
+        [sys.executable, "-m", *launch, SCRIPT, *parts, out, *of_trajectory],
         env={**os.environ, "ACCELERATE_USE_CPU": "true"},
         check=False,
         capture_output=True,
