@@ -21,6 +21,8 @@ from wit_up import LOOPBACK, WIT, Up, call, free_port, wait_for
 from wit.deployments import CRASH_AUTOMATION, GPU_POOL, WORK_POOL
 from wit.serving.environment import SETTINGS
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[Up]:

@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 from tiny import make_tiny_base
 from wit_up import Up, call
 
+pytestmark = pytest.mark.timeout(900)
 PASSWORDS = {"database": "p@ss/w%rd:#1", "prefect": "prefect-secret", "mlflow": "mlflow-secret"}
 PREFECT, MLFLOW = f"me:{PASSWORDS['prefect']}", f"admin:{PASSWORDS['mlflow']}"
 

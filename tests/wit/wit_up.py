@@ -20,7 +20,7 @@ import psutil
 
 WIT = [sys.executable, "-m", "wit.cli"]
 FAMILY = "WIT_TEST_FAMILY"  # an environment variable that all that a test starts inherits
-PATIENCE = 240.0  # seconds; two cores may be shared with much else
+PATIENCE = 480.0  # seconds; two cores may be shared with much else
 LOOPBACK = {"127.0.0.1", "::1"}
 # Between two looks. A question takes Prefect 30 ms, and to look at all processes no less: at ten a
 # second a third of a core would do nothing else.
