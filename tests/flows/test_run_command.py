@@ -16,6 +16,7 @@ from flow_runs import plan_of, runtime_words
 from wit.artifacts import Artifact
 from wit.lineage import table
 
+pytestmark = pytest.mark.timeout(900)
 WIT = [sys.executable, "-m", "wit.cli"]
 
 
