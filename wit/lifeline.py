@@ -8,6 +8,7 @@ process that ends with the one that holds the other end of its standard input. W
 the same way ends with that one too: it inherits the input.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -37,5 +38,6 @@ def _end_with_holder(pipe: int) -> None:
 
 if __name__ == "__main__":
     _end_with_holder(sys.stdin.fileno())
+    gc.set_threshold(50_000, 20, 100)  # of the million objects of an import none is garbage
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

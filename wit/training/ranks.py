@@ -6,6 +6,7 @@ wit.training.ranks JOB.json`` starts them too, on CPUs with ``ACCELERATE_USE_CPU
 environment (its ``--cpu`` starts a single one). Only the job's runtime says whether to shard.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -196,4 +197,6 @@ def _as_ours(error: Exception, out: Path) -> WitError:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what was imported stays, and need not be looked at again
+    gc.set_threshold(700, 10, 10)  # Python's own; ``wit.lifeline`` set another while we imported
     run_rank(Path(sys.argv[1]))
