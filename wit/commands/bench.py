@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from wit.commands.options import AsJSON, console, print_json
+from wit.commands.options import AsJSON, console, notes, print_json
 
 app = typer.Typer(help="The project's benchmarks, as ratios against named baselines.")
 
@@ -70,3 +70,36 @@ def bench_lineage(
         print_json([answer.model_dump(mode="json") for answer in answers])
     else:
         show_measurement(console, answers)
+
+
+@app.command("kill-storm")
+def bench_kill_storm(
+    num_kills: Annotated[int, typer.Option("--kills", min=1, help="Altogether")] = 20,
+    seed: Annotated[int, typer.Option(help="Of whom, when, and how it is resumed")] = 0,
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            envvar="WIT_POSTGRES",
+            metavar="URL",
+            help="As of wit up; the Prefect server is killed too then",
+        ),
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Kills flows, workers and trainings of a small study; it must end as if nobody had."""
+    from wit.bench.kill_storm import measure
+    from wit.bench.kill_storm_results import Kill, show_kill, show_measurement
+
+    kills: list[Kill] = []
+
+    def tell(kill: Kill) -> None:
+        kills.append(kill)
+        show_kill(notes, len(kills), kill)
+
+    found = measure(num_kills, seed, postgres, tell)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        show_measurement(console, found)
+    if found.wrong:
+        raise typer.Exit(1)
