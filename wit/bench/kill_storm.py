@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import psutil
 
+from wit.artifacts import Artifact
 from wit.bench.kill_storm_checks import (
     check_lineage,
     check_rest,
@@ -129,7 +130,8 @@ class Storm:
         psutil.wait_procs([one.process for one in lost])
         made_again = [f"{names[s].strip()}: {what_is_lost(artifacts[s])}" for s in stages]
         resumed_by: list[str] = []
-        goes_on = self._goes_on(order.kind, victim, before, bool(stages), resumed_by)
+        interrupted = [artifacts[stage] for stage in stages]
+        goes_on = self._goes_on(order.kind, victim, before, interrupted, resumed_by)
         wait_for(f"the study to go on after the end of {victim.command}", goes_on)
         kill = Kill(
             kind=order.kind,
@@ -230,10 +232,10 @@ class Storm:
         kind: str,
         victim: Found,
         before: set[psutil.Process],
-        has_stages: bool,
+        interrupted: list[Artifact],
         resumed_by: list[str],
     ) -> Callable[[], bool]:
-        """Asks whether somebody is in the place of the victim, and at its work."""
+        """Asks whether somebody is in the victim's place, and at what was interrupted."""
         # These end the study's run with them.
         if kind == "prefect" or (kind, victim.program) == ("worker", "worker"):
             kind = "study"
@@ -244,9 +246,11 @@ class Storm:
                 self._resume(resumed_by)
             if standing != "running":
                 return standing == "complete"
-            fresh = [one for one in self.runs.victims(kind) if one.process not in before]
+            if all(one.process in before for one in self.runs.victims(kind)):
+                return False
             makers = [one for one in self.runs.victims("stage") if one.process not in before]
-            return bool(fresh) and (bool(makers) or not has_stages)
+            locked = {print for maker in makers for print in locked_by(maker.process)}
+            return all(a.exists() or a.fingerprint in locked for a in interrupted)
 
         return ask
 

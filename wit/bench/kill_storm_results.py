@@ -14,7 +14,7 @@ class Kill(Settings):
     stages: list[str]  # that the killed were making
     made_again: list[str]  # of these stages
     resumed_by: list[str]  # what a user did; empty: it went on by itself
-    seconds: float  # until it went on: a process in the place of the killed one, at the same work
+    seconds: float  # until a process was in its place, and these stages were being made again
 
 
 class Measurement(Settings):
