@@ -19,7 +19,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
 from tasks.requests import REQUEST, handed_on
-from wit.artifacts import Artifact
+from wit.artifacts import Artifact, commit
 from wit.config import Cell, Runtime
 from wit.errors import InputError
 from wit.form_fields import Handed, Weights
@@ -137,7 +137,8 @@ def handed_part(plan: Plan, handed: Handed) -> Part:
     raise InputError(
         f"{handed.part}: the study shall end it in evaluation {handed.fingerprint}, which this "
         "worker does not know: it has another version of wit, or reads other files, than the "
-        "machine where the study was planned. Give both the same"
+        f"machine where the study was planned. wit there: commit {handed.commit or 'unknown'}, "
+        f"here: commit {commit() or 'unknown'}. Give both the same"
     )
 
 
@@ -194,6 +195,7 @@ def _request(part: Part, plan: Plan, study: StudyRun, common: dict[str, Any]) ->
         run_id=study.run_id,
         run_url=study.url,
         fingerprint=part.fingerprint,
+        commit=commit(),
     )
     form: CellRequest | EvaluationRequest
     if part.cell is None:

@@ -193,7 +193,7 @@ class Artifact(BaseModel):
                 "host": socket.gethostname(),
                 "python": platform.python_version(),
                 "versions": versions(),
-                "commit": _commit(),
+                "commit": commit(),
             },
             "files": {
                 str(file.relative_to(self.scratch)): size_and_digest(file)
@@ -272,7 +272,7 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def _commit() -> str | None:
+def commit() -> str | None:
     """Commit of wit's own checkout, ``+`` for uncommitted changes; nothing when installed."""
     here = Path(__file__).parent
     try:

@@ -50,6 +50,9 @@ class Handed(Settings):
     fingerprint: str = Field(
         title="Fingerprint", description="Of the evaluation in which the part ends."
     )
+    commit: str | None = Field(
+        default=None, title="Commit", description="Of the wit that planned the study."
+    )
 
     def load_study(self) -> Study:
         """The study as it was planned."""

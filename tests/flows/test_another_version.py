@@ -1,0 +1,41 @@
+"""A worker whose wit is not the one that planned the study."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.cell import run_cell
+from tasks.parts import _request, parts_of
+from wit.artifacts import commit
+from wit.config import Runtime
+from wit.forms import StudyRequest
+from wit.lineage import StudyRun
+from wit.loading import load_study
+from wit.plan import make_plan
+from wit.recipes import SFTRecipe
+
+
+def test_it_refuses_its_part_and_names_both_commits(
+    prefect: None, study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = commit()
+    assert here
+    plan = make_plan(load_study(study_file), Runtime(artifact_root=tmp_path))
+    runtime = [f"artifact_root={tmp_path}", "device=cpu"]
+    request = StudyRequest(study_file=str(study_file), runtime_settings=runtime)
+    run = StudyRun(plan.study.name, None, "0" * 12, None, tmp_path)
+    handed = _request(parts_of(plan)[1], plan, run, request)
+    assert handed.handed
+    assert handed.handed.commit == here
+
+    there = "0123456789" * 4
+    handed = handed.model_copy(
+        update={"handed": handed.handed.model_copy(update={"commit": there})}
+    )
+    monkeypatch.setattr(SFTRecipe, "stage", "sft@1000")  # what another version has changed
+    state = run_cell(handed, return_state=True)
+    assert state.is_failed()
+    assert handed.handed
+    for said in (str(plan.cells[0].cell), handed.handed.fingerprint, there, here):
+        assert said in (state.message or "")
+    assert list(tmp_path.iterdir()) == [], "it made nothing"
