@@ -1,0 +1,147 @@
+"""A scheduled study under a `wit up`, whose MLflow server is away for a while in mid-training."""
+
+import itertools
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from tiny import make_tiny_base
+from wit_up import Up, call, wait_for
+
+from wit.config import Runtime
+from wit.loading import load_study
+from wit.plan import Plan, make_plan
+
+pytestmark = pytest.mark.timeout(900)
+AWAY_SECONDS = 30.0
+EVERY = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    often = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}  # its 60 would be waited for
+    up = Up(tmp_path_factory.mktemp("up"), **often)
+    up.start()
+    try:
+        up.wait_until_ready()
+        yield up
+    finally:
+        if up.process.poll() is None:
+            up.end(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    rows = {"path": "builtin", "held_out_fraction": 0.2}
+    content = {
+        "name": "nightly",
+        "base": {"path": str(make_tiny_base(folder / "base"))},
+        "instructions": {**rows, "max_rows": 48},
+        "preferences": {**rows, "max_rows": 32},
+        "weights": [{"prompt": 0.5, "response": 1}],
+        # Long enough for MLflow to go away meanwhile.
+        "sft": {"learning_rate": 1e-3, "num_epochs": 40, "examples_per_step": 16},
+        "dpo": {"learning_rate": 1e-3, "num_epochs": 1, "examples_per_step": 16},
+        "benchmarks": [{"name": "wit_choice", "role": "select", "limit": 8}],
+    }
+    file = folder / "nightly.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+class Scheduled(NamedTuple):
+    """What a schedule has brought about."""
+
+    runs: list[dict[str, Any]]  # in the order of their times
+    first: dict[str, Any]  # state in which the first one ended
+    was_stopped_at: str  # what was there of the training when MLflow went away
+
+
+@pytest.fixture(scope="module")
+def scheduled(up: Up, study_file: Path) -> Scheduled:
+    deployment = up.deployment("study")["id"]
+    anchor = datetime.now(UTC) + timedelta(seconds=20)
+    schedule = {
+        "schedule": {"interval": EVERY.total_seconds(), "anchor_date": anchor.isoformat()},
+        "active": True,
+        "parameters": {
+            "request": {
+                "study_file": str(study_file),
+                "execution": "local",
+                "runtime_settings": ["checkpoint_seconds=0.05"],
+            }
+        },
+    }
+    [made] = up.api("POST", f"/deployments/{deployment}/schedules", [schedule])
+
+    def runs() -> list[dict[str, Any]]:
+        condition = {"deployments": {"id": {"any_": [deployment]}}}
+        found = up.api("POST", "/flow_runs/filter", condition)
+        return sorted(found, key=lambda run: run["expected_start_time"])
+
+    wait_for("runs of the schedule", lambda: len(runs()) > 1)
+    training = plan_of(up, study_file).cells[0].sft.scratch
+    wait_for("a training", lambda: list(training.glob("checkpoints/*/complete")))
+    was_stopped_at = stop_mlflow(up, training)
+    first = runs()[0]
+    state = up.wait_for_end(first["id"])
+    every = runs()
+    up.api("DELETE", f"/deployments/{deployment}/schedules/{made['id']}")
+    return Scheduled(every, state, was_stopped_at)
+
+
+def plan_of(up: Up, study_file: Path) -> Plan:
+    return make_plan(load_study(study_file), Runtime(artifact_root=up.root))
+
+
+def stop_mlflow(up: Up, training: Path) -> str:
+    """Its processes take connections and say nothing, as those of a machine that is too busy."""
+    servers = up.of_program("mlflow")
+    assert servers
+    for server in servers:
+        server.suspend()
+    try:
+        step = (training / "progress.json").read_text()
+        time.sleep(AWAY_SECONDS)
+    finally:
+        for server in servers:
+            server.resume()
+    return step
+
+
+def test_a_schedule_creates_its_runs_and_the_first_is_made_by_a_worker(
+    up: Up, scheduled: Scheduled
+) -> None:
+    assert (scheduled.first["name"], scheduled.first["message"]) == ("Completed", "10 made"), (
+        up.logs()
+    )
+    assert all(run["auto_scheduled"] for run in scheduled.runs)
+    first, *later = scheduled.runs
+    assert first["work_pool_name"] == "wit"
+    times = [datetime.fromisoformat(run["expected_start_time"]) for run in scheduled.runs]
+    assert {later - sooner for sooner, later in itertools.pairwise(times)} == {EVERY}
+    assert {run["state"]["name"] for run in later} == {"Scheduled"}
+
+
+def test_a_study_whose_mlflow_was_away_is_complete_and_mlflow_has_all_of_it(
+    up: Up, scheduled: Scheduled, study_file: Path
+) -> None:
+    assert scheduled.was_stopped_at
+    fingerprints = [artifact.fingerprint for artifact, _ in plan_of(up, study_file).artifacts()]
+    condition = {"experiment_ids": ["1"], "max_results": 1000}
+    found = call(f"{up.mlflow}/api/2.0/mlflow/runs/search", "POST", condition)["runs"]
+    tags = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in found]
+    made = Counter(tag["wit.fingerprint"] for tag in tags if "wit.fingerprint" in tag)
+    assert made == dict.fromkeys(fingerprints, 1)
+    assert {run["info"]["status"] for run in found} == {"FINISHED"}
+    assert len(found) == len(fingerprints) + 1, "the study's own"
+    [sft] = [run for run in found if run["info"]["run_name"].startswith("sft ")]
+    metrics = {metric["key"]: metric["value"] for metric in sft["data"]["metrics"]}
+    assert metrics["loss"] > 0
