@@ -124,19 +124,21 @@ class Storm:
             pass
         victim, before, lost = struck
         began = time.monotonic()
-        names = {a.fingerprint: f"{a.stage} {cell or ''}" for a, cell in self._plan().artifacts()}
-        artifacts = {a.fingerprint: a for a, _ in self._plan().artifacts()}
-        stages = sorted({print for prints in lost.values() for print in prints & names.keys()})
+        planned = {a.fingerprint: (a, cell) for a, cell in self._plan().artifacts()}
+        interrupted = {
+            f"{artifact.stage} {cell or ''}".strip(): artifact
+            for artifact, cell in (planned[f] for of in lost.values() for f in of & planned.keys())
+        }
         psutil.wait_procs([one.process for one in lost])
-        made_again = [f"{names[s].strip()}: {what_is_lost(artifacts[s])}" for s in stages]
+        since = min((one.process.create_time() for one in lost), default=0.0)
+        made_again = [f"{name}: {what_is_lost(a, since)}" for name, a in interrupted.items()]
         resumed_by: list[str] = []
-        interrupted = [artifacts[stage] for stage in stages]
-        goes_on = self._goes_on(order.kind, victim, before, interrupted, resumed_by)
+        goes_on = self._goes_on(order.kind, victim, before, [*interrupted.values()], resumed_by)
         wait_for(f"the study to go on after the end of {victim.command}", goes_on)
         kill = Kill(
             kind=order.kind,
             program=victim.program,
-            stages=[names[stage].strip() for stage in stages],
+            stages=[*interrupted],
             made_again=made_again,
             resumed_by=resumed_by,
             seconds=round(time.monotonic() - began, 1),

@@ -10,7 +10,7 @@ from wit.errors import ArtifactError
 from wit.evaluation.results import SCORES_FILE
 from wit.lineage.store import open_store
 from wit.plan import Plan
-from wit.progress import read_progress
+from wit.progress import PROGRESS, read_progress
 
 DATA_STAGES = ("tokenizer", "items", "instructions", "preferences", "overlap")
 STAGES = (*DATA_STAGES, "sft", "dpo", "evaluation")  # folders of the artifact root
@@ -52,8 +52,13 @@ def _directories(root: Path) -> list[Path]:
     ]
 
 
-def what_is_lost(artifact: Artifact) -> str:
-    """What the next attempt has to make again of a stage whose process has ended."""
+def what_is_lost(artifact: Artifact, since: float) -> str:
+    """What the next attempt has to make again of a stage whose process was killed.
+
+    Args:
+        artifact: Of the stage.
+        since: When that process was started, in seconds since 1970.
+    """
     if artifact.exists():
         return "nothing, it was complete"
     progress = read_progress(artifact.scratch)
@@ -61,7 +66,8 @@ def what_is_lost(artifact: Artifact) -> str:
         return "all"
     complete = artifact.scratch.glob(f"{CHECKPOINTS}/checkpoint-*/{COMPLETE}")
     kept = max((int(mark.parent.name.rpartition("-")[2]) for mark in complete), default=0)
-    if kept >= progress.step:
+    is_earlier = (artifact.scratch / PROGRESS).stat().st_mtime < since  # attempt's progress
+    if kept >= progress.step or is_earlier:
         return f"no step of {progress.num_steps}"
     return f"steps {kept + 1} to {progress.step} of {progress.num_steps}"
 
