@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from samples import ROOT
 
+from flows.study import run_study
 from tasks.report import show_artifacts
+from wit.forms import StudyRequest
 from wit.loading import load_study
 from wit.past import PastReport
 
@@ -37,13 +40,17 @@ def shown(folder: Path, name: str, mlflow_url: str | None) -> dict[str, Any]:
         show_artifacts(done, name, mlflow_url or "sqlite:///m.db", "1 made")
 
     show()
+    return {a.key.split("-")[0]: a.data for a in latest() if a.key and a.key.endswith("gr--e-1")}
+
+
+def latest() -> list[Any]:
+    """Of every key the artifact that was written last."""
 
     async def read() -> list[Any]:
         async with get_client() as client:
             return await client.read_latest_artifacts()
 
-    found = asyncio.run(read())
-    return {a.key.split("-")[0]: a.data for a in found if a.key and a.key.endswith("gr--e-1")}
+    return asyncio.run(read())
 
 
 def test_a_study_has_a_summary_a_table_and_a_link(prefect: None, tmp_path: Path) -> None:
@@ -59,3 +66,15 @@ def test_without_a_server_the_link_is_to_the_report(prefect: None, tmp_path: Pat
     found = shown(tmp_path, "Größe 1", None)
     assert (tmp_path / "r.html").as_uri() in found["link"]
     assert "`sqlite:///m.db`" in found["report"]
+
+
+def test_what_no_form_can_check_is_the_message_of_the_run(prefect: None) -> None:
+    """What can be wrong with a form: test_forms.py."""
+    began = time.monotonic()
+    state = run_study(StudyRequest(study_file="nowhere.yaml"), return_state=True)
+    assert time.monotonic() - began < 10, "something was begun"
+    assert state.is_failed()
+    assert "nowhere.yaml: cannot be read" in str(state.message)
+    [complaint] = [artifact for artifact in latest() if artifact.key == "wrong-input"]
+    assert complaint.flow_run_id == state.state_details.flow_run_id
+    assert "nowhere.yaml" in complaint.data

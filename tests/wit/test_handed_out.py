@@ -154,20 +154,6 @@ def test_fields_that_a_run_leaves_open_are_those_of_the_deployment(
     assert str(up.root) in state["message"]
 
 
-def test_what_the_server_cannot_check_is_the_message_of_the_run(up: Up) -> None:
-    """What else can be wrong with a form: test_forms.py."""
-    said = "nowhere.yaml: cannot be read"
-    run = up.run("study", request={"study_file": "nowhere.yaml"})
-    state = up.wait_for_end(run)
-    assert state["type"] == "FAILED"
-    assert said in state["message"]
-    [complaint] = up.of_run(run, "artifacts")
-    assert complaint["key"] == "wrong-input"
-    assert said.split(":")[0] in complaint["data"]
-    seconds = up.api("GET", f"/flow_runs/{run}")["total_run_time"]
-    assert seconds < 5, "nothing was begun"
-
-
 @pytest.mark.parametrize(
     "request_",
     [{"seeds": [-1]}, {"study": "quikstart"}, {"sft_loss": "mse"}, {"weight": []}, {"seeds": "1"}],
