@@ -77,15 +77,9 @@ def check_driver(uri: str) -> None:
     try:
         make_url(uri).get_dialect().import_dbapi()
     except (ImportError, SQLAlchemyError, ValueError):
-        is_plain = uri.startswith("postgresql://")  # SQLAlchemy takes that as psycopg 3
-        remedy = (
-            "write postgresql+psycopg2://"
-            if is_plain
-            else "pip install it, or write postgresql+psycopg2:// (pip install psycopg2-binary)"
-        )
         raise InputError(
             f"tracking_uri {shown(uri)!r}: its database driver is unknown or not installed; "
-            f"{remedy}"
+            "pip install it, or write postgresql+psycopg2:// (pip install psycopg2-binary)"
         ) from None
 
 

@@ -89,7 +89,6 @@ WRONG_ADDRESSES = {
     "http://127.0.0.1:99999": "a port from 1 to 65535",
     "https://": "is no address",
     "postgresql+nodriver://u:s3cret@host/db": "pip install psycopg2-binary",
-    "postgresql://u:s3cret@host/db": r"write postgresql\+psycopg2://$",
 }
 
 
