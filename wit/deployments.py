@@ -19,8 +19,8 @@ POOLS = {  # two, for a parent that waits for its children in one pool can take 
     GPU_POOL: "Cells and evaluations: each takes a GPU, or the CPU of this machine.",
 }
 CRASH_AUTOMATION = "Mark runs as crashed whose process is gone"
-PENDING_AUTOMATION = "Mark runs as crashed that never began"
-PENDING_SECONDS = 300.0  # until a run's process has imported what it needs and says that it runs
+START_AUTOMATION = "Mark runs as crashed that a worker took and never started"
+STARTS_WITHIN = 2.0  # times as long as a run may be silent: the start of its process takes longer
 # What a run that has a process says last, when the process is about to have nothing more to say.
 LAST_WORDS = (
     *("Completed", "Failed", "TimedOut", "Crashed", "Cancelled"),
@@ -105,8 +105,8 @@ class PrefectServer:
         Args:
             crashed_after: Seconds without a sign of life of a run; more than its signs are apart.
         """
-        pending_after = max(crashed_after, PENDING_SECONDS)
-        for wanted in (_crash_automation(crashed_after), _pending_automation(pending_after)):
+        starts_within = STARTS_WITHIN * crashed_after
+        for wanted in (_crash_automation(crashed_after), _start_automation(starts_within)):
             named = {"automations": {"name": {"any_": [wanted["name"]]}}}
             known = self._call("POST", "/automations/filter", named)
             if not known:
@@ -139,10 +139,10 @@ def _crash_automation(seconds: float) -> dict[str, Any]:
     )
 
 
-def _pending_automation(seconds: float) -> dict[str, Any]:
+def _start_automation(seconds: float) -> dict[str, Any]:
     """The same for those that died before their first sign of life."""
     return _automation(
-        PENDING_AUTOMATION,
+        START_AUTOMATION,
         after="prefect.flow-run.Pending",
         expect=[f"prefect.flow-run.{name}" for name in ("Running", *LAST_WORDS)],
         seconds=seconds,

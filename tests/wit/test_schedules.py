@@ -26,7 +26,7 @@ EVERY = timedelta(hours=1)
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     often = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}  # its 60 would be waited for
-    up = Up(tmp_path_factory.mktemp("up"), **often)
+    up = Up(tmp_path_factory.mktemp("up"), "--crashed-after", "45", **often)
     up.start()
     try:
         up.wait_until_ready()
@@ -65,7 +65,19 @@ class Scheduled(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def scheduled(up: Up, study_file: Path) -> Scheduled:
+def taken(up: Up) -> str:
+    """A run that a worker has taken, which was killed before it could start it."""
+    place = f"/deployments/{up.deployment('report')['id']}/create_flow_run"
+    later = {"scheduled_time": (datetime.now(UTC) + timedelta(days=1)).isoformat()}
+    state = {"type": "SCHEDULED", "state_details": later}
+    run = up.api("POST", place, {"parameters": {"request": {}}, "state": state})["id"]
+    state = {"type": "PENDING"}
+    up.api("POST", f"/flow_runs/{run}/set_state", {"state": state, "force": True})
+    return run
+
+
+@pytest.fixture(scope="module")
+def scheduled(up: Up, study_file: Path, taken: str) -> Scheduled:
     deployment = up.deployment("study")["id"]
     anchor = datetime.now(UTC) + timedelta(seconds=20)
     schedule = {
@@ -145,3 +157,10 @@ def test_a_study_whose_mlflow_was_away_is_complete_and_mlflow_has_all_of_it(
     [sft] = [run for run in found if run["info"]["run_name"].startswith("sft ")]
     metrics = {metric["key"]: metric["value"] for metric in sft["data"]["metrics"]}
     assert metrics["loss"] > 0
+
+
+def test_a_run_that_was_taken_and_never_started_is_marked_as_crashed(up: Up, taken: str) -> None:
+    """A study that has handed it out would wait for it for ever."""
+    state = up.wait_for_end(taken)
+    assert state["type"] == "CRASHED"
+    assert state["message"].startswith("Not started 90 seconds after a worker took it")
