@@ -146,8 +146,8 @@ def _start_automation(seconds: float) -> dict[str, Any]:
         after="prefect.flow-run.Pending",
         expect=[f"prefect.flow-run.{name}" for name in ("Running", *LAST_WORDS)],
         seconds=seconds,
-        said=f"It did not begin within {seconds:g} seconds of being taken: its process and its "
-        "worker were killed, or their machine is gone.",
+        said=f"Not started {seconds:g} seconds after a worker took it: worker or server were killed "
+        "meanwhile.",
     )
 
 
