@@ -146,8 +146,8 @@ def _start_automation(seconds: float) -> dict[str, Any]:
         after="prefect.flow-run.Pending",
         expect=[f"prefect.flow-run.{name}" for name in ("Running", *LAST_WORDS)],
         seconds=seconds,
-        said=f"Not started {seconds:g} seconds after a worker took it: worker or server were killed "
-        "meanwhile.",
+        said=f"Not started {seconds:g} seconds after a worker took it: worker or server were "
+        "killed meanwhile.",
     )
 
 
