@@ -1,0 +1,64 @@
+"""What `wit up` sets on a Prefect server that somebody else has set something on, too."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from wit.deployments import CRASH_AUTOMATION, START_AUTOMATION, PrefectServer, Schedules
+
+NIGHTLY = {"cron": "0 2 * * *", "timezone": "UTC"}
+
+
+@pytest.fixture
+def server(prefect_url: str) -> Iterator[PrefectServer]:
+    server = PrefectServer(prefect_url.removesuffix("/api"))
+    yield server
+    for automation in server._call("POST", "/automations/filter", {}):
+        server._call("DELETE", f"/automations/{automation['id']}")  # runs of other files go on
+
+
+def schedules_of(server: PrefectServer, deployment: str) -> list[dict[str, Any]]:
+    keys = ("slug", "schedule", "active", "parameters")
+    found: Schedules = server.schedules()
+    return sorted(({k: s[k] for k in keys} for s in found[deployment]), key=str)
+
+
+@pytest.mark.parametrize("has_one_without_a_slug", [False, True])
+def test_schedules_stay_as_they_were_set(
+    server: PrefectServer, has_one_without_a_slug: bool
+) -> None:
+    applied = [{"slug": "nightly", "schedule": NIGHTLY, "active": False}]
+    flow = server._call("POST", "/flows/", {"name": "study"})["id"]
+    content = {"name": f"study-{has_one_without_a_slug}", "flow_id": flow, "schedules": applied}
+    deployment = server._call("POST", "/deployments/", content)["id"]
+    place = f"/deployments/{deployment}/schedules"
+    [nightly] = server.schedules()[deployment]
+    moved = {"schedule": {"cron": "0 22 * * *", "timezone": "Asia/Tokyo"}, "active": True}
+    server._call("PATCH", f"{place}/{nightly['id']}", moved)
+    weekly = {
+        "schedule": {"cron": "0 5 * * 1", "timezone": "UTC"},
+        "parameters": {"request": {"study": "mine"}},
+        "slug": None if has_one_without_a_slug else "weekly",
+    }
+    server._call("POST", place, [weekly])
+    before, wanted = server.schedules(), schedules_of(server, deployment)
+    server._call("PATCH", f"/deployments/{deployment}", {"schedules": applied})
+    assert schedules_of(server, deployment) != wanted, "else there is nothing to restore"
+    for _ in range(2):
+        server.restore_schedules(before)
+        assert schedules_of(server, deployment) == wanted
+
+
+def test_automations_follow_the_option_and_stay_switched_off(server: PrefectServer) -> None:
+    def found() -> dict[str, dict[str, Any]]:
+        return {a["name"]: a for a in server._call("POST", "/automations/filter", {})}
+
+    server.make_crash_automations(90)
+    server._call("PATCH", f"/automations/{found()[START_AUTOMATION]['id']}", {"enabled": False})
+    for seconds in (90, 600):
+        server.make_crash_automations(seconds)
+        within = {name: a["trigger"]["within"] for name, a in found().items()}
+        assert within == {CRASH_AUTOMATION: seconds, START_AUTOMATION: 2 * seconds}
+        assert f"{seconds} seconds" in found()[CRASH_AUTOMATION]["actions"][0]["message"]
+        assert found()[START_AUTOMATION]["enabled"] is False
