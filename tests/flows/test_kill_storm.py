@@ -12,6 +12,7 @@ from wit.bench.kill_storm_study import plan_of
 from wit.config import Runtime
 from wit.stages import make_artifact
 
+pytestmark = pytest.mark.timeout(900)
 KILLS = 3
 
 

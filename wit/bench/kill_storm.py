@@ -69,7 +69,8 @@ def measure(
         on_kill: Told of every kill, once the study has gone on.
 
     Raises:
-        StageError: The study does not go on; names the folder, which stays then.
+        StageError: The study does not go on, or has left what is not whole; names the folder,
+            which stays then.
     """
     kinds = (*KINDS, "prefect") if postgres else KINDS
     folder = Path(tempfile.mkdtemp(prefix="wit-kill-storm-"))
@@ -104,7 +105,6 @@ class Storm:
         """
         self.runs, self.study_file = runs, study_file
         self.kills: list[Kill] = []
-        self.wrong: list[str] = []
         self.seeds: list[int] = []  # of the studies so far, one each
         self._rng = random.Random(seed)
         self._known: dict[Path, str] = {}  # sums of the records of what was complete
@@ -116,7 +116,7 @@ class Storm:
         A study that is complete before is followed by the same with another seed.
 
         Raises:
-            StageError: It does not go on.
+            StageError: It does not go on, or what it left as complete is not.
         """
         if not self.seeds:
             self._begin_another()
@@ -130,6 +130,8 @@ class Storm:
             for artifact, cell in (planned[f] for of in lost.values() for f in of & planned.keys())
         }
         psutil.wait_procs([one.process for one in lost])
+        if wrong := complete_artifacts(self.runs.root, self._known):
+            raise StageError("; ".join(wrong))
         since = min((one.process.create_time() for one in lost), default=0.0)
         made_again = [f"{name}: {what_is_lost(a, since)}" for name, a in interrupted.items()]
         resumed_by: list[str] = []
@@ -143,7 +145,6 @@ class Storm:
             resumed_by=resumed_by,
             seconds=round(time.monotonic() - began, 1),
         )
-        self.wrong += complete_artifacts(self.runs.root, self._known)
         self.kills.append(kill)
         return kill
 
@@ -158,10 +159,10 @@ class Storm:
         plan = self._plan()
         wrong, num_runs = check_lineage(plan, self.runs.tracking_uri)
         self.runs.end()
-        self.wrong += [*wrong, *complete_artifacts(self.runs.root, self._known)]
-        self.wrong += check_rest(plan, self.runs.folder)
+        wrong += complete_artifacts(self.runs.root, self._known)
+        wrong += check_rest(plan, self.runs.folder)
         other = plan_of(self.study_file, run_undisturbed(self.seeds), self.seeds)
-        self.wrong += different_scores(plan, other)
+        wrong += different_scores(plan, other)
         num_equal, num_models = num_equal_models(plan, other)
         return Measurement(
             kills=self.kills,
@@ -170,7 +171,7 @@ class Storm:
             num_runs=num_runs,
             num_models=num_models,
             num_equal_models=num_equal,
-            wrong=self.wrong,
+            wrong=wrong,
             seconds=round(seconds, 1),
             machine=f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores",
         )

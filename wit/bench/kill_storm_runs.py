@@ -106,6 +106,8 @@ class LocalRuns:
     def begin(self, seeds: list[int]) -> None:
         """Starts the study with these seeds."""
         self._seeds = seeds
+        if self._process:
+            self._process.communicate()  # closes its pipe
         command = run_command(self.study_file, self.root, seeds_setting(seeds))
         self._process = start(command, self._environment, self.folder / "output.txt")
 
@@ -130,9 +132,9 @@ class LocalRuns:
 
     def end(self) -> None:
         """Kills the run, if one is left; its guard ends the rest."""
-        if self._process and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        if self._process:
+            self._process.kill()  # does nothing to one that has ended
+            self._process.communicate()
 
     def said(self) -> str:
         """What the runs have printed last."""
@@ -175,6 +177,8 @@ class UpRuns:
         command += ["--gpu-workers", "2", "--crashed-after", str(CRASHED_AFTER)]
         for setting in (f"artifact_root={self.root}", *SETTINGS):
             command += ["--set-runtime", setting]
+        if self._up is not None:
+            self._up.communicate()  # it has ended; closes its pipe
         output = self.folder / "up.txt"
         output.unlink(missing_ok=True)
         up = self._up = start(command, self._environment, output)
@@ -235,9 +239,10 @@ class UpRuns:
 
     def end(self) -> None:
         """Asks `wit up` to end, and waits until it has."""
-        if self._up is not None and self._up.poll() is None:
-            self._up.send_signal(signal.SIGTERM)
+        if self._up is not None:
+            self._up.send_signal(signal.SIGTERM)  # does nothing to one that has ended
             self._up.wait(PATIENCE)
+            self._up.communicate()
 
     def said(self) -> str:
         """The newest words of every log."""

@@ -89,6 +89,8 @@ def run_undisturbed(study_file: Path, folder: Path, seeds: list[int]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     command = run_command(study_file, folder / "root", seeds_setting(seeds))
     environment = clean_environment(folder / "home")
-    if start(command, environment, folder / "output.txt").wait():
+    with start(command, environment, folder / "output.txt") as process:
+        exit_code = process.wait()
+    if exit_code:
         raise StageError(f"the undisturbed study failed: {(folder / 'output.txt').read_text()}")
     return folder / "root"
