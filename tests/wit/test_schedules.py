@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -164,3 +166,19 @@ def test_a_run_that_was_taken_and_never_started_is_marked_as_crashed(up: Up, tak
     state = up.wait_for_end(taken)
     assert state["type"] == "CRASHED"
     assert state["message"].startswith("Not started 90 seconds after a worker took it")
+
+
+def test_a_page_of_another_address_cannot_ask_prefect(up: Up) -> None:
+    """Its API can have programs run here."""
+    place, theirs = f"{up.prefect}/api/deployments/filter", {"Origin": "http://evil.example"}
+    asked_first = {**theirs, "Access-Control-Request-Method": "POST"}
+    unasked = {**theirs, "Content-Type": "text/plain"}  # browsers send that without leave
+    for method, headers in (("OPTIONS", asked_first), ("POST", unasked)):
+        with (
+            pytest.raises(HTTPError) as refused,
+            urlopen(Request(place, b"{}", headers, method=method)),
+        ):
+            pass
+        with refused.value as answer:
+            assert answer.code in (400, 422)
+            assert answer.headers["Access-Control-Allow-Origin"] is None
