@@ -86,14 +86,15 @@ class PrefectServer:
             if deployment_id not in before:
                 continue
             place = f"/deployments/{deployment_id}/schedules"
-            wanted = [_content(schedule) for schedule in before[deployment_id]]
+            wanted = {schedule["id"]: schedule for schedule in before[deployment_id]}
             for schedule in now:
-                if _content(schedule) in wanted:
-                    wanted.remove(_content(schedule))
-                else:
+                was = wanted.pop(schedule["id"], None)
+                if was is None:
                     self._call("DELETE", f"{place}/{schedule['id']}")
+                elif _content(was) != _content(schedule):
+                    self._call("PATCH", f"{place}/{schedule['id']}", _content(was))
             if wanted:
-                self._call("POST", place, wanted)
+                self._call("POST", place, [_content(was) for was in wanted.values()])
 
     def make_crash_automations(self, crashed_after: float) -> None:
         """Creates what marks dead runs; of those that are there it sets the time alone.

@@ -6,9 +6,10 @@ import pytest
 
 from flows.cell import run_cell
 from tasks.parts import _request, parts_of
+from tasks.requests import handed_on
 from wit.artifacts import commit
 from wit.config import Runtime
-from wit.forms import StudyRequest
+from wit.forms import CellRequest, StudyRequest
 from wit.lineage import StudyRun
 from wit.loading import load_study
 from wit.plan import make_plan
@@ -24,7 +25,7 @@ def test_it_refuses_its_part_and_names_both_commits(
     runtime = [f"artifact_root={tmp_path}", "device=cpu"]
     request = StudyRequest(study_file=str(study_file), runtime_settings=runtime)
     run = StudyRun(plan.study.name, None, "0" * 12, None, tmp_path)
-    handed = _request(parts_of(plan)[1], plan, run, request)
+    handed = CellRequest(**_request(parts_of(plan)[1], plan, run, handed_on(request)))
     assert handed.handed
     assert handed.handed.commit == here
 

@@ -10,6 +10,7 @@ from wit import errors
 from wit.errors import WitError
 
 PASS = {
+    "StageTimeoutError",
     "DiskFullError",
     "HubDownError",
     "OutOfMemoryError",

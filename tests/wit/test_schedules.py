@@ -170,13 +170,13 @@ def test_a_run_that_was_taken_and_never_started_is_marked_as_crashed(up: Up, tak
 
 def test_a_page_of_another_address_cannot_ask_prefect(up: Up) -> None:
     """Its API can have programs run here."""
-    place, theirs = f"{up.prefect}/api/deployments/filter", {"Origin": "http://evil.example"}
+    place, theirs = f"{up.prefect}/api/flows/", {"Origin": "http://evil.example"}
     asked_first = {**theirs, "Access-Control-Request-Method": "POST"}
     unasked = {**theirs, "Content-Type": "text/plain"}  # browsers send that without leave
     for method, headers in (("OPTIONS", asked_first), ("POST", unasked)):
         with (
             pytest.raises(HTTPError) as refused,
-            urlopen(Request(place, b"{}", headers, method=method)),
+            urlopen(Request(place, b'{"name": "evil"}', headers, method=method)),
         ):
             pass
         with refused.value as answer:
