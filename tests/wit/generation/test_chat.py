@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -110,6 +110,15 @@ def test_a_template_without_a_place_for_system_text_says_so(random_model, tokeni
         tokenizer.chat_template = own
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Who is started in the background of a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_an_interrupted_answer_ends_and_stays_in_the_history(random_model, tokenizer):
     chat, pieces = Chat(random_model, tokenizer, system=None, max_new_tokens=100), []
 
