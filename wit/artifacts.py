@@ -14,12 +14,10 @@ import json
 import platform
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +28,9 @@ from wit.errors import ArtifactError
 from wit.files import Stamp, sha256_of, stamps_of, write_durably
 from wit.hub import snapshot
 from wit.progress import PROGRESS
+from wit.provenance import commit, versions
 from wit.recipes import Recipe
+from wit.unchanged import check_once
 
 RECORD = "record.json"
 CHECKPOINTS = "checkpoints"
@@ -40,11 +40,11 @@ JOB = "job.json"  # of a training on several processes
 HALVINGS = "halvings"  # of the rows that are taken at once, since memory ran out
 DOWNLOAD = "download"  # of what another machine has made, until it is complete
 REPLACED = "replaced"  # by that
+HOW = "how.json"  # what of this machine or this attempt the record shall say
 SCRATCH_ONLY = (
-    *(CHECKPOINTS, JOB, DOWNLOAD, REPLACED, RECORD),
+    *(CHECKPOINTS, JOB, DOWNLOAD, REPLACED, RECORD, HOW),
     *(f"{name}{suffix}" for name in (PROGRESS, HALVINGS) for suffix in ("", ".new")),
 )
-RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "tokenizers", "lm_eval", "wit")
 
 
 class Source(BaseModel):
@@ -139,10 +139,12 @@ class Artifact(BaseModel):
     def verified(self) -> "Artifact":
         """Itself, after every file was compared with the record.
 
+        In one process, files are read again only after one of them has changed.
+
         Raises:
             ArtifactError: A file is missing, changed or new; names it and the remedy.
         """
-        verify(self.path)
+        check_once(self.path, verify)
         return self
 
     @contextmanager
@@ -184,15 +186,16 @@ class Artifact(BaseModel):
         started = time.time()
         self.scratch.mkdir(parents=True, exist_ok=True)
         yield self.scratch
+        how = _how(self.scratch)
         for name in SCRATCH_ONLY:
             leftover = self.scratch / name
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-        record = self._new_record(started)
+        record = self._new_record(started, how)
         record["sha256"] = digest_of_record(record)
         write_durably(self.scratch / RECORD, json.dumps(record, indent=1).encode())
         self.scratch.rename(self.path)
 
-    def _new_record(self, started: float) -> dict[str, Any]:
+    def _new_record(self, started: float, how: dict[str, Any]) -> dict[str, Any]:
         return {
             "fingerprint": self.fingerprint,
             "stage": self.recipe.stage,
@@ -205,13 +208,27 @@ class Artifact(BaseModel):
                 "python": platform.python_version(),
                 "versions": versions(),
                 "commit": commit(),
-            },
+            }
+            | how,
             "files": {
                 str(file.relative_to(self.scratch)): size_and_digest(file)
                 for file in sorted(self.scratch.rglob("*"))
                 if file.is_file()
             },
         }
+
+
+def say_how(scratch: Path, **facts: Any) -> None:
+    """Has the record say under ``made.how`` what another machine may do otherwise.
+
+    It is no file of the artifact: those shall have the same bytes wherever it is made.
+    """
+    (scratch / HOW).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _how(scratch: Path) -> dict[str, Any]:
+    file = scratch / HOW
+    return {"how": json.loads(file.read_text(encoding="utf-8"))} if file.is_file() else {}
 
 
 def _describe(parent: Artifact | Source) -> dict[str, str]:
@@ -268,27 +285,3 @@ def digest_of_record(record: dict[str, Any]) -> str:
     """What a record should say of itself."""
     content = {key: value for key, value in record.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of the packages that can change a result."""
-    found = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
-
-
-@cache
-def commit() -> str | None:
-    """Commit of wit's own checkout, ``+`` for uncommitted changes; nothing when installed."""
-    here = Path(__file__).parent
-    try:
-        command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
