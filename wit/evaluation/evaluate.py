@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from wit.artifacts import Artifact, Source
+from wit.artifacts import Artifact, Source, say_how
 from wit.config import Runtime
 from wit.evaluation.catalogue import ResolvedBenchmark, resolve_benchmark
-from wit.evaluation.results import EvaluationResult
-from wit.evaluation.samples import Sample, write_samples
+from wit.evaluation.results import EvaluationResult, Outcome
+from wit.evaluation.samples import write_samples
 from wit.evaluation_recipes import (
     BenchmarkEvaluation,
     BenchmarkRecipe,
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Parents = Mapping[str, Artifact | Source]
-Found = tuple[EvaluationResult, list[Sample]]
 
 
 def evaluate(
     recipe: EvaluationRecipe, parents: Parents, out: Path, runtime: Runtime
 ) -> EvaluationResult:
     """Measures one thing on one model; writes ``scores.json``, and what single items gave.
+
+    How it was asked, and with how many rows at once, the artifact's record says.
 
     Args:
         recipe: What is measured.
@@ -45,6 +46,7 @@ def evaluate(
         StageError: Weights or outputs of the model are not finite, or a benchmark was not scored
             on all of its items.
     """
+    from wit.evaluation.batch_size import fitting_batch_size
     from wit.models import choose_device
 
     if isinstance(recipe, JudgeEvaluation):
@@ -53,10 +55,13 @@ def evaluate(
         return result
     device = choose_device(runtime.device)
     model = resident_model(model_folder(parents["model"]), parents["model"].fingerprint, device)
-    samples: list[Sample] = []
+    outcome: Outcome | None = None
     match recipe:
         case BenchmarkEvaluation():
-            result, samples = _benchmark(recipe, model, parents, runtime)
+            outcome = _benchmark(recipe, model, parents, runtime)
+            result = EvaluationResult(
+                scores=outcome.scores, runs={recipe.benchmark.name: outcome.run}
+            )
         case LikelihoodEvaluation():
             result = _likelihood(model, parents, runtime)
         case ForgettingEvaluation():
@@ -67,15 +72,32 @@ def evaluate(
             result = _responses(recipe, model, parents, out, runtime)
         case _:
             raise TypeError(f"nothing measures {type(recipe).__name__}")
-    if samples:
-        write_samples(out, samples)
+    if outcome is not None and outcome.samples:
+        write_samples(out, outcome.samples)
     result.save(out)
+    say_how(
+        out,
+        device=str(model.device),
+        precision=str(model.dtype).removeprefix("torch."),
+        rows_at_once=fitting_batch_size(model, runtime.evaluation_batch_size),
+        generation=_generation(recipe, outcome),
+    )
     return result
+
+
+def _generation(recipe: EvaluationRecipe, outcome: Outcome | None) -> list[dict[str, Any]]:
+    """Its settings, greedy whatever files say; none where nothing is generated."""
+    match recipe:
+        case ResponsesEvaluation(max_new_tokens=limit):
+            return [{"do_sample": False, "max_new_tokens": limit}]
+        case SensitivityEvaluation(knobs=knobs):
+            return [{"do_sample": False, "max_new_tokens": knobs.max_new_tokens}]
+    return [] if outcome is None else outcome.generation
 
 
 def _benchmark(
     recipe: BenchmarkEvaluation, model: "PreTrainedModel", parents: Parents, runtime: Runtime
-) -> Found:
+) -> Outcome:
     from wit.evaluation.harness import run_benchmarks
     from wit.tokenizers import load_tokenizer
 
@@ -88,15 +110,19 @@ def _benchmark(
         seed=recipe.seed,
         system=asked.system,
     )
-    outcome = outcomes[asked.name]
-    return EvaluationResult(scores=outcome.scores, runs={asked.name: outcome.run}), outcome.samples
+    return outcomes[asked.name]
 
 
 def _likelihood(model: "PreTrainedModel", parents: Parents, runtime: Runtime) -> EvaluationResult:
+    from wit.evaluation.batch_size import with_as_many_as_fit
     from wit.evaluation.likelihood_scores import likelihood_scores
 
-    folders = (parents[name].path for name in ("instructions", "preferences"))
-    scores = likelihood_scores(model, *folders, batch_size=runtime.evaluation_batch_size)
+    folders = [parents[name].path for name in ("instructions", "preferences")]
+    scores = with_as_many_as_fit(
+        model,
+        runtime.evaluation_batch_size,
+        lambda num_rows: likelihood_scores(model, *folders, batch_size=num_rows),
+    )
     return EvaluationResult(scores=scores)
 
 
@@ -104,6 +130,7 @@ def _forgetting(
     recipe: ForgettingEvaluation, model: "PreTrainedModel", parents: Parents, runtime: Runtime
 ) -> EvaluationResult:
     from wit.data.text import read_text
+    from wit.evaluation.batch_size import with_as_many_as_fit
     from wit.evaluation.forgetting import forgetting_scores
     from wit.models import load_model
     from wit.tokenizers import load_tokenizer
@@ -116,14 +143,19 @@ def _forgetting(
         text = None
     else:
         text = read_text(recipe.text, None if is_hub else source.path)
-    scores = forgetting_scores(
-        recipe,
+    tokenizer = load_tokenizer(parents["tokenizer"].path)
+    scores = with_as_many_as_fit(
         model,
-        base,
-        instructions=parents["instructions"].path if base else None,
-        text=text,
-        tokenizer=load_tokenizer(parents["tokenizer"].path),
-        batch_size=runtime.evaluation_batch_size,
+        runtime.evaluation_batch_size,
+        lambda num_rows: forgetting_scores(
+            recipe,
+            model,
+            base,
+            instructions=parents["instructions"].path if base else None,
+            text=text,
+            tokenizer=tokenizer,
+            batch_size=num_rows,
+        ),
     )
     return EvaluationResult(scores=scores)
 
@@ -135,17 +167,20 @@ def _sensitivity(
     out: Path,
     runtime: Runtime,
 ) -> EvaluationResult:
+    from wit.evaluation.batch_size import with_as_many_as_fit
     from wit.evaluation.sensitivity_scores import sensitivity_scores
     from wit.sensitivity.measure import measure_sensitivity
     from wit.sensitivity.wordings import read_reworded
     from wit.tokenizers import load_tokenizer
 
-    found = measure_sensitivity(
+    tokenizer = load_tokenizer(parents["tokenizer"].path)
+    prompts = read_reworded(parents["prompts"].path)
+    found = with_as_many_as_fit(
         model,
-        load_tokenizer(parents["tokenizer"].path),
-        read_reworded(parents["prompts"].path),
-        recipe.knobs,
-        batch_size=runtime.evaluation_batch_size,
+        runtime.evaluation_batch_size,
+        lambda num_rows: measure_sensitivity(
+            model, tokenizer, prompts, recipe.knobs, batch_size=num_rows
+        ),
     )
     found.result.save(out, found.sets)
     return EvaluationResult(scores=sensitivity_scores(found.result))
@@ -158,17 +193,24 @@ def _responses(
     out: Path,
     runtime: Runtime,
 ) -> EvaluationResult:
+    from wit.evaluation.batch_size import with_as_many_as_fit
     from wit.evaluation.responses import response_scores, save_responses
     from wit.generation.answers import answer
     from wit.generation.questions import read_questions
     from wit.tokenizers import load_tokenizer
 
-    answers = answer(
+    tokenizer = load_tokenizer(parents["tokenizer"].path)
+    questions = read_questions(parents["prompts"].path)[: recipe.num_prompts]
+    answers = with_as_many_as_fit(
         model,
-        load_tokenizer(parents["tokenizer"].path),
-        read_questions(parents["prompts"].path)[: recipe.num_prompts],
-        max_new_tokens=recipe.max_new_tokens,
-        batch_size=runtime.evaluation_batch_size,
+        runtime.evaluation_batch_size,
+        lambda num_rows: answer(
+            model,
+            tokenizer,
+            questions,
+            max_new_tokens=recipe.max_new_tokens,
+            batch_size=num_rows,
+        ),
     )
     save_responses(out, answers.rows)
     # Of what is judged, the judge has the score.

@@ -73,6 +73,7 @@ class Outcome(NamedTuple):
     scores: tuple[Score, ...]  # the main one first
     run: BenchmarkRun
     samples: list[Sample]
+    generation: list[dict[str, Any]]  # its knobs, as its tasks had them
 
 
 class EvaluationResult(Settings):
@@ -160,7 +161,10 @@ def outcome_from_lm_eval(
         empty_response_share=empty_response_share(samples),
         num_cut_prompts=num_cut_prompts,
     )
-    return Outcome(scores, run, samples)
+    configs = [found["configs"][task] for task in tasks]
+    knobs = [c["generation_kwargs"] for c in configs if c["output_type"] == "generate_until"]
+    once = [knob for number, knob in enumerate(knobs) if knob not in knobs[:number]]
+    return Outcome(scores, run, samples, once)
 
 
 def scores_from_lm_eval(

@@ -99,7 +99,7 @@ def test_a_benchmark_is_measured_and_its_items_are_kept(parents, out):
     [score] = result.scores
     assert score.benchmark == "choice"
     written = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
-    assert written == ["samples.parquet", "scores.json"]
+    assert written == ["how.json", "samples.parquet", "scores.json"]
     samples = read_samples(out)
     assert [sample.item for sample in samples] == list(range(len(ROWS)))
     assert sum(sample.score or 0 for sample in samples) / len(samples) == score.value
@@ -112,7 +112,7 @@ def test_likelihoods_have_intervals_and_no_items(parents, out):
     assert {"nll_prompt", "nll_response", "nll_stop", "preference_accuracy"} <= by_name.keys()
     assert all(score.stderr for name, score in by_name.items() if name.startswith("nll_"))
     assert 0 < by_name["preference_accuracy"].num_items < len(ROWS)
-    assert [file.name for file in out.iterdir()] == ["scores.json"]
+    assert sorted(file.name for file in out.iterdir()) == ["how.json", "scores.json"]
 
 
 @pytest.mark.parametrize("recipe", [of("quiz"), of("choice"), LikelihoodEvaluation()])
