@@ -18,7 +18,8 @@ from rich.console import Console
 
 from wit.builtin import BASE_DIR
 from wit.errors import StageError, WorkerDiedError
-from wit.evaluation.catalogue import ResolvedBenchmark, local_data_files, resolve_benchmark
+from wit.evaluation.benchmark_files import local_data_files
+from wit.evaluation.catalogue import ResolvedBenchmark, resolve_benchmark
 from wit.evaluation.results import Score
 from wit.evaluation.suites import read_suite
 from wit.evaluation_recipes import BenchmarkRecipe

@@ -36,8 +36,10 @@ from wit.data.tokenize import SegmentTokenizer
 from wit.errors import DataError, StageError
 from wit.evaluation import asking
 from wit.evaluation.batch_size import with_as_many_as_fit
-from wit.evaluation.catalogue import ResolvedBenchmark, included_in, local_data_files
+from wit.evaluation.benchmark_files import included_in
+from wit.evaluation.catalogue import ResolvedBenchmark
 from wit.evaluation.checkers import checkers_of
+from wit.evaluation.deciding import folders_of_tasks
 from wit.evaluation.greedy import plain_generation
 from wit.evaluation.local_rows import only_scored_split
 from wit.evaluation.questions import check_answers, item_of
@@ -256,19 +258,17 @@ def _load(benchmark: ResolvedBenchmark, cache: str) -> Any:
     config = _read(benchmark.yaml_path)
     with rows_from_where_it_says(benchmark, cache):
         if "group" in config:
-            tasks = _all_tasks(benchmark.yaml_path.parent, benchmark.fingerprint)
+            tasks = _all_tasks(benchmark.yaml_path, benchmark.fingerprint)
             return tasks.load([config["group"]])
         if benchmark.rows and not benchmark.rows.is_folder:
             config |= only_scored_split(config)
-        elif benchmark.rows is None and (files := local_data_files(benchmark.yaml_path)):
-            config["dataset_kwargs"] |= {"data_files": files, "cache_dir": cache}
         return TaskManager(include_defaults=False).load([config])
 
 
 @functools.cache
-def _all_tasks(folder: Path, _fingerprint: str) -> TaskManager:
-    """lm-eval's tasks and a folder's, where a group's may be; to index them takes ten seconds."""
-    return TaskManager(include_path=folder)
+def _all_tasks(group: Path, _fingerprint: str) -> TaskManager:
+    """lm-eval's index of the tasks of a group; to index its own takes ten seconds."""
+    return TaskManager(include_path=[*folders_of_tasks(group)], include_defaults=False)
 
 
 def _read(yaml_path: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from wit.errors import ConfigError
-from wit.evaluation.catalogue import SHIPPED, local_data_files, resolve_benchmark
+from wit.evaluation.benchmark_files import local_data_files
+from wit.evaluation.catalogue import SHIPPED, resolve_benchmark
 
 YAML = """
 task: quiz

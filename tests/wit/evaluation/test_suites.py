@@ -5,7 +5,8 @@ import re
 import pytest
 
 from wit.errors import ConfigError
-from wit.evaluation.catalogue import SHIPPED, included_in, read_benchmark, resolve_benchmark
+from wit.evaluation.benchmark_files import included_in, read_benchmark
+from wit.evaluation.catalogue import SHIPPED, resolve_benchmark
 from wit.evaluation.suites import SUITES, expand_suites, read_suite
 
 NAMES = sorted(file.stem for file in SUITES.glob("*.yaml"))
