@@ -9,9 +9,10 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from wit.artifact_store import store_of
-from wit.artifacts import Artifact
+from wit.artifacts import Artifact, Source
 from wit.config import Runtime
 from wit.errors import InputError
+from wit.evaluation_recipes import JudgeEvaluation
 
 RESULTS = ("evaluation", "overlap")  # stages whose artifacts are what a report is written from
 OUTLINES = "outlines"  # folder of the artifact root; artifacts without their large files
@@ -20,9 +21,15 @@ OUTLINE = ("card.json", "history.jsonl")
 _log = logging.getLogger(__name__)
 
 
+def read_by(artifact: Artifact) -> Iterator[Artifact | Source]:
+    """The parents that a stage reads: a judge reads a model's responses, and not the model."""
+    is_judge = isinstance(artifact.recipe, JudgeEvaluation)
+    yield from (p for part, p in artifact.parents.items() if not (is_judge and part == "model"))
+
+
 def inputs_of(artifact: Artifact) -> Iterator[Artifact]:
-    """The artifacts that a stage reads: its parents, and with rows the tokenizer of their ids."""
-    for parent in artifact.parents.values():
+    """The artifacts among these, and with rows the tokenizer of their ids."""
+    for parent in read_by(artifact):
         if isinstance(parent, Artifact):
             yield parent
             tokenizer = parent.parents.get("tokenizer")

@@ -60,7 +60,7 @@ def make_artifact(
         if sharing.reuse(artifact, runtime):
             return "reused"
         sharing.bring_inputs(artifact, runtime)
-        for parent in artifact.parents.values():
+        for parent in sharing.read_by(artifact):
             parent.verified()
         uri = lineage.tracking_uri(runtime)
         less = lessened(artifact, runtime)

@@ -14,13 +14,15 @@ class Turns:
     the other, before another model takes its place.
     """
 
-    def __init__(self, num_workers: int) -> None:
+    def __init__(self, num_workers: int, first: int = 0) -> None:
         """All workers are free.
 
         Args:
-            num_workers: They are numbered from 0.
+            num_workers: How many there are.
+            first: Number of the first one.
         """
-        self._free = list(reversed(range(num_workers)))  # the last one is taken first
+        numbers = range(first, first + num_workers)
+        self._free = list(reversed(numbers))  # the last one is taken first
         self._had: dict[int, str] = {}  # what a worker worked on last
         self._waiting: list[Ticket] = []
         self._changed = threading.Condition()

@@ -26,7 +26,7 @@ from types import ModuleType
 from wit.artifacts import Artifact
 from wit.config import WORKER_GPUS, Runtime
 from wit.errors import RunEndedError, StageTimeoutError, WorkerDiedError
-from wit.evaluation_recipes import EvaluationRecipe
+from wit.evaluation_recipes import EvaluationRecipe, JudgeEvaluation
 from wit.lifeline import end_with_parent
 from wit.lineage import StudyRun
 from wit.outcome import study_folder
@@ -49,7 +49,10 @@ QUIET = {
 
 
 class Workers:
-    """As many worker processes as the runtime says, started when they are first needed."""
+    """As many worker processes as the runtime says, started when they are first needed.
+
+    One more asks judges. It waits for a network, and holds neither a model nor a GPU meanwhile.
+    """
 
     def __init__(self, runtime: Runtime, log_folder: Path, part: str = "") -> None:
         """Starts nothing yet.
@@ -65,6 +68,7 @@ class Workers:
         self._gpus = visible_gpus() if runtime.device != "cpu" else []
         self._starting = threading.Lock()  # or one would be started behind the back of ``stop``
         self._turns = Turns(runtime.num_workers)
+        self._judging = Turns(1, first=runtime.num_workers)
         self._executors: dict[int, ProcessPoolExecutor] = {}
         self._is_stopped = threading.Event()
 
@@ -94,7 +98,8 @@ class Workers:
             StageTimeoutError: It took longer than the runtime allows; it stays resumable.
             WitError: The stage failed.
         """
-        with self._turns.worker(_subject(artifact)) as number:
+        turns = self._judging if isinstance(artifact.recipe, JudgeEvaluation) else self._turns
+        with turns.worker(_subject(artifact)) as number:
             executor = self._executors.get(number) or self._start(number)
             if self.runtime.stage_timeout_seconds:
                 # The time for which another process makes it does not count.
@@ -153,7 +158,9 @@ class Workers:
     def _start(self, number: int) -> ProcessPoolExecutor:
         self.log_folder.mkdir(parents=True, exist_ok=True)
         threads = threads_per_worker(self.runtime)
-        gpus = gpus_of_worker(number, self._gpus, self.runtime.num_processes)
+        is_judging = number >= self.runtime.num_workers
+        gpus = [] if is_judging else self._gpus
+        gpus = gpus_of_worker(number, gpus, self.runtime.num_processes)
         with self._starting:
             self._check_goes_on()  # a retry may come too late
             executor = ProcessPoolExecutor(

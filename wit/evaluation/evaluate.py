@@ -46,13 +46,13 @@ def evaluate(
         StageError: Weights or outputs of the model are not finite, or a benchmark was not scored
             on all of its items.
     """
-    from wit.evaluation.batch_size import fitting_batch_size
-    from wit.models import choose_device
-
     if isinstance(recipe, JudgeEvaluation):
         result = _judged(recipe, parents, out, runtime)
         result.save(out)
         return result
+    from wit.evaluation.batch_size import fitting_batch_size
+    from wit.models import choose_device
+
     device = choose_device(runtime.device)
     model = resident_model(model_folder(parents["model"]), parents["model"].fingerprint, device)
     outcome: Outcome | None = None
