@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from wit.config import BUILTIN, Places, Runtime, Settings, Study
 from wit.errors import ConfigError
+from wit.evaluation.suites import places_after
 from wit.lineage.addresses import shown
 from wit.weights import PRESETS
 
@@ -80,6 +81,7 @@ def _load(
         override = Override(given, f"{option} {given}") if isinstance(given, str) else given
         _refuse_password(override)
         _apply(override, document)
+    document = document._replace(places=places_after(document.values, document.places))
     try:
         return kind.model_validate(document.values), Places(document.places)
     except ValidationError as error:

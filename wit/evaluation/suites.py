@@ -5,6 +5,8 @@ A suite is a file in ``wit/evaluation/suites``: a list of entries as a study has
 """
 
 import difflib
+from collections.abc import Mapping
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import yaml
 SUITES = Path(__file__).parent / "suites"
 # What a study may say of a whole suite. ``data`` is a folder of folders named like the benchmarks.
 OVERRIDES = ("data", "limit", "role")
+BENCHMARKS = "benchmarks"  # key of a study
+Loc = tuple[str | int, ...]  # keys and numbers down to a value
 
 
 def expand_suites(entries: Any) -> Any:
@@ -22,15 +26,71 @@ def expand_suites(entries: Any) -> Any:
         entries: As the study's file has them; what is no list of mappings comes back as it is.
 
     Raises:
-        ValueError: There is no such suite, or more is said of it than can be.
+        ValueError: There is no such suite, more is said of it than can be, or it has a benchmark
+            that the study names elsewhere too.
     """
     if not isinstance(entries, list | tuple):
         return entries
-    expanded: list[Any] = []
-    for entry in entries:
-        is_suite = isinstance(entry, dict) and "suite" in entry
-        expanded += _benchmarks_of(entry) if is_suite else [entry]
-    return expanded
+    by_entry = [_expanded(entry) for entry in entries]
+    _check_no_name_twice(list(zip(entries, by_entry, strict=True)))
+    return [benchmark for benchmarks in by_entry for benchmark in benchmarks]
+
+
+def places_after(study: dict[str, Any], places: Mapping[Loc, str]) -> dict[Loc, str]:
+    """Where the keys of a study stand, by what they are once its suites are expanded.
+
+    A benchmark of a suite stands where the suite is named; what is said of the whole suite, where
+    that is said.
+
+    Args:
+        study: As its file has it.
+        places: By key as the file has it.
+    """
+    entries = study.get(BENCHMARKS)
+    found = {key: place for key, place in places.items() if key[:1] != (BENCHMARKS,) or not key[1:]}
+    if not isinstance(entries, list):
+        return {**places}
+    numbers = count()
+    for old, entry in enumerate(entries):
+        below = {key[2:]: place for key, place in places.items() if key[:2] == (BENCHMARKS, old)}
+        try:
+            expanded = _expanded(entry)
+        except ValueError:  # which is what will be complained about
+            return {**places}
+        for new in islice(numbers, len(expanded)):
+            found |= {(BENCHMARKS, new, *rest): place for rest, place in below.items()}
+    return found
+
+
+def _expanded(entry: Any) -> list[Any]:
+    return _benchmarks_of(entry) if _is_suite(entry) else [entry]
+
+
+def _is_suite(entry: Any) -> bool:
+    return isinstance(entry, dict) and "suite" in entry
+
+
+def _check_no_name_twice(by_entry: list[tuple[Any, list[Any]]]) -> None:
+    for number, (entry, benchmarks) in enumerate(by_entry):
+        for other, others in by_entry[:number]:
+            theirs = _names(others)
+            both = [name for name in _names(benchmarks) if name in theirs]
+            if both and (_is_suite(entry) or _is_suite(other)):
+                raise ValueError(
+                    f"{', '.join(both)}: named by {_said_of(other)} and by {_said_of(entry)}; a "
+                    "name has one score in a study. In the place of one suite, name those of its "
+                    "benchmarks that you want, one by one. To ask a benchmark in two ways, give "
+                    "it a second 'name' with a 'path', to a file of one line such as 'include: "
+                    "lm_eval/hellaswag/hellaswag.yaml'"
+                )
+
+
+def _names(benchmarks: list[Any]) -> list[str]:
+    return [str(b["name"]) for b in benchmarks if isinstance(b, dict) and "name" in b]
+
+
+def _said_of(entry: dict[str, Any]) -> str:
+    return f"suite {entry['suite']!r}" if _is_suite(entry) else "an entry of its own"
 
 
 def read_suite(name: str) -> list[dict[str, Any]]:

@@ -1,13 +1,19 @@
 """Suites: what a name in a study stands for; every benchmark in one exists and is pinned."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
+from wit.config import Runtime
 from wit.errors import ConfigError
 from wit.evaluation.benchmark_files import included_in, read_benchmark
 from wit.evaluation.catalogue import SHIPPED, resolve_benchmark
+from wit.evaluation.harness import read_items
 from wit.evaluation.suites import SUITES, expand_suites, read_suite
+from wit.loading import load_study
+from wit.plan import make_plan
 
 NAMES = sorted(file.stem for file in SUITES.glob("*.yaml"))
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -117,3 +123,86 @@ def test_a_revision_of_local_rows_is_refused(tmp_path) -> None:
     (tmp_path / "rows.jsonl").write_text("{}\n")
     with pytest.raises(ConfigError, match="'revision' is of rows on the hub"):
         resolve_benchmark("hellaswag", data=tmp_path / "rows.jsonl", revision=40 * "1")
+
+
+STUDY = """\
+name: small
+base: {path: builtin}
+instructions: {path: builtin}
+preferences: {path: builtin}
+weights: [instruction-tuning]
+benchmarks:
+  - {name: wit_seen, role: select}
+  - suite: forgetting
+    limit: LIMIT
+  - name: FIRST
+    role: report
+  - {suite: SUITE, role: report}
+  - name: last
+    role: ROLE
+    path: nowhere.yaml
+"""
+USABLE = {"LIMIT": "3", "FIRST": "wit_choice", "SUITE": "paper", "ROLE": "report"}
+
+
+def complaint(folder: Path, **changes: str) -> tuple[str, Path]:
+    text = STUDY
+    for word, value in {**USABLE, **changes}.items():
+        text = text.replace(word, value)
+    file = folder / "study.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        make_plan(load_study(file), Runtime(artifact_root=folder / "root"))
+    return str(caught.value), file
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "key"),
+    [
+        ({}, "nowhere.yaml", "benchmarks.8.path"),
+        ({"FIRST": "no_such_task"}, "name: no_such_task", "benchmarks.4.name"),
+        ({"ROLE": "rol"}, "role: rol", "benchmarks.8.role"),
+        ({"LIMIT": "-3"}, "limit: -3", "benchmarks.1.limit"),
+        ({"SUITE": "forgeting"}, "benchmarks:", "benchmarks"),
+        ({"SUITE": "forgetting"}, "benchmarks:", "benchmarks"),
+    ],
+)
+def test_a_complaint_names_the_line_of_the_benchmark_before_between_and_after_suites(
+    tmp_path: Path, changes: dict[str, str], line: str, key: str
+) -> None:
+    said, file = complaint(tmp_path, **changes)
+    [number] = [n for n, text in enumerate(file.read_text().splitlines(), 1) if line in text]
+    assert said.startswith(f"{file}:{number}: {key}"), said
+
+
+def test_a_benchmark_of_a_suite_stands_where_the_suite_is_named(tmp_path: Path) -> None:
+    said, file = complaint(tmp_path, LIMIT=f"3\n    data: {tmp_path}/no-rows")
+    [number] = [n for n, text in enumerate(file.read_text().splitlines(), 1) if "data:" in text]
+    assert said.startswith(f"{file}:{number}: benchmarks.1.data: benchmark hellaswag"), said
+
+
+def test_suites_that_share_benchmarks_are_refused_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match="one score") as caught:
+        expand_suites([{"suite": "forgetting"}, {"suite": "open-llm"}])
+    said = str(caught.value)
+    assert "named by suite 'forgetting' and by suite 'open-llm'" in said
+    assert all(name in said for name in ("arc_challenge", "hellaswag", "winogrande"))
+    with pytest.raises(ValueError, match="wit_seen: named by an entry of its own and by suite"):
+        expand_suites([{"name": "wit_seen", "role": "report"}, {"suite": "embedded"}])
+
+
+def test_what_the_refusal_advises_can_be_done(tmp_path: Path) -> None:
+    second = tmp_path / "hellaswag_10.yaml"
+    second.write_text("include: lm_eval/hellaswag/hellaswag.yaml\n")
+    entry = {"name": "hellaswag_10", "role": "report", "num_fewshot": 10, "path": str(second)}
+    assert len(expand_suites([{"suite": "forgetting"}, entry])) == 4
+    row = {"activity_label": "A", "ctx_a": "B", "ctx_b": "c", "endings": ["d", "e"], "label": "1"}
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps(row) + "\n")
+    found = [
+        resolve_benchmark(name, path, data=rows)
+        for name, path in (("hellaswag", None), ("hellaswag_10", second))
+    ]
+    assert found[0].fingerprint != found[1].fingerprint
+    first, other = (list(read_items(benchmark, None)) for benchmark in found)
+    assert [item.text for item in first] == [item.text for item in other]
