@@ -16,6 +16,7 @@ from typing import Any
 import lm_eval
 import pytest
 import yaml
+from lm_eval._cli import HarnessCLI
 from lm_eval.tasks import TaskManager
 from quiz_model import run_one
 
@@ -103,8 +104,8 @@ def assert_equal(outcome: Outcome, results: dict[str, Any], kind: str) -> None:
     assert counts == {"original": NUM_ITEMS, "effective": NUM_ITEMS}
 
 
-def by_lm_eval(checkpoint: Path, folder: Path, tasks: list[str], *, is_chat: bool) -> Any:
-    """lm-eval's own evaluation, in this process."""
+def by_lm_eval(checkpoint: Path, folder: Path, tasks: list[str]) -> Any:
+    """lm-eval's own evaluation with a chat template; unlike its file it has the items."""
     return lm_eval.simple_evaluate(
         model="hf",
         model_args={"pretrained": str(checkpoint), "dtype": "float32"},
@@ -112,48 +113,68 @@ def by_lm_eval(checkpoint: Path, folder: Path, tasks: list[str], *, is_chat: boo
         task_manager=TaskManager(include_path=folder, include_defaults=False),
         batch_size=16,
         device="cpu",
-        apply_chat_template=is_chat,
-        fewshot_as_multiturn=is_chat,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
     )
 
 
-@pytest.mark.parametrize("is_chat", [False, True], ids=["plain", "chat"])
-def test_lm_evals_own_evaluation_gives_our_numbers(checkpoint, tmp_path, is_chat):
-    tasks = write_tasks(tmp_path, is_chat=is_chat)
-    own_answers(checkpoint, tasks)
-    names = [path.stem for path in tasks.values()]
-    results = by_lm_eval(checkpoint, tmp_path, names, is_chat=is_chat)
+def command_line(checkpoint: Path, tasks: dict[str, Path], *, is_chat: bool) -> list[str]:
+    """What stands after the program's name: all three kinds in one call."""
+    folder = tasks[KINDS[0]].parent
+    words = ["run", "--model", "hf", "--device", "cpu", "--batch_size", "16"]
+    words += ["--model_args", f"pretrained={checkpoint},dtype=float32"]
+    words += ["--tasks", ",".join(path.stem for path in tasks.values())]
+    words += ["--include_path", str(folder), "--output_path", str(folder / "out")]
+    return words + (["--apply_chat_template"] if is_chat else [])
+
+
+def assert_all_equal(checkpoint: Path, tasks: dict[str, Path]) -> None:
+    """What the command line wrote is what we find."""
+    [file] = (tasks[KINDS[0]].parent / "out").rglob("results_*.json")
+    results = json.loads(file.read_text())
     for kind in KINDS:
         assert_equal(ours(checkpoint, tasks, kind), results, kind)
 
 
-@pytest.mark.slow  # lm-eval indexes its 14 thousand files: half a minute
+class _WithoutDefaults(TaskManager):
+    """Knows what its folder has; to index lm-eval's own 14 thousand files takes ten seconds."""
+
+    def __init__(self, **knobs: Any) -> None:
+        super().__init__(**{**knobs, "include_defaults": False})
+
+
 @pytest.mark.parametrize("is_chat", [False, True], ids=["plain", "chat"])
-def test_lm_evals_command_line_gives_our_numbers(checkpoint, tmp_path, is_chat):
+def test_lm_evals_command_line_gives_our_numbers(checkpoint, tmp_path, monkeypatch, is_chat):
+    """All of its own code from the words of a command to the file; in this process."""
     tasks = write_tasks(tmp_path, is_chat=is_chat)
     own_answers(checkpoint, tasks)
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", "cpu"]
-    command += ["--model_args", f"pretrained={checkpoint},dtype=float32", "--batch_size", "16"]
-    command += ["--tasks", ",".join(path.stem for path in tasks.values())]
-    command += ["--include_path", str(tmp_path), "--output_path", str(out)]
-    command += ["--apply_chat_template"] if is_chat else []
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", _WithoutDefaults)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # as it sets it itself, for good
+    monkeypatch.setattr(sys, "argv", ["lm_eval", *command_line(checkpoint, tasks, is_chat=is_chat)])
+    program = HarnessCLI()
+    program.execute(program.parse_args())
+    assert_all_equal(checkpoint, tasks)
+
+
+@pytest.mark.slow  # half a minute of a core: imports, and the index of lm-eval's own files
+@pytest.mark.parametrize("is_chat", [False, True], ids=["plain", "chat"])
+def test_a_process_of_lm_eval_gives_our_numbers(checkpoint, tmp_path, is_chat):
+    tasks = write_tasks(tmp_path, is_chat=is_chat)
+    own_answers(checkpoint, tasks)
+    command = [sys.executable, "-m", "lm_eval", *command_line(checkpoint, tasks, is_chat=is_chat)]
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, **offline}
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    [file] = out.rglob("results_*.json")
-    results = json.loads(file.read_text())
-    for kind in KINDS:
-        assert_equal(ours(checkpoint, tasks, kind), results, kind)
+    assert_all_equal(checkpoint, tasks)
 
 
 def test_a_line_break_before_a_choice_is_what_lm_eval_counts_too(tmp_path):
     """One term more in each logp, the same for all choices of an item: the same ``acc``."""
     tasks = write_tasks(tmp_path, is_chat=True)
     name = tasks["multiple_choice"].stem
-    results = by_lm_eval(BASE_DIR, tmp_path, [name], is_chat=True)
+    results = by_lm_eval(BASE_DIR, tmp_path, [name])
     outcome = ours(BASE_DIR, tasks, "multiple_choice")
     assert results["results"][name]["acc,none"] == outcome.scores[0].value
     for theirs, sample in zip(results["samples"][name], outcome.samples, strict=True):
