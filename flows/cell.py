@@ -12,6 +12,7 @@ from tasks.evaluation import evaluate, measures
 from tasks.parts import hand_back, handed_part
 from tasks.report import begin, conclude, ended, outcomes
 from tasks.requests import as_deployed, refused, run_name
+from tasks.secrets import with_judge_key
 from tasks.training import train_dpo, train_sft
 from wit.artifacts import Artifact
 from wit.config import Runtime
@@ -99,6 +100,7 @@ def run_cell(request: CellRequest) -> State:
         request = as_deployed(request)
         runtime = request.load_runtime()
         plan = make_plan(request.load_study(), runtime)
+        runtime = with_judge_key(plan, runtime)
         if request.handed:
             return make_handed(plan, request.handed, runtime)
         run = begin(plan, runtime)

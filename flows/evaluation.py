@@ -6,6 +6,7 @@ from prefect.client.schemas.objects import State
 from flows.cell import make_handed, submit_data, submit_evaluations
 from tasks.report import begin, conclude, outcomes
 from tasks.requests import as_deployed, refused, run_name
+from tasks.secrets import with_judge_key
 from wit.artifacts import Artifact
 from wit.errors import InputError
 from wit.forms import EvaluationRequest
@@ -24,6 +25,7 @@ def run_evaluation(request: EvaluationRequest) -> State:
         request = as_deployed(request)
         runtime = request.load_runtime()
         plan = make_plan(request.load_study(), runtime)
+        runtime = with_judge_key(plan, runtime)
         if request.handed:
             return make_handed(plan, request.handed, runtime)
         models = _models(plan, request)

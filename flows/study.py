@@ -10,6 +10,7 @@ from flows.cell import Futures, submit_cell, submit_data, submit_evaluations
 from tasks.handing_out import check_deployed, hand_out
 from tasks.report import begin, conclude, outcomes
 from tasks.requests import as_deployed, check_place, refused, run_name
+from tasks.secrets import with_judge_key
 from wit.errors import InputError
 from wit.forms import StudyRequest
 from wit.lineage import StudyRun
@@ -28,6 +29,7 @@ def run_study(request: StudyRequest) -> State:
         request = as_deployed(request)
         runtime = request.load_runtime()
         plan = make_plan(request.load_study(), runtime)
+        runtime = with_judge_key(plan, runtime)
         check_deployed(runtime)
         check_place(plan, runtime)
         run = begin(plan, runtime)

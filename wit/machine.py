@@ -12,6 +12,14 @@ from wit.plan import Plan
 from wit.workers import visible_gpus
 
 
+def asks_the_judge(plan: Plan) -> bool:
+    """Whether something is still to be judged."""
+    return any(
+        isinstance(artifact.recipe, JudgeEvaluation) and not plan.is_made(artifact)
+        for artifact, _ in plan.artifacts()
+    )
+
+
 def check_the_judge(plan: Plan, runtime: Runtime) -> None:
     """Whether it is said where the judge is, and its key is there, if it is still to be asked.
 
@@ -20,11 +28,7 @@ def check_the_judge(plan: Plan, runtime: Runtime) -> None:
     Raises:
         InputError: It is not; says what to set.
     """
-    is_open = any(
-        isinstance(artifact.recipe, JudgeEvaluation) and not plan.is_made(artifact)
-        for artifact, _ in plan.artifacts()
-    )
-    if not is_open:
+    if not asks_the_judge(plan):
         return
     if runtime.judge is None:
         raise ConfigError(NO_JUDGE)

@@ -61,9 +61,10 @@ def run_here(
     runtime = load_runtime(runtime_file, runtime_overrides or [])
     plan = make_plan(study, runtime)
     _set_environment(study)
-    if runtime.execution == "local":
-        check_machine(plan, runtime)  # as the flow does, but before Prefect's server is started
     _check_prefect(runtime)
+    keyed = with_secrets(plan, runtime)
+    if runtime.execution == "local":
+        check_machine(plan, keyed)  # as the flow does, but before Prefect's server is started
     try:
         open_store(tracking_uri(runtime))
     except StoreDownError as error:
@@ -89,6 +90,19 @@ def run_here(
     uri = tracking_uri(runtime)
     _show_outcome(console, plan, outcome, uri, time.monotonic() - started)
     return outcome
+
+
+def with_secrets(plan: Plan, runtime: Runtime) -> Runtime:
+    """The runtime with what Prefect's server keeps for it; asked only where a setting says so.
+
+    Raises:
+        InputError: The server does not have it, or there is none.
+    """
+    if runtime.judge is None or runtime.judge.key_secret is None:
+        return runtime
+    from tasks.secrets import with_judge_key  # imports Prefect, which takes seconds
+
+    return with_judge_key(plan, runtime)
 
 
 def _check_prefect(runtime: Runtime) -> None:

@@ -75,8 +75,8 @@ def _of_status(
     status = error.status_code
     if status in (401, 403):
         held = (
-            f"the key in {endpoint.key_variable}"
-            if endpoint.key_variable
+            f"the key in {endpoint.key_place}"
+            if endpoint.key_place
             else "a request without a key; name the variable that holds one in 'key_variable'"
         )
         return JudgeError(f"{where}: refuses {held} (status {status}): {said}")

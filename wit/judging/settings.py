@@ -1,11 +1,12 @@
 """Which model judges, and where it is served.
 
 The first decides the result and belongs to a recipe; the second does not, and belongs to the
-runtime. The key is in neither: they name the environment variable that holds it.
+runtime. The key is a value of neither: they name the environment variable that holds it, or the
+block of a Prefect server that does.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
@@ -15,6 +16,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
+    SecretStr,
     field_validator,
     model_validator,
 )
@@ -51,6 +54,8 @@ class JudgeEndpoint(Settings):
     key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = (
         "OPENAI_API_KEY"  # environment variable that holds the key; None: the server wants none
     )
+    # Name of a Secret block of Prefect's server that holds it instead.
+    key_secret: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] | None = None
     max_concurrent_requests: PositiveInt = 8
     timeout_seconds: PositiveFloat = 120.0  # of one attempt
     max_retries: NonNegativeInt = 5  # of one request; the pauses double, from half a second to 8 s
@@ -58,8 +63,10 @@ class JudgeEndpoint(Settings):
     limit_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     usd_per_million_prompt_tokens: NonNegativeFloat | None = None
     usd_per_million_completion_tokens: NonNegativeFloat | None = None
+    # Out of the block. No part of what is dumped, shown or compared by; workers are sent it.
+    _key: SecretStr | None = PrivateAttr(default=None)
 
-    @field_validator("key_variable", mode="before")
+    @field_validator("key_variable", "key_secret", mode="before")
     @classmethod
     def _empty_is_none(cls, name: object) -> object:
         return None if name == "" else name
@@ -89,6 +96,28 @@ class JudgeEndpoint(Settings):
             raise ValueError("give both prices, of prompt and of completion tokens, or neither")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_one_place_of_the_key(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not values.get("key_secret"):
+            return values
+        if values.get("key_variable"):
+            raise ValueError("give 'key_variable' or 'key_secret', not both")
+        return {**values, "key_variable": None}
+
+    @property
+    def key_place(self) -> str | None:
+        """Where the key is, in words; None where the server wants none."""
+        if self.key_secret is not None:
+            return f"the Prefect block secret/{self.key_secret}"
+        return None if self.key_variable is None else f"the variable {self.key_variable}"
+
+    def with_key(self, key: str) -> Self:
+        """The same, with what the block of ``key_secret`` holds."""
+        found = self.model_copy()
+        found._key = SecretStr(key)
+        return found
+
     def usd(self, num_prompt_tokens: int, num_completion_tokens: int) -> float | None:
         """What so many tokens cost; None where prices are not known."""
         for_prompts = self.usd_per_million_prompt_tokens
@@ -103,7 +132,8 @@ def check_judge(endpoint: JudgeEndpoint, environ: Mapping[str, str]) -> None:
     """Sends nothing; looks whether the key is there.
 
     Raises:
-        InputError: The variable that shall hold the key is not set, is empty, or holds no key.
+        InputError: The variable that shall hold the key is not set, is empty, or holds no key; or
+            so it is with the block.
     """
     key_of(endpoint, environ)
 
@@ -114,24 +144,41 @@ def key_of(endpoint: JudgeEndpoint, environ: Mapping[str, str]) -> str | None:
     Raises:
         InputError: As ``check_judge``.
     """
-    name = endpoint.key_variable
-    if name is None:
+    where = f"judge at {endpoint.base_url}"
+    if endpoint.key_place is None:
         return None
-    key = environ.get(name, "").strip()
-    if not key:
-        state = "is empty" if name in environ else "is not set"
-        raise InputError(
-            f"judge at {endpoint.base_url}: the environment variable {name} {state}, which shall "
-            f"hold its key; write `export {name}=...`, or for a server that wants no key set "
-            "'key_variable' to null"
-        )
+    key = _held_key(endpoint, environ, where)
     # A header cannot hold the rest, and the library's complaint would show all of it.
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise InputError(
-            f"judge at {endpoint.base_url}: the environment variable {name} holds blanks, line "
-            "breaks or letters that no key has; set it to the key alone"
+            f"{where}: {endpoint.key_place} holds blanks, line breaks or letters that no key has; "
+            "set it to the key alone"
         )
     return key
+
+
+def _held_key(endpoint: JudgeEndpoint, environ: Mapping[str, str], where: str) -> str:
+    name = endpoint.key_variable
+    if endpoint.key_secret is not None:
+        if endpoint._key is None:
+            raise InputError(
+                f"{where}: {endpoint.key_place} has not been read; flows, 'wit run' and 'wit plan' "
+                "read it, and where there is no Prefect 'key_variable' is the setting to use"
+            )
+        held, state = endpoint._key.get_secret_value().strip(), "is empty"
+        remedy = "save the key in it"
+    else:
+        assert name is not None
+        held, state = environ.get(name, "").strip(), "is empty" if name in environ else "is not set"
+        remedy = (
+            f"write `export {name}=...`, or for a server that wants no key set 'key_variable' to "
+            "null"
+        )
+    if not held:
+        raise InputError(
+            f"{where}: {endpoint.key_place} {state}, which shall hold its key; {remedy}"
+        )
+    return held
 
 
 def without_key(text: str, key: str | None) -> str:

@@ -11,11 +11,12 @@ import pytest
 from judge_server import ENVIRON, KEY, VARIABLE, JudgeServer, Reaction, always
 from pydantic import ValidationError
 
+from wit.errors import InputError
 from wit.judging.cache import ReplyCache
 from wit.judging.errors import JudgeError
 from wit.judging.questions import Answer
 from wit.judging.rating import rate
-from wit.judging.settings import JudgeEndpoint, JudgeModel, without_key
+from wit.judging.settings import JudgeEndpoint, JudgeModel, check_judge, without_key
 
 ANSWER = Answer(id="1", prompts=("Why?",), responses=("So.",), num_tokens=(2,), stopped=(True,))
 FORMS = (KEY, KEY[:12], KEY[-12:], quote(KEY, safe=""))  # as it is, in part, and as addresses
@@ -134,3 +135,33 @@ def test_a_key_that_is_no_secret_may_occur_in_words():
     assert without_key("none: [[5]]", "5") == "none: [[5]]"
     assert without_key(f"a {KEY} b", KEY) == "a [key] b"
     assert without_key("as it is", None) == "as it is"
+
+
+def test_a_key_out_of_a_block_is_sent_to_workers_and_shown_nowhere(server, cache):
+    endpoint = server.endpoint(key_variable=None, key_secret="judge-key").with_key(f"{KEY}\n")
+    sent = pickle.loads(pickle.dumps(endpoint))
+    rate([ANSWER], {}, JudgeModel(model="judge"), sent, cache, {})
+    assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
+    shown = f"{sent!r}{sent}{sent.model_dump()}{sent.model_dump_json()}{vars(sent)}"
+    assert "judge-key" in shown
+    assert_hidden(shown)
+    assert JudgeEndpoint.model_validate(sent.model_dump()).key_secret == "judge-key"
+
+
+def test_a_key_has_one_place():
+    place = {"base_url": "https://host/v1", "key_secret": "judge-key"}
+    found = JudgeEndpoint.model_validate(place)
+    assert "judge-key" in str(found.key_place)
+    assert JudgeEndpoint.model_validate(found.model_dump()) == found
+    with pytest.raises(ValidationError, match="not both"):
+        JudgeEndpoint.model_validate({**place, "key_variable": VARIABLE})
+
+
+@pytest.mark.parametrize(("key", "says"), [("", "is empty"), (f"Bearer {KEY}", "holds blanks")])
+def test_a_block_without_a_key_is_the_users_mistake(key, says):
+    endpoint = JudgeEndpoint(base_url="https://host/v1", key_secret="judge-key")
+    with pytest.raises(InputError, match="judge-key has not been read"):
+        check_judge(endpoint, ENVIRON)
+    with pytest.raises(InputError, match=f"secret/judge-key {says}") as complaint:
+        check_judge(endpoint.with_key(key), ENVIRON)
+    assert_hidden(str(complaint.value))
