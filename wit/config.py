@@ -26,6 +26,7 @@ from wit.errors import ConfigError
 from wit.evaluation.suites import expand_suites
 from wit.evaluation_recipes import Benchmark, JudgedPrompts, Prompts, Sensitivity
 from wit.judging.settings import JudgeEndpoint, JudgeModel
+from wit.judging.suites import expand_judged
 from wit.recipes import (
     BaseRecipe,
     DPOKnobs,
@@ -86,7 +87,7 @@ class Study(Settings):
     sensitivity: Sensitivity | None = None
     samples: Prompts | None = None  # whose responses the report shows side by side
     judge: JudgeModel | None = None  # where it is served, the runtime says
-    judged: tuple[JudgedPrompts, ...] = ()
+    judged: Annotated[tuple[JudgedPrompts, ...], BeforeValidator(expand_judged)] = ()
     _places: Places = PrivateAttr(default_factory=Places)
 
     @property

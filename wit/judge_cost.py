@@ -4,11 +4,8 @@ from pathlib import Path
 
 from wit.config import Runtime, Settings, Study
 from wit.evaluation_recipes import JudgedPrompts, JudgeEvaluation
-from wit.generation.questions import read_questions
-from wit.judging.cost import CostEstimate, estimate_cost, longest_answers
-from wit.judging.pairwise import pair_requests
-from wit.judging.questions import read_references
-from wit.judging.rating import rating_requests
+from wit.judging.cost import CostEstimate, estimate_cost
+from wit.judging.inputs import requests_of
 from wit.plan import Plan
 
 
@@ -52,8 +49,6 @@ def judge_cost(plan: Plan, runtime: Runtime) -> JudgeCost | None:
 def _of_one_model(study: Study, judged: JudgedPrompts, runtime: Runtime) -> CostEstimate:
     assert study.judge is not None
     assert runtime.judge is not None
-    questions = read_questions(Path(judged.path))[: judged.num_prompts]
-    references = {} if judged.references is None else read_references(Path(judged.references))
-    answers = longest_answers(questions, judged.max_new_tokens)
-    requests_of = pair_requests if judged.kind == "pairs" else rating_requests
-    return estimate_cost(requests_of(answers, references), study.judge, runtime.judge)
+    prompts, longest = Path(judged.path), judged.max_new_tokens
+    requests = requests_of(judged, prompts, max_response_tokens=longest)
+    return estimate_cost(requests, study.judge, runtime.judge)

@@ -29,8 +29,8 @@ from wit.study_sources import (
     TRAINED_ON,
     base_sources,
     benchmarks_of,
+    judged_files,
     prompts_of,
-    references_of,
     rows_by_source,
     rows_of,
 )
@@ -233,16 +233,14 @@ def _of_prompts(study: Study) -> Iterator[Measure]:
 
 def _judged_sets(study: Study) -> list[_JudgedSet]:
     """Every set that is judged; its files are read once, however many models there are."""
-    return [
-        _JudgedSet(
-            {"prompts": prompts_of(study, "judged", number)},
-            _responses(judged, judged.name),
-            JudgeEvaluation(name=judged.name, kind=judged.kind, judge=study.judge),
-            references_of(study, number),
-        )
-        for number, judged in enumerate(study.judged)
-        if study.judge is not None
-    ]
+    if study.judge is None:
+        return []
+    sets = []
+    for number, judged in enumerate(study.judged):
+        prompts, references = judged_files(study, number)
+        judge = JudgeEvaluation(name=judged.name, kind=judged.kind, judge=study.judge)
+        sets.append(_JudgedSet(prompts, _responses(judged, judged.name), judge, references))
+    return sets
 
 
 def _responses(asked: Prompts, name: str = "") -> ResponsesEvaluation:

@@ -13,6 +13,7 @@ from wit.errors import ConfigError, DataError, InputError
 from wit.evaluation.catalogue import resolve_benchmark
 from wit.evaluation.local_rows import check_examples
 from wit.files import digest_of_files, sha256_of, stamps_of
+from wit.judging.suites import source_of
 from wit.recipes import LocatedInput, RowsRecipe
 
 TRAINED_ON = ("instructions", "preferences")
@@ -106,39 +107,57 @@ def rows_of(study: Study, recipe: RowsRecipe, name: str, *key: str) -> Source:
     return _file(study, _local_path(recipe, name), name, *key, "path")
 
 
-def prompts_of(study: Study, name: str, *number: int) -> Source:
-    """The file of prompts under a key of the study; of a list, under one of its entries.
+def prompts_of(study: Study, name: str) -> Source:
+    """The file of prompts under a key of the study.
 
     Raises:
-        InputError: There is none; says where it stands.
+        InputError: There is none, or a row of it is no prompt; says where it stands.
     """
-    found = getattr(study, name)
-    for place in number:
-        found = found[place]
-    path = found.path
-    if path == BUILTIN:
-        from wit.builtin import DATA_DIR
+    from wit.generation.questions import read_questions
+    from wit.sensitivity.wordings import read_reworded
 
-        path = DATA_DIR / f"{name}.jsonl"
-    return _file(study, Path(path), name, *number, "path")
+    path = _prompts_path(getattr(study, name).path, name)
+    source = _file(study, path, name, "path")
+    with _about(study, name, "path"):
+        (read_reworded if name == "sensitivity" else read_questions)(path)
+    return source
 
 
-def references_of(study: Study, number: int) -> dict[str, Source]:
-    """The file of references of a set that is judged, as the part that it plays; or none.
+def judged_files(study: Study, number: int) -> tuple[dict[str, Source], dict[str, Source]]:
+    """Of one of the sets that are judged: its prompts, and its references or none, as their parts.
 
     Raises:
-        InputError: It is not there; says where the study names it.
+        InputError: A file is not there, a row of it cannot be used, or a prompt lacks the reference
+            that it needs; says where it stands.
     """
-    path = study.judged[number].references
-    if path is None:
-        return {}
-    return {"references": _file(study, Path(path), "judged", number, "references")}
+    from wit.judging.inputs import requests_of
+
+    judged = study.judged[number]
+    path = _prompts_path(judged.path, "judged")
+    prompts = {"prompts": _file(study, path, "judged", number, "path")}
+    references = {}
+    if judged.references is not None:
+        place = Path(judged.references)
+        references = {"references": _file(study, place, "judged", number, "references")}
+    with _about(study, "judged", number):
+        requests_of(judged, path, max_response_tokens=0)
+    return prompts, references
+
+
+def _prompts_path(path: str, name: str) -> Path:
+    if path != BUILTIN:
+        return Path(path)
+    from wit.builtin import DATA_DIR
+
+    return DATA_DIR / f"{name}.jsonl"
 
 
 def _file(study: Study, path: Path, *key: str | int) -> Source:
     with _about(study, *key):
         if not path.is_file():
-            raise DataError(f"{path}: there is no such file")
+            source = source_of(path)
+            fetch = f"; fetch {source} and save it there" if source else ""
+            raise DataError(f"{path}: there is no such file{fetch}")
     # The ending says how to read it; the rest of its name says nothing.
     content = digest_of_files([], sha256_of(path), path.suffix.lower())
     return Source(kind="rows", fingerprint=content, location=str(path), stamps=stamps_of([path]))

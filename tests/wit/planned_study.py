@@ -46,8 +46,10 @@ def inputs_in(folder: Path) -> Path:
     write_jsonl(folder / "rows.jsonl", [{"prompt": "a", "response": "b", "q": "c"}])
     write_jsonl(folder / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
     write_jsonl(folder / "text.jsonl", [{"text": "a b c"}])
-    for name in ("wordings", "prompts", "questions", "references"):
+    for name in ("wordings", "prompts", "questions"):
         write_jsonl(folder / f"{name}.jsonl", [{"prompt": name}])
+    reference = {"question_id": 1, "choices": [{"turns": ["d"]}]}
+    write_jsonl(folder / "references.jsonl", [reference])
     write_jsonl(folder / "items.jsonl", [{"question": "a", "answer": "b"}])
     benchmark = {
         "task": "seen",

@@ -133,9 +133,10 @@ def references_of(
     """
     missing = [answer.id for answer in answers if answer.id not in references]
     if missing:
+        others = f", nor have {len(missing) - 1} others" if len(missing) > 1 else ""
         raise DataError(
-            f"{len(missing)} of {len(answers)} answers have no reference, such as question "
-            f"{missing[0]}; give a file of references that has them all"
+            f"question {missing[0]} has no reference{others}; give a file of references that has "
+            "them all, by the same ids"
         )
     for answer in answers:
         reference = references[answer.id]

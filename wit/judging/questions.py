@@ -1,8 +1,8 @@
 """Files of reference answers and of a model's answers; ``wit.generation`` reads the questions.
 
 References come in two published shapes, told apart by their columns: MT-Bench's (``question_id``,
-``choices``) and AlpacaEval's (``instruction``, ``output``). AlpacaEval's rows have no names; they
-bear their number, from 1, as its questions do.
+``choices``) and AlpacaEval's (``instruction``, ``output``). What the second answers, and its name,
+are read as those of a question are, so one file may be both.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from wit.errors import DataError
+from wit.generation.questions import question_of
 from wit.generation.rows import numbered_rows
 from wit.settings import Settings
 
@@ -98,10 +99,9 @@ def _references(path: Path) -> Iterator[tuple[str, Reference]]:
             turns = found.choices[0].turns
             reference = Reference(id=str(found.question_id), prompts=None, responses=turns)
         elif "instruction" in row:
-            pair = _checked(_AlpacaEvalReference, row, place)
-            reference = Reference(
-                id=str(number), prompts=(pair.instruction,), responses=(pair.output,)
-            )
+            response = _checked(_AlpacaEvalReference, row, place).output
+            asked = question_of(row, number, place)
+            reference = Reference(id=asked.id, prompts=asked.prompts, responses=(response,))
         else:
             columns = ", ".join(map(str, row)) or "none"
             raise DataError(

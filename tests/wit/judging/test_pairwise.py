@@ -187,7 +187,7 @@ def test_a_text_that_looks_like_a_place_of_the_prompt_is_left_alone():
 @pytest.mark.parametrize(
     ("references", "said"),
     [
-        ({}, "1 of 1 answers have no reference, such as question 1"),
+        ({}, "question 1 has no reference; give"),
         ({"1": reference("1", "b", prompt="Who?")}, "question 1: its reference answers another"),
     ],
 )

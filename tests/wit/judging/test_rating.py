@@ -52,7 +52,7 @@ def test_math_is_judged_with_a_reference_and_writing_is_not():
 @pytest.mark.parametrize("category", ["math", "reasoning", "coding"])
 def test_a_reference_that_is_missing_is_told_before_anything_is_asked(category):
     asked = TWO.model_copy(update={"category": category})
-    with pytest.raises(DataError, match="no reference, such as question 101"):
+    with pytest.raises(DataError, match="question 101 has no reference"):
         rating_requests([asked], {})
     short = {"101": Reference(id="101", prompts=None, responses=("First key",))}
     with pytest.raises(DataError, match="question 101: 2 turns are answered"):
