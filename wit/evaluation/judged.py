@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from wit.config import Runtime
 from wit.errors import ConfigError
-from wit.evaluation.results import Score
+from wit.evaluation.results import Score, share_score
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.cache import ReplyCache
 from wit.judging.judgements import Judged
@@ -65,7 +65,7 @@ def _of_pairs(name: str, found: WinRate) -> tuple[Score, ...]:
         value, stderr = same_length.value, same_length.stderr
         metric = "length_controlled_win_rate"
         scores.append(_score(name, metric, value, stderr, found.num_pairs))
-    return tuple(scores)
+    return *scores, _unparsable(name, found.num_unparsable, found.num_pairs)
 
 
 def _of_ratings(name: str, found: Ratings) -> tuple[Score, ...]:
@@ -79,7 +79,15 @@ def _of_ratings(name: str, found: Ratings) -> tuple[Score, ...]:
             for metric, part in parts.items()
             if part is not None
         ),
+        _unparsable(name, found.num_unparsable, mean.num_ratings),
     )
+
+
+def _unparsable(name: str, num_unparsable: int, num_counted: int) -> Score:
+    """The share of what was judged that has no verdict; its items are all that were judged."""
+    num_items = num_unparsable + num_counted
+    share = share_score(name, "unparsable_share", num_unparsable / num_items, num_items)
+    return share.model_copy(update={"higher_is_better": False, "is_main": False})
 
 
 def _score(

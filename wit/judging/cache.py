@@ -8,7 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from pydantic import NonNegativeInt, ValidationError
+from pydantic import NonNegativeFloat, NonNegativeInt, ValidationError
 
 from wit.files import replace_durably
 from wit.judging.prompts import JudgeRequest
@@ -25,6 +25,8 @@ class Reply(Settings):
     num_prompt_tokens: NonNegativeInt
     num_completion_tokens: NonNegativeInt
     is_estimated: bool  # the server told no tokens; they are counted by a rule
+    server: str  # address of who answered
+    usd: NonNegativeFloat | None  # by the prices of that day; None: they are not known
 
 
 class _Kept(Settings):
@@ -33,7 +35,13 @@ class _Kept(Settings):
 
 
 def cache_key(request: JudgeRequest, model: JudgeModel) -> str:
-    """64 hex digits over all that can change the answer; not the server's address."""
+    """64 hex digits over all that can change the answer; not the server's address.
+
+    As for artifacts, the model's name stands for the model, wherever it is served: a server that
+    has moved to another host or port goes on with what it has answered. Two servers that call
+    different models by one name have to be told to call them otherwise. Each answer says who gave
+    it.
+    """
     asked = {
         "messages": request.messages,
         "prompt_version": request.prompt_version,

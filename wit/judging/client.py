@@ -7,40 +7,28 @@ was answered is in the cache.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from wit.judging.cache import Reply, ReplyCache, cache_key
 from wit.judging.errors import JudgeError
 from wit.judging.failures import UnreadableError, failure_of
 from wit.judging.prompts import JudgeRequest
 from wit.judging.settings import JudgeEndpoint, JudgeModel, key_of, without_key
-from wit.settings import Settings
+from wit.judging.usage import Usage, spent
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+logger = logging.getLogger(__name__)
 TokenCounter = Callable[[str], int]
 LONGEST_PAUSE_SECONDS = 120  # that the library lets a server ask for by Retry-After
 READINGS = 2  # of one request: an answer that is cut without a word looks like nonsense
-
-
-class Usage(Settings):
-    """What asking took. Tokens and money are of this run: what the cache had was paid before."""
-
-    num_requests: NonNegativeInt  # that differ
-    num_cached: NonNegativeInt
-    num_answered: NonNegativeInt  # by the server, in this run
-    num_retries: NonNegativeInt  # attempts beyond the first of each request
-    num_failed: NonNegativeInt  # requests that were given up
-    num_prompt_tokens: NonNegativeInt
-    num_completion_tokens: NonNegativeInt
-    is_estimated: bool  # the server did not tell the tokens of every answer
-    usd: NonNegativeFloat | None  # None: prices are not known
-    seconds: NonNegativeFloat
 
 
 class Answered(NamedTuple):
@@ -110,6 +98,7 @@ def ask_all(
     by_key = {cache_key(request, model): request for request in requests}
     cached = {key: reply for key in by_key if (reply := cache.get(key)) is not None}
     missing = {key: request for key, request in by_key.items() if key not in cached}
+    _tell_of_others(cached.values(), model, endpoint)
     start = time.monotonic()
     error: JudgeError | None = None
     try:
@@ -117,7 +106,7 @@ def ask_all(
             asyncio.run(asking.ask(missing))
     except JudgeError as failure:
         error = failure  # raised below, outside of the handler, lest it bring this one along
-    usage = asking.usage(len(by_key), len(cached), time.monotonic() - start)
+    usage = asking.usage(len(by_key), [*cached.values()], time.monotonic() - start)
     if error is not None:
         raise _with_usage(error, usage, cache)
     answered = []
@@ -126,6 +115,19 @@ def ask_all(
         found = cached.get(key)
         answered.append(Answered(found or asking.replies[key], found is not None))
     return answered, usage
+
+
+def _tell_of_others(cached: Iterable[Reply], model: JudgeModel, endpoint: JudgeEndpoint) -> None:
+    elsewhere = Counter(reply.server for reply in cached if reply.server != endpoint.base_url)
+    for server, num in elsewhere.items():
+        logger.warning(
+            "judge %s: %d answers are kept that %s gave, not %s; a model's name stands for it "
+            "wherever it is served",
+            model.model,
+            num,
+            server,
+            endpoint.base_url,
+        )
 
 
 def _with_usage(error: JudgeError, usage: Usage, cache: ReplyCache) -> JudgeError:
@@ -162,22 +164,26 @@ class _Asking:
         self.num_sent = 0  # attempts
         self.num_failed = 0
 
-    def usage(self, num_requests: int, num_cached: int, seconds: float) -> Usage:
+    def usage(self, num_requests: int, cached: Sequence[Reply], seconds: float) -> Usage:
         """What it took so far."""
-        replies = self.replies.values()
-        num_prompt_tokens = sum(reply.num_prompt_tokens for reply in replies)
-        num_completion_tokens = sum(reply.num_completion_tokens for reply in replies)
+        replies = list(self.replies.values())
+        num_prompt_tokens, num_completion_tokens, usd = spent(replies)
+        num_cached_prompt_tokens, num_cached_completion_tokens, cached_usd = spent(cached)
         return Usage(
             num_requests=num_requests,
-            num_cached=num_cached,
+            num_cached=len(cached),
             num_answered=len(replies),
             num_retries=max(0, self.num_sent - self.num_begun),
             num_failed=self.num_failed,
             num_prompt_tokens=num_prompt_tokens,
             num_completion_tokens=num_completion_tokens,
-            is_estimated=any(reply.is_estimated for reply in replies),
-            usd=self.endpoint.usd(num_prompt_tokens, num_completion_tokens),
+            is_estimated=any(reply.is_estimated for reply in (*replies, *cached)),
+            usd=usd if self.endpoint.usd(0, 0) is not None else None,
             seconds=seconds,
+            num_cached_prompt_tokens=num_cached_prompt_tokens,
+            num_cached_completion_tokens=num_cached_completion_tokens,
+            cached_usd=cached_usd,
+            num_by_server=dict(Counter(reply.server for reply in (*cached, *replies))),
         )
 
     async def ask(self, missing: Mapping[str, JudgeRequest]) -> None:
@@ -266,6 +272,8 @@ class _Asking:
             num_prompt_tokens=num_prompt,
             num_completion_tokens=num_completion,
             is_estimated=is_estimated,
+            server=self.endpoint.base_url,
+            usd=self.endpoint.usd(num_prompt, num_completion),
         )
 
     def _hidden(self, text: str) -> str:

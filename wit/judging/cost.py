@@ -1,4 +1,4 @@
-"""What asking a judge will take, before it is asked. Afterwards: ``wit.judging.client.Usage``."""
+"""What asking a judge will take, before it is asked. Afterwards: ``wit.judging.usage``."""
 
 from collections.abc import Sequence
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from wit.errors import StageError
 
 if TYPE_CHECKING:
-    from wit.judging.client import Usage
+    from wit.judging.usage import Usage
 
 
 class JudgeError(StageError):

@@ -6,9 +6,10 @@ from typing import Literal, NamedTuple
 from pydantic import NonNegativeInt, PositiveInt
 
 from wit.errors import DataError
-from wit.judging.client import Answered, Usage
+from wit.judging.client import Answered
 from wit.judging.errors import UnparsableError
 from wit.judging.questions import Answer, Reference
+from wit.judging.usage import Usage
 from wit.judging.verdicts import Verdict
 from wit.settings import Settings
 
@@ -29,6 +30,7 @@ class Judgement(Settings):
     text: str  # of the judge
     finish_reason: str | None  # "length": the judge was cut off
     served_model: str | None
+    server: str  # address of who answered
     num_prompt_tokens: NonNegativeInt
     num_completion_tokens: NonNegativeInt
     is_estimated: bool  # the tokens are
@@ -85,6 +87,7 @@ def make_judgement(
         text=reply.text,
         finish_reason=reply.finish_reason,
         served_model=reply.served_model,
+        server=reply.server,
         num_prompt_tokens=reply.num_prompt_tokens,
         num_completion_tokens=reply.num_completion_tokens,
         is_estimated=reply.is_estimated,

@@ -20,6 +20,8 @@ REPLY = Reply(
     num_prompt_tokens=12,
     num_completion_tokens=5,
     is_estimated=False,
+    server="http://host/v1",
+    usd=None,
 )
 
 

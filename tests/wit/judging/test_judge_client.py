@@ -8,10 +8,11 @@ from judge_server import ENVIRON, VARIABLE, Body, JudgeServer, Reaction, always,
 
 from wit.errors import InputError
 from wit.judging.cache import ReplyCache
-from wit.judging.client import Answered, Usage, ask_all
+from wit.judging.client import Answered, ask_all
 from wit.judging.errors import JudgeDownError, JudgeError
 from wit.judging.prompts import JudgeRequest
 from wit.judging.settings import JudgeEndpoint, JudgeModel, check_judge
+from wit.judging.usage import Usage
 
 MODEL = JudgeModel(model="judge")
 

@@ -120,6 +120,7 @@ def make_rows(*verdicts: tuple[str | None, str | None], text: str = "?") -> list
                 "text": text,
                 "finish_reason": "stop",
                 "served_model": None,
+                "server": "http://host/v1",
                 "num_prompt_tokens": 1,
                 "num_completion_tokens": 1,
                 "is_estimated": False,

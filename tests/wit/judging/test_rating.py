@@ -120,6 +120,7 @@ def make_rows(*ratings: tuple[float | None, ...], category: str | None = "stem")
             text="Hm.",
             finish_reason="length",
             served_model=None,
+            server="http://host/v1",
             num_prompt_tokens=1,
             num_completion_tokens=1,
             is_estimated=False,
