@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from wit.judging.settings import JudgeEndpoint
+from wit.judging.cache import ReplyCache
+from wit.judging.client import Judge
+from wit.judging.settings import JudgeEndpoint, JudgeModel
 
 KEY = "sk-judge-0123456789-secret/+%"
 VARIABLE = "TEST_JUDGE_KEY"
@@ -85,6 +87,11 @@ class JudgeServer:
         with self.lock:
             self.num_open -= 1
         return reaction
+
+
+def judge_at(server: JudgeServer, cache: ReplyCache, **changes: Any) -> Judge:
+    """That server as a judge, with what its endpoint is to have instead."""
+    return Judge(JudgeModel(model="judge"), server.endpoint(**changes), cache, ENVIRON)
 
 
 def completion(body: Body, reaction: Reaction) -> str:

@@ -11,6 +11,7 @@ from wit.errors import ConfigError
 from wit.evaluation.results import Score, share_score
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.cache import ReplyCache
+from wit.judging.client import Judge
 from wit.judging.judgements import Judged
 from wit.judging.pairwise import WinRate, compare, win_rate
 from wit.judging.questions import read_answers, read_references
@@ -42,13 +43,11 @@ def judge_responses(
     if runtime.judge is None:
         raise ConfigError(NO_JUDGE)
     ask = compare if recipe.kind == "pairs" else rate
+    cache = ReplyCache(runtime.artifact_root.resolve() / REPLIES)
     found: Judged = ask(
         read_answers(responses),
         {} if references is None else read_references(references),
-        recipe.judge,
-        runtime.judge,
-        ReplyCache(runtime.artifact_root.resolve() / REPLIES),
-        os.environ,
+        Judge(recipe.judge, runtime.judge, cache, os.environ),
     )
     rows = [row.model_dump() for row in found.rows]
     pq.write_table(pa.Table.from_pylist(rows), out / JUDGEMENTS_FILE)

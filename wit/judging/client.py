@@ -38,6 +38,21 @@ class Answered(NamedTuple):
     is_cached: bool
 
 
+def quarter_of_characters(text: str) -> int:
+    """Tokens of an English text by a rule of thumb: a quarter of its characters, rounded up."""
+    return -(-len(text) // 4)
+
+
+class Judge(NamedTuple):
+    """Who is asked, and all that it takes to ask."""
+
+    model: JudgeModel
+    endpoint: JudgeEndpoint
+    cache: ReplyCache  # what is in it is not asked again; what is answered is put in it at once
+    environ: Mapping[str, str]  # holds the key
+    count_tokens: TokenCounter = quarter_of_characters  # of a text, for servers that do not tell
+
+
 class _Message(BaseModel):
     content: str | None = None
     refusal: str | None = None
@@ -61,31 +76,14 @@ class _Completion(BaseModel):
     usage: _Tokens | None = None
 
 
-def quarter_of_characters(text: str) -> int:
-    """Tokens of an English text by a rule of thumb: a quarter of its characters, rounded up."""
-    return -(-len(text) // 4)
-
-
-def ask_all(
-    requests: Sequence[JudgeRequest],
-    model: JudgeModel,
-    endpoint: JudgeEndpoint,
-    cache: ReplyCache,
-    environ: Mapping[str, str],
-    *,
-    count_tokens: TokenCounter = quarter_of_characters,
-) -> tuple[list[Answered], Usage]:
+def ask_all(requests: Sequence[JudgeRequest], judge: Judge) -> tuple[list[Answered], Usage]:
     """The answers, in the order of the requests; equal requests are asked once.
 
     Not from within a running event loop.
 
     Args:
         requests: What is asked.
-        model: Who is asked.
-        endpoint: Where.
-        cache: What is in it is not asked again; what is answered is put into it at once.
-        environ: Holds the key.
-        count_tokens: Of a text, for servers that do not tell.
+        judge: Who is asked.
 
     Raises:
         InputError: The key is not there.
@@ -94,11 +92,12 @@ def ask_all(
             request that failed, and have ``usage``.
         OSError: The cache cannot be read or written.
     """
-    asking = _Asking(model, endpoint, cache, key_of(endpoint, environ), count_tokens)
+    model, cache = judge.model, judge.cache
+    asking = _Asking(judge, key_of(judge.endpoint, judge.environ))
     by_key = {cache_key(request, model): request for request in requests}
     cached = {key: reply for key in by_key if (reply := cache.get(key)) is not None}
     missing = {key: request for key, request in by_key.items() if key not in cached}
-    _tell_of_others(cached.values(), model, endpoint)
+    _tell_of_others(cached.values(), model, judge.endpoint)
     start = time.monotonic()
     error: JudgeError | None = None
     try:
@@ -146,19 +145,10 @@ def _with_usage(error: JudgeError, usage: Usage, cache: ReplyCache) -> JudgeErro
 class _Asking:
     """One run of requests: what it has asked, and what it was answered."""
 
-    def __init__(
-        self,
-        model: JudgeModel,
-        endpoint: JudgeEndpoint,
-        cache: ReplyCache,
-        key: str | None,
-        count_tokens: TokenCounter,
-    ) -> None:
-        self.model = model
-        self.endpoint = endpoint
-        self.cache = cache
+    def __init__(self, judge: Judge, key: str | None) -> None:
+        self.model, self.endpoint, self.cache = judge.model, judge.endpoint, judge.cache
+        self.count_tokens = judge.count_tokens
         self.key = key
-        self.count_tokens = count_tokens
         self.replies: dict[str, Reply] = {}
         self.num_begun = 0  # requests
         self.num_sent = 0  # attempts

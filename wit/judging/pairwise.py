@@ -14,8 +14,7 @@ from typing import NamedTuple
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from wit.errors import DataError
-from wit.judging.cache import ReplyCache
-from wit.judging.client import TokenCounter, ask_all, quarter_of_characters
+from wit.judging.client import Judge, ask_all
 from wit.judging.judgements import (
     Judged,
     Judgement,
@@ -27,7 +26,6 @@ from wit.judging.judgements import (
 from wit.judging.length_control import LengthControlled, length_controlled
 from wit.judging.prompts import JudgeRequest, make_request
 from wit.judging.questions import Answer, Reference
-from wit.judging.settings import JudgeEndpoint, JudgeModel
 from wit.judging.verdicts import Verdict, agreed, read_ranking
 from wit.settings import Settings
 
@@ -87,26 +85,13 @@ def pair_requests(
     return requests
 
 
-def compare(
-    answers: Sequence[Answer],
-    references: Mapping[str, Reference],
-    model: JudgeModel,
-    endpoint: JudgeEndpoint,
-    cache: ReplyCache,
-    environ: Mapping[str, str],
-    *,
-    count_tokens: TokenCounter = quarter_of_characters,
-) -> Judged:
+def compare(answers: Sequence[Answer], references: Mapping[str, Reference], judge: Judge) -> Judged:
     """Has every response compared with its reference, in both orders.
 
     Args:
         answers: Of one turn each.
         references: By question.
-        model: The judge.
-        endpoint: Where it is.
-        cache: Of its answers.
-        environ: Holds its key.
-        count_tokens: For servers that do not tell.
+        judge: Who compares.
 
     Raises:
         DataError: As ``pair_requests``.
@@ -115,7 +100,7 @@ def compare(
         OSError: The cache cannot be read or written.
     """
     requests = pair_requests(answers, references)
-    replies, usage = ask_all(requests, model, endpoint, cache, environ, count_tokens=count_tokens)
+    replies, usage = ask_all(requests, judge)
     shown: list[tuple[Answer, Order]] = [(answer, order) for answer in answers for order in ORDERS]
     rows = [
         make_judgement(

@@ -13,8 +13,7 @@ import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from wit.errors import DataError
-from wit.judging.cache import ReplyCache
-from wit.judging.client import TokenCounter, ask_all, quarter_of_characters
+from wit.judging.client import Judge, ask_all
 from wit.judging.judgements import (
     Judged,
     Judgement,
@@ -24,7 +23,6 @@ from wit.judging.judgements import (
 )
 from wit.judging.prompts import JudgeRequest, make_request
 from wit.judging.questions import MAX_TURNS, Answer, Reference
-from wit.judging.settings import JudgeEndpoint, JudgeModel
 from wit.judging.verdicts import read_rating
 from wit.settings import Settings
 
@@ -83,26 +81,13 @@ def rating_requests(
     return requests
 
 
-def rate(
-    answers: Sequence[Answer],
-    references: Mapping[str, Reference],
-    model: JudgeModel,
-    endpoint: JudgeEndpoint,
-    cache: ReplyCache,
-    environ: Mapping[str, str],
-    *,
-    count_tokens: TokenCounter = quarter_of_characters,
-) -> Judged:
+def rate(answers: Sequence[Answer], references: Mapping[str, Reference], judge: Judge) -> Judged:
     """Has every response rated.
 
     Args:
         answers: See ``rating_requests``.
         references: See there.
-        model: The judge.
-        endpoint: Where it is.
-        cache: Of its answers.
-        environ: Holds its key.
-        count_tokens: For servers that do not tell.
+        judge: Who rates.
 
     Raises:
         DataError: As ``rating_requests``.
@@ -111,7 +96,7 @@ def rate(
         OSError: The cache cannot be read or written.
     """
     requests = rating_requests(answers, references)
-    replies, usage = ask_all(requests, model, endpoint, cache, environ, count_tokens=count_tokens)
+    replies, usage = ask_all(requests, judge)
     turns = [(answer, turn) for answer in answers for turn in range(1, len(answer.prompts) + 1)]
     rows = [
         make_judgement(

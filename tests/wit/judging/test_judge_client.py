@@ -4,17 +4,24 @@ import socket
 import time
 
 import pytest
-from judge_server import ENVIRON, VARIABLE, Body, JudgeServer, Reaction, always, at_first
+from judge_server import (
+    ENVIRON,
+    VARIABLE,
+    Body,
+    JudgeServer,
+    Reaction,
+    always,
+    at_first,
+    judge_at,
+)
 
 from wit.errors import InputError
 from wit.judging.cache import ReplyCache
-from wit.judging.client import Answered, ask_all
+from wit.judging.client import Answered, Judge, ask_all
 from wit.judging.errors import JudgeDownError, JudgeError
 from wit.judging.prompts import JudgeRequest
 from wit.judging.settings import JudgeEndpoint, JudgeModel, check_judge
 from wit.judging.usage import Usage
-
-MODEL = JudgeModel(model="judge")
 
 
 def requests(num: int) -> list[JudgeRequest]:
@@ -24,7 +31,7 @@ def requests(num: int) -> list[JudgeRequest]:
 def ask(
     server: JudgeServer, cache: ReplyCache, num: int = 1, **changes: object
 ) -> tuple[list[Answered], Usage]:
-    return ask_all(requests(num), MODEL, server.endpoint(**changes), cache, ENVIRON)
+    return ask_all(requests(num), judge_at(server, cache, **changes))
 
 
 def echo(body: Body, number: int) -> Reaction:
@@ -34,7 +41,7 @@ def echo(body: Body, number: int) -> Reaction:
 def test_answers_come_in_the_order_of_the_requests_and_equal_ones_are_asked_once(server, cache):
     server.behaviour = echo
     asked = [*requests(6), *requests(3)]
-    answered, usage = ask_all(asked, MODEL, server.endpoint(), cache, ENVIRON)
+    answered, usage = ask_all(asked, judge_at(server, cache))
     assert [a.reply.text for a in answered] == [f"said of {request.user}" for request in asked]
     assert len(server.asked) == usage.num_requests == usage.num_answered == 6
 
@@ -48,7 +55,7 @@ def test_no_more_requests_are_open_than_allowed(server, cache, limit):
 
 def test_what_is_sent_is_what_the_settings_say(server, cache):
     model = JudgeModel(model="m", temperature=0.5, max_tokens=77, seed=3)
-    ask_all(requests(1), model, server.endpoint(), cache, ENVIRON)
+    ask_all(requests(1), judge_at(server, cache)._replace(model=model))
     [first] = server.asked
     assert first.body == {
         "model": "m",
@@ -61,13 +68,8 @@ def test_what_is_sent_is_what_the_settings_say(server, cache):
         ],
     }
     bare = JudgeModel(model="m", temperature=None, max_tokens=77, seed=None)
-    ask_all(
-        requests(1),
-        bare,
-        server.endpoint(limit_parameter="max_completion_tokens"),
-        cache,
-        ENVIRON,
-    )
+    judge = judge_at(server, cache, limit_parameter="max_completion_tokens")
+    ask_all(requests(1), judge._replace(model=bare))
     assert {*server.asked[1].body} == {"model", "messages", "max_completion_tokens"}
 
 
@@ -233,7 +235,7 @@ def test_a_server_without_key_gets_none(server, cache, monkeypatch):
         endpoint = server.endpoint(key_variable=nothing)
         check_judge(endpoint, {})
         model = JudgeModel(model=f"judge {nothing}")
-        ask_all(requests(1), model, endpoint, cache, {"OPENAI_API_KEY": "not-for-this-server"})
+        ask_all(requests(1), Judge(model, endpoint, cache, {"OPENAI_API_KEY": "not-for-this"}))
     assert len(server.asked) == 2
     assert not any("authorization" in asked.headers for asked in server.asked)
 
@@ -252,7 +254,7 @@ def test_a_key_that_is_not_there_is_the_users_mistake(server, cache, environ, sa
         check_judge(server.endpoint(), environ)
     assert "sk-a" not in str(caught.value)
     with pytest.raises(InputError):
-        ask_all(requests(1), MODEL, server.endpoint(), cache, environ)
+        ask_all(requests(1), judge_at(server, cache)._replace(environ=environ))
     assert not server.asked
 
 

@@ -4,7 +4,7 @@ import pytest
 from judge_server import ENVIRON, Reaction, always
 
 from wit.generation.questions import Question
-from wit.judging.client import ask_all, quarter_of_characters
+from wit.judging.client import Judge, ask_all, quarter_of_characters
 from wit.judging.cost import estimate_cost, longest_answers
 from wit.judging.prompts import JudgeRequest
 from wit.judging.rating import rating_requests
@@ -41,7 +41,7 @@ def test_what_it_comes_to_is_within_the_estimate_and_then_nothing_is_left(server
     server.behaviour = always(Reaction(text="y" * 200, has_usage=False))
     endpoint = server.endpoint(**PRICES)
     before = estimate_cost(REQUESTS, MODEL, endpoint, cache)
-    _, usage = ask_all(REQUESTS, MODEL, endpoint, cache, ENVIRON)
+    _, usage = ask_all(REQUESTS, Judge(MODEL, endpoint, cache, ENVIRON))
     assert usage.num_prompt_tokens == before.num_prompt_tokens
     assert usage.num_completion_tokens == before.max_completion_tokens
     assert usage.usd == pytest.approx(before.max_usd)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from judge_server import ENVIRON, KEY, VARIABLE, JudgeServer, Reaction, always
+from judge_server import ENVIRON, KEY, VARIABLE, JudgeServer, Reaction, always, judge_at
 from pydantic import ValidationError
 
 from wit.errors import InputError
@@ -16,15 +16,14 @@ from wit.judging.cache import ReplyCache
 from wit.judging.errors import JudgeError
 from wit.judging.questions import Answer
 from wit.judging.rating import rate
-from wit.judging.settings import JudgeEndpoint, JudgeModel, check_judge, without_key
+from wit.judging.settings import JudgeEndpoint, check_judge, without_key
 
 ANSWER = Answer(id="1", prompts=("Why?",), responses=("So.",), num_tokens=(2,), stopped=(True,))
 FORMS = (KEY, KEY[:12], KEY[-12:], quote(KEY, safe=""))  # as it is, in part, and as addresses
 
 
 def judged(server: JudgeServer, cache: ReplyCache, **changes: object):
-    endpoint = server.endpoint(max_retries=1, **changes)
-    return rate([ANSWER], {}, JudgeModel(model="judge"), endpoint, cache, ENVIRON)
+    return rate([ANSWER], {}, judge_at(server, cache, max_retries=1, **changes))
 
 
 def said_by(error: BaseException) -> str:
@@ -140,7 +139,7 @@ def test_a_key_that_is_no_secret_may_occur_in_words():
 def test_a_key_out_of_a_block_is_sent_to_workers_and_shown_nowhere(server, cache):
     endpoint = server.endpoint(key_variable=None, key_secret="judge-key").with_key(f"{KEY}\n")
     sent = pickle.loads(pickle.dumps(endpoint))
-    rate([ANSWER], {}, JudgeModel(model="judge"), sent, cache, {})
+    rate([ANSWER], {}, judge_at(server, cache)._replace(endpoint=sent, environ={}))
     assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
     shown = f"{sent!r}{sent}{sent.model_dump()}{sent.model_dump_json()}{vars(sent)}"
     assert "judge-key" in shown

@@ -3,16 +3,14 @@
 import logging
 
 import pytest
-from judge_server import ENVIRON, Body, JudgeServer, Reaction, always, served_judge
+from judge_server import Body, JudgeServer, Reaction, always, judge_at, served_judge
 
 from wit.judging.cache import ReplyCache
 from wit.judging.client import ask_all
 from wit.judging.errors import JudgeDownError
 from wit.judging.prompts import JudgeRequest
-from wit.judging.settings import JudgeModel
 from wit.judging.usage import Usage
 
-MODEL = JudgeModel(model="judge")
 PRICES = {"usd_per_million_prompt_tokens": 2, "usd_per_million_completion_tokens": 8}
 REQUESTS = [JudgeRequest(f"question {n}", "p@1", "Judge.", f"text {n}") for n in range(6)]
 EACH = 100 * 2e-6 + 10 * 8e-6  # USD; the server tells 100 and 10 tokens of every answer
@@ -20,7 +18,7 @@ EACH = 100 * 2e-6 + 10 * 8e-6  # USD; the server tells 100 and 10 tokens of ever
 
 def ask(server: JudgeServer, cache: ReplyCache, num: int, **changes: object) -> Usage:
     knobs = {"max_retries": 0, "max_concurrent_requests": 1, **PRICES, **changes}
-    return ask_all(REQUESTS[:num], MODEL, server.endpoint(**knobs), cache, ENVIRON)[1]
+    return ask_all(REQUESTS[:num], judge_at(server, cache, **knobs))[1]
 
 
 def dies_after(num: int):

@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from judge_server import ENVIRON, Body, JudgeServer, Reaction, always
+from judge_server import Body, JudgeServer, Reaction, always, judge_at
 
 from wit.errors import DataError
 from wit.judging.cache import ReplyCache
@@ -12,9 +12,7 @@ from wit.judging.errors import UnparsableError
 from wit.judging.judgements import Judgement
 from wit.judging.pairwise import ORDERS, WinRate, compare, pair_requests, win_rate
 from wit.judging.questions import Answer, Reference
-from wit.judging.settings import JudgeModel
 
-MODEL = JudgeModel(model="judge", max_tokens=100)
 SHOWN = re.compile(r'"answer": """(.*?)"""', re.DOTALL)
 
 
@@ -52,7 +50,7 @@ def first_wins(body: Body, number: int) -> Reaction:
 def judged(server: JudgeServer, cache: ReplyCache, pairs: list[tuple[str, str]]):
     answers = [answer(str(n), response) for n, (response, _) in enumerate(pairs)]
     references = {str(n): reference(str(n), other) for n, (_, other) in enumerate(pairs)}
-    return compare(answers, references, MODEL, server.endpoint(), cache, ENVIRON)
+    return compare(answers, references, judge_at(server, cache))
 
 
 PAIRS = [("aaa", "b"), ("aaaa", "bb"), ("a", "bbb"), ("aa", "bb"), ("", "bb")]

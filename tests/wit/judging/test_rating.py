@@ -5,19 +5,18 @@ import re
 
 import numpy as np
 import pytest
-from judge_server import ENVIRON, Body, Reaction
+from judge_server import Body, Reaction, judge_at
 from test_judge_questions import MT_BENCH, needs_mt_bench
 
 from wit.errors import DataError
 from wit.generation.questions import read_questions
+from wit.judging.cost import longest_answers
 from wit.judging.errors import UnparsableError
 from wit.judging.judgements import Judgement
 from wit.judging.prompts import judge_prompts
 from wit.judging.questions import Answer, Reference, read_references
 from wit.judging.rating import mean_rating, rate, rating_requests
-from wit.judging.settings import JudgeModel
 
-MODEL = JudgeModel(model="judge")
 TWO = Answer(
     id="101",
     category="math",
@@ -90,7 +89,7 @@ def by_turn(body: Body, number: int) -> Reaction:
 def test_ratings_of_a_judge_are_kept_by_turn_and_category(server, cache):
     server.behaviour = by_turn
     empty = PLAIN.model_copy(update={"id": "81", "responses": ("", " \n")})
-    rows, usage = rate([TWO, empty], KNOWN, MODEL, server.endpoint(), cache, ENVIRON)
+    rows, usage = rate([TWO, empty], KNOWN, judge_at(server, cache))
     assert [(row.id, row.turn, row.rating) for row in rows] == [
         ("101", 1, 9),
         ("101", 2, 4),
@@ -179,17 +178,7 @@ def test_no_category_is_no_part():
 def test_mt_bench_is_asked_with_the_prompts_that_are_published():
     questions = read_questions(MT_BENCH / "question.jsonl")
     references = read_references(MT_BENCH / "reference_gpt-4.jsonl")
-    answers = [
-        Answer(
-            id=question.id,
-            category=question.category,
-            prompts=question.prompts,
-            responses=("Yes.", "No."),
-            num_tokens=(2, 2),
-            stopped=(True, True),
-        )
-        for question in questions
-    ]
+    answers = longest_answers(questions, 1)
     requests = rating_requests(answers, references)
     assert len(requests) == 160
     names = [request.prompt_version.partition("@")[0] for request in requests]
