@@ -69,7 +69,7 @@ class ItemsRecipe(Recipe):
 class OverlapRecipe(Recipe):
     """Which items of the benchmarks stand in the training rows."""
 
-    stage: ClassVar[str] = "overlap@1"
+    stage: ClassVar[str] = "overlap@2"
 
     num_words: PositiveInt = 13  # in a row, in both; GPT-3's (arXiv 2005.14165, appendix C)
 

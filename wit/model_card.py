@@ -10,6 +10,7 @@ import yaml
 from wit._card_scores import Scoreboard
 from wit.data.card import CARD, read_card
 from wit.data.overlap import Overlap
+from wit.evaluation_recipes import OverlapRecipe
 from wit.records import Kept, kept
 from wit.roles import Role
 from wit.weights import TokenWeights
@@ -204,7 +205,8 @@ def _overlaps(trained: list[Kept], board: Scoreboard) -> Iterator[str]:
     found: dict[str, str] = {}
     for artifact in kept(trained[0].root, "overlap"):
         searched = {parent["fingerprint"] for parent in artifact.parents.values()}
-        if data and data <= searched:
+        is_of_today = artifact.record["stage"] == OverlapRecipe.stage  # older ones say other things
+        if data and data <= searched and is_of_today:
             overlap = Overlap.load(artifact.path)
             for name, figures in overlap.benchmarks.items():
                 found[name] = (

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from wit.analysis.answers import Samples
+from wit.analysis.without_overlap import WithoutOverlap, without_overlap
 from wit.config import Settings
 from wit.data.card import read_card
 from wit.data.overlap import Overlap
@@ -25,6 +26,8 @@ class DataSummary(Settings):
 
     cards: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by set
     overlap: Overlap | None = None
+    # By benchmark of which any item stands in the training rows.
+    without_overlap: dict[str, WithoutOverlap] = Field(default_factory=dict)
     samples: Samples | None = None
 
     @classmethod
@@ -38,14 +41,16 @@ class DataSummary(Settings):
                 continue
         found = cls(cards=cards, samples=Samples.of_plan(plan))
         try:
-            return found.model_copy(update={"overlap": Overlap.load(plan.overlap.path)})
+            overlap = Overlap.load(plan.overlap.path)
         except ArtifactError:
             return found
+        rest = without_overlap(plan, overlap)
+        return found.model_copy(update={"overlap": overlap, "without_overlap": rest})
 
     def save(self, folder: Path, version: str | None = None) -> None:
         """Writes ``data.json`` into ``folder``, with the version of the study that it is of."""
         content = {"version": version, **self.model_dump(mode="json")}
-        replace_durably(folder / DATA, f"{json.dumps(content, indent=1)}\n".encode())
+        replace_durably(folder / DATA, f"{json.dumps(content)}\n".encode())
 
     @classmethod
     def load(cls, folder: Path, version: str | None = None) -> Self | None:

@@ -19,6 +19,7 @@ from wit.analysis.data_summary import DataSummary
 from wit.analysis.digits import decimals_of
 from wit.analysis.forgetting import FORGETTING, forgetting_sentence
 from wit.analysis.grid import CellScore, Grid
+from wit.analysis.overlap_section import without_sections
 from wit.analysis.page import write_page
 from wit.analysis.rays import Rays, rays_of
 from wit.analysis.report_findings import (
@@ -143,6 +144,9 @@ def _content(
         "splits": [_split(found, name, stage) for name, stage in rays.items() if stage.rays],
         "select": roles["select"],
         "benchmarks": benchmarks,
+        "without_overlap": without_sections(
+            extras.data.without_overlap if extras.data else {}, shown_weights(choice)
+        ),
         **_beside_benchmarks(table, choice),
         "samples": side_by_side(extras.data and extras.data.samples, shown_weights(choice)),
         "problems": problems(table),

@@ -49,9 +49,14 @@ class BenchmarkOverlap(Settings):
     num_looked_for: int
     num_too_short: int  # too few words to be told from chance
     num_common: int  # nothing but wording that other items or all rows have too
-    num_overlapping: int
     share: float | None  # overlapping of those looked for; None: none was
+    overlapping: tuple[int, ...]  # positions in the benchmark of all that do, ascending
     examples: tuple[SharedText, ...]  # the first ones, by item
+
+    @property
+    def num_overlapping(self) -> int:
+        """Items of which text stands in the training rows."""
+        return len(self.overlapping)
 
 
 class Overlap(Settings):
@@ -129,7 +134,8 @@ def find_overlap(
         num_rows=num_rows,
         benchmarks={name: _of_benchmark(name, of_benchmarks, index, found) for name in names},
     )
-    (out / OVERLAP).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    # Not indented: of a large benchmark that would be a line for each of thousands of positions.
+    (out / OVERLAP).write_text(result.model_dump_json() + "\n", encoding="utf-8")
 
 
 def holds_items(items: Path) -> Callable[[str], bool]:
@@ -150,8 +156,8 @@ def _of_benchmark(
         num_looked_for=num_looked_for,
         num_too_short=num_too_short,
         num_common=num_common,
-        num_overlapping=len(shared),
         share=len(shared) / num_looked_for if num_looked_for else None,
+        overlapping=tuple(text.item for text in shared),
         examples=tuple(shared[:NUM_EXAMPLES]),
     )
 

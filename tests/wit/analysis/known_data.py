@@ -43,8 +43,8 @@ def overlap(num_overlapping: int) -> Overlap:
         num_looked_for=1300,
         num_too_short=12,
         num_common=7,
-        num_overlapping=num_overlapping,
         share=num_overlapping / 1300,
+        overlapping=tuple(range(7, 7 + 2 * num_overlapping, 2)),
         examples=tuple(examples[:num_overlapping]),
     )
     return Overlap(

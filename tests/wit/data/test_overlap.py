@@ -95,6 +95,7 @@ def test_items_are_found_in_rows_and_in_both_answers_of_pairs(
     quiz = overlap.benchmarks["quiz"]
     assert (quiz.num_items, quiz.num_looked_for, quiz.num_too_short) == (4, 3, 1)
     assert (quiz.num_overlapping, quiz.num_common, quiz.share) == (2, 0, pytest.approx(2 / 3))
+    assert quiz.overlapping == (1, 4)
     planets, bees = quiz.examples
     assert (planets.item, planets.data, planets.row, planets.source) == (1, "instructions", 2, "")
     assert planets.words == "which of the planets that go around our sun is the one with"
@@ -155,14 +156,17 @@ def test_boilerplate_of_the_rows_is_no_overlap(tmp_path: Path) -> None:
     assert counts == [[1, 1], [0, 1]]
 
 
-def test_the_first_items_are_named_and_all_are_counted(tmp_path: Path) -> None:
+def test_the_first_items_are_named_and_all_are_flagged(tmp_path: Path) -> None:
     texts = [words(n) for n in range(NUM_EXAMPLES + 5)]
     prepared = Prepared(tmp_path)
     folder = prepared.instructions([{"prompt": t, "response": "Yes."} for t in texts])
-    items = [Item("quiz", n, text) for n, text in enumerate(texts)]
-    found = prepared.overlap(items, instructions=folder).benchmarks["quiz"]
+    others = [Item("quiz", 2 * n, words(100 + n)) for n in range(len(texts))]
+    items = [Item("quiz", 2 * n + 1, text) for n, text in enumerate(texts)]
+    mixed = [item for pair in zip(others, items, strict=True) for item in pair]
+    found = prepared.overlap(mixed, instructions=folder).benchmarks["quiz"]
+    assert found.overlapping == tuple(range(1, 2 * len(texts), 2))
     assert found.num_overlapping == len(texts)
-    assert [example.item for example in found.examples] == list(range(NUM_EXAMPLES))
+    assert [example.item for example in found.examples] == [*found.overlapping[:NUM_EXAMPLES]]
 
 
 def test_no_pair_is_left_in_which_an_item_would_be_found(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_data_set_that_is_elsewhere_has_no_figures(uri, tmp_path):
 def test_the_share_of_test_items_in_the_training_rows_is_a_metric(uri, tmp_path):
     def found(share):
         counts = {"num_items": 4, "num_looked_for": 4, "num_too_short": 0, "num_common": 0}
-        return BenchmarkOverlap(**counts, num_overlapping=1, share=share, examples=())
+        return BenchmarkOverlap(**counts, share=share, overlapping=(1,), examples=())
 
     artifact = Artifact(root=tmp_path, recipe=OverlapRecipe(), parents={})
     with lineage.tracked(artifact, None, uri), artifact.writing() as directory:
