@@ -155,9 +155,9 @@ class JudgedPrompts(Prompts):
 
 
 class ResponsesEvaluation(EvaluationRecipe):
-    """Responses to prompts, and how many of them are empty or not ended."""
+    """Responses to prompts, how many are empty or not ended, and how many prompts were cut."""
 
-    stage: ClassVar[str] = "evaluation@responses-1"
+    stage: ClassVar[str] = "evaluation@responses-2"
 
     name: str  # of the set that is judged; empty: they are shown
     max_new_tokens: int

@@ -1,7 +1,6 @@
 """Every cell and seed side by side: before and after DPO. For ``wit compare``."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -23,8 +22,9 @@ class Measured(Result):
     benchmarks: dict[str, float] = Field(default_factory=dict)
     failed: tuple[str, ...] = ()  # what could not be measured, and why
     diagnostics: dict[str, float] = Field(default_factory=dict)  # nll_<role>, preference_accuracy
-    # Of the 95 % interval of each of these, from its items alone; left out where it is not known.
-    half_widths: dict[str, float] = Field(default_factory=dict)
+    # Of the 95 % interval of each of these, from its items alone. None: no standard error is known,
+    # for the score has no closed form of one, or rests on a single item.
+    half_widths: dict[str, float | None] = Field(default_factory=dict)
 
 
 class ComparedCell(Result):
@@ -91,15 +91,13 @@ def _measured(rows: list[Row], found: ModelScore | None) -> Measured:
         half_width=half_width(None, stderr, 0),
         benchmarks={r["benchmark"]: r["score"] for r in scored if r["role"] != "diagnostic"},
         diagnostics={r["benchmark"]: r["score"] for r in scored if r["role"] == "diagnostic"},
-        half_widths={name: width for r in scored for name, width in _half_width(r)},
+        half_widths={row["benchmark"]: _half_width(row) for row in scored},
     )
 
 
-def _half_width(row: Row) -> Iterator[tuple[str, float]]:
+def _half_width(row: Row) -> float | None:
     stderr = item_stderr(row["score"], row["stderr"], row["num_items"])
-    width = None if math.isnan(stderr) else half_width(None, stderr, 0)
-    if width is not None:
-        yield row["benchmark"], width
+    return None if math.isnan(stderr) else half_width(None, stderr, 0)
 
 
 def _text(row: Row, column: str) -> str | None:

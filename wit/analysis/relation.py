@@ -52,6 +52,7 @@ class Signal(Result):
     spearman: Estimate | None  # with the DPO score; positive: better goes with better
     chosen: str  # weights of the cell that is best by it
     regret: float  # what is lost after DPO
+    is_constant: bool = False  # the same for all cells: it chooses none
 
 
 def relate(sft: StageScores, dpo: StageScores) -> Relation:
@@ -156,7 +157,13 @@ def _signal(name: str, stage: StageScores, dpo: StageScores) -> Signal | None:
         spearman=correlations(stage, dpo, pairs, ["spearman"]).get("spearman"),
         chosen=chosen.weights,
         regret=regret,
+        is_constant=_is_constant([before.score for before, _ in pairs]),
     )
+
+
+def _is_constant(scores: list[float]) -> bool:
+    """Whether several are alike, but for rounding."""
+    return len(scores) > 1 and max(scores) - min(scores) <= 1e-9 * max(map(abs, scores))
 
 
 def _pairs(sft: StageScores, dpo: StageScores) -> list[tuple[CellScore, CellScore]]:

@@ -24,6 +24,7 @@ from wit.analysis.page import write_page
 from wit.analysis.rays import Rays, rays_of
 from wit.analysis.report_findings import (
     capitalised,
+    constants_sentence,
     findings,
     parts_sentence,
     relation_words,
@@ -47,7 +48,7 @@ from wit.analysis.studies_words import unbroken
 from wit.analysis.variance import VarianceSplit
 from wit.config import Study
 from wit.lineage.addresses import shown
-from wit.score_names import SENSITIVITY, WORDING
+from wit.score_names import CUT_PROMPTS, SENSITIVITY, WORDING
 
 
 class Extras(Result):
@@ -136,6 +137,7 @@ def _content(
         "correlations": correlations_of(found),
         "signals": signals_of(found, decimals),
         "signals_sentence": signals_sentence(found.signals),
+        "constants_sentence": constants_sentence(found.signals),
         "parts": parts and parts.together and parts_numbers(parts),
         "parts_ratio": parts and parts.ratio,
         "parts_stage": parts and parts.stage,
@@ -165,6 +167,8 @@ def _beside_benchmarks(table: pd.DataFrame, choice: Recommendation) -> dict[str,
     known = {name for name in select_benchmarks(table, "diagnostic") if "/" not in name}
     known -= {*FORGETTING}
     wording = [n for n in in_order(known) if n in WORDING or n.startswith(SENSITIVITY)]
+    if not table.loc[table["benchmark"] == CUT_PROMPTS, "score"].any():
+        known -= {CUT_PROMPTS}  # a mishap that did not happen
     diagnostics = in_order(known - {*wording})
     forgotten = [*select_benchmarks(table, "forgetting"), *FORGETTING]
     return {

@@ -154,6 +154,16 @@ def signals_sentence(signals: tuple[Signal, ...]) -> str:
     return lead
 
 
+def constants_sentence(signals: tuple[Signal, ...]) -> str:
+    """Which early measures are the same for all cells; empty where none is."""
+    names = [signal_name(signal.name) for signal in signals if signal.is_constant]
+    if not names:
+        return ""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    count = "One measure is" if len(names) == 1 else f"{len(names)} measures are"
+    return f"{count} the same for all cells, so left out: {', '.join(names[:MAX_NAMED])}{more}."
+
+
 def parts_sentence(parts: Parts | None) -> str:
     """Whether one benchmark alone makes the gain."""
     if parts is None:

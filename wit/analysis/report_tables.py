@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -180,6 +180,7 @@ def signals_of(study: StudyAnalysis, decimals: int) -> Numbers:
             number(signal.regret, decimals),
         )
         for signal in study.signals
+        if not signal.is_constant
     ]
     columns = ("measured after SFT", "Spearman with the DPO score", "would choose", "and lose")
     return Numbers(columns, rows, 0 if rows else None)
@@ -250,13 +251,22 @@ def _problems_of(rows: Sequence[Row], names: set[str]) -> Iterable[Problem]:
         yield Problem(cell, first["stage"], "incomplete", f"no score on {', '.join(missing)}")
 
 
-def runs_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """One entry per model that has a run, in the order of the table."""
-    found = {}
+class ModelRuns(NamedTuple):
+    """A model, and where MLflow has it: its run, or the base's evaluations, for it has none."""
+
+    cell: str
+    stage: str
+    fingerprint: str
+    runs: dict[str, str | None]  # address by id; None: no server shows it
+
+
+def runs_of(table: pd.DataFrame) -> list[ModelRuns]:
+    """One entry per model that MLflow knows of, in the order of the table."""
+    found: dict[tuple[str, str, str], ModelRuns] = {}
     for row in rows_of(table):
         if isinstance(row.get("run_id"), str):
-            keys = ("cell", "stage", "status", "fingerprint", "run_id", "run_url")
-            found[row["run_id"]] = {key: row.get(key) for key in keys}
+            key = (str(row.get("cell")), row["stage"], str(row.get("fingerprint")))
+            found.setdefault(key, ModelRuns(*key, {})).runs[row["run_id"]] = row.get("run_url")
     return list(found.values())
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from wit.score_names import (
     BEST_WORDING,
+    CUT_PROMPTS,
     EMPTY_RESPONSES,
     KL_PROMPT,
     KL_RESPONSE,
@@ -24,6 +25,7 @@ DIAGNOSTICS = {
     EMPTY_RESPONSES: "empty responses",
     UNENDED_RESPONSES: "unended responses",
     RESPONSE_TOKENS: "tokens of a response",
+    CUT_PROMPTS: "cut prompts",
     TEXT_DRIFT: "text NLL drift",
     KL_PROMPT: "KL, prompt",
     KL_RESPONSE: "KL, response",
@@ -40,7 +42,10 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def signal_name(name: str) -> str:
-    """A signal as a person calls it."""
+    """A signal as a person calls it; of a part of a benchmark, the benchmark first."""
+    benchmark, _, part = name.partition("/")
+    if part:
+        return f"{benchmark}, {signal_name(part)}"
     if name.startswith("nll_"):
         return DIAGNOSTICS.get(name, f"{name.removeprefix('nll_')} NLL")
     if name.startswith(f"{SENSITIVITY}_"):

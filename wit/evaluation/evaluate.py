@@ -213,8 +213,7 @@ def _responses(
         ),
     )
     save_responses(out, answers.rows)
-    # Of what is judged, the judge has the score.
-    return EvaluationResult(scores=() if recipe.name else response_scores(answers.rows))
+    return EvaluationResult(scores=response_scores(answers, recipe.name))
 
 
 def _judged(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wit.artifacts import RECORD, Artifact, Source
-from wit.evaluation.results import SCORES_FILE, EvaluationResult, Score
+from wit.evaluation.results import SCORES_FILE, EvaluationResult, Score, share_score
 from wit.evaluation_recipes import OverlapRecipe
 from wit.lineage.description import flat, run_name
 from wit.lineage.terms import TRAINING_DATA
@@ -125,7 +125,9 @@ def evaluation_metrics(result: EvaluationResult) -> dict[str, float]:
         metrics |= _with_stderr(_name_of(score), score.value, score.stderr)
     for benchmark, run in result.runs.items():
         if run.empty_response_share is not None:
-            metrics[f"{benchmark}/{EMPTY_RESPONSES}"] = run.empty_response_share
+            name = f"{benchmark}/{EMPTY_RESPONSES}"
+            share = share_score(name, "share", run.empty_response_share, run.num_items)
+            metrics |= _with_stderr(name, share.value, share.stderr)
     return metrics
 
 

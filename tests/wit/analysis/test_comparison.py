@@ -24,6 +24,9 @@ def test_every_cell_and_seed_is_listed_measured_or_not():
     assert first.models["sft"].score == 0.5
     assert first.models["sft"].half_width == pytest.approx(0.1959964)
     assert first.models["sft"].diagnostics == {"nll_prompt": 2.0}
+    # A score without a standard error has no interval, which is said and not left out.
+    widths = first.models["sft"].half_widths
+    assert widths == {"score": pytest.approx(0.1959964), "nll_prompt": None}
     assert (first.models["dpo"].status, first.models["dpo"].score) == ("blocked", None)
     assert "dpo" not in second.models
 

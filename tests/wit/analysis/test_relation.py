@@ -5,8 +5,11 @@ import pandas as pd
 import pytest
 from simulated import PAPER_GRID, noisy, rays_of_grid, table_of
 
+from wit.analysis.analyse import analyse
 from wit.analysis.grid import stage_scores
 from wit.analysis.relation import relate, signals
+from wit.analysis.report_findings import constants_sentence
+from wit.analysis.report_tables import signals_of
 
 EFFECTS = {ray: float(place) for place, ray in enumerate(rays_of_grid())}
 
@@ -102,3 +105,26 @@ def test_the_signal_that_foretells_the_score_comes_first():
 
 def test_without_dpo_nothing_can_be_foretold():
     assert signals(table_of("sft", {(0, 1): [1.0], (1, 1): [2.0]})) == []
+
+
+def test_what_is_the_same_for_all_cells_is_told_apart_from_what_chooses() -> None:
+    cells = {(0, 1): [1.0, 2.0], (0.5, 1): [2.0, 3.0], (1, 1): [4.0, 3.0]}
+    same = {cell: [0.1 + 0.2, 0.3] for cell in cells}
+    tables = [
+        table_of("dpo", cells, role="select"),
+        table_of("sft", cells, role="select"),
+        table_of("sft", same, "score/empty_responses", role="diagnostic"),
+        table_of("sft", {cell: [0.0, 0.0] for cell in cells}, "nll_prompt", role="diagnostic"),
+    ]
+    table = pd.concat(tables)
+    constant = {signal.name: signal.is_constant for signal in signals(table)}
+    assert constant == {"SFT score": False, "score/empty_responses": True, "nll_prompt": True}
+    [study] = analyse(table).studies.values()
+    assert [name for name, *_ in signals_of(study, 2).rows] == ["SFT score"]
+    assert constants_sentence(study.signals) == (
+        "2 measures are the same for all cells, so left out: prompt NLL, score, empty responses."
+    )
+    assert constants_sentence(study.signals[:1]) == ""
+    # Of a single cell nothing can be said to be the same for all.
+    alone = table.loc[table["prompt_weight"] == 0]
+    assert not any(signal.is_constant for signal in signals(alone))

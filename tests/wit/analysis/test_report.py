@@ -15,7 +15,7 @@ from reported import STUDY, failed, make_table, row
 from wit.analysis import charts
 from wit.analysis.grid import summarise
 from wit.analysis.report import Extras, write_report
-from wit.analysis.report_tables import problems
+from wit.analysis.report_tables import problems, runs_of
 from wit.errors import InputError
 
 
@@ -79,6 +79,19 @@ def test_runs_on_a_server_are_links(tmp_path):
         table, STUDY, Extras(tracking_uri="http://127.0.0.1:5000"), tmp_path / "r.html"
     )
     assert set(Page(out).links) == {"http://127.0.0.1:5000/#/experiments/1/runs/2"}
+
+
+def test_models_are_counted_and_not_their_evaluations() -> None:
+    """The base has no run of its own: each of its evaluations has one."""
+    table = make_table()
+    again = table.assign(benchmark="other")
+    base = again["stage"] == "base"
+    again.loc[base, "run_id"] = "another evaluation"
+    found = runs_of(pd.concat([table, again]))
+    assert len(found) == len(table[table["benchmark"] != "nll_prompt"])
+    first, *others = found
+    assert (first.cell, first.stage, len(first.runs)) == ("base", "base", 2)
+    assert {len(model.runs) for model in others} == {1}
 
 
 def test_scores_that_did_not_come_from_here_make_a_report_too(tmp_path):

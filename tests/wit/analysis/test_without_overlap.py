@@ -70,11 +70,11 @@ def measured(artifact: Artifact, scores, value: float | None = None) -> None:
     write_samples(artifact.path, samples)
 
 
-def evaluation(artifacts) -> Artifact:
+def evaluation(artifacts, name: str = NAME) -> Artifact:
     [found] = [
         a
         for a in artifacts
-        if isinstance(a.recipe, BenchmarkEvaluation) and a.recipe.measures == NAME
+        if isinstance(a.recipe, BenchmarkEvaluation) and a.recipe.measures == name
     ]
     return found
 
@@ -82,6 +82,7 @@ def evaluation(artifacts) -> Artifact:
 def fill(plan: Plan, scores) -> None:
     """Measures every model; ``scores`` of stage, weights and seed."""
     measured(evaluation(plan.base_evaluations), scores("base", "base", 0))
+    measured(evaluation(plan.base_evaluations, "wit_unseen"), [0.0] * NUM_ITEMS)
     for cell in plan.cells:
         which = (str(cell.cell.weights), cell.cell.seed)
         measured(evaluation(cell.sft_evaluations), scores("sft", *which))

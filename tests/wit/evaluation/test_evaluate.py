@@ -198,7 +198,8 @@ def test_responses_are_kept_and_counted(parents, out, tmp_path):
     assert by_name["unended_responses"].value == unended
     assert not by_name["empty_responses"].higher_is_better
     judged = recipe.model_copy(update={"name": "bench"})
-    assert evaluate(judged, there, out, RUNTIME).scores == ()
+    [cut] = evaluate(judged, there, out, RUNTIME).scores
+    assert (cut.benchmark, cut.metric, cut.value, cut.is_main) == ("bench", "cut_prompts", 0, False)
 
 
 def test_sensitivity_is_measured_on_the_prompts_that_are_named(parents, out, tmp_path):
