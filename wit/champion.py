@@ -2,19 +2,18 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock
 
-from wit.analysis.paired import ItemScores, PairedComparison, compare_paired
+from wit.analysis.paired import PairedComparison, compare_paired
 from wit.artifacts import RECORD, verify
 from wit.choice import Choice
 from wit.errors import InputError
-from wit.evaluation.results import EvaluationResult
-from wit.evaluation.samples import read_samples
+from wit.item_scores import item_scores
 from wit.lineage.place import sqlite_file
 from wit.lineage.registry import (
     CARD,
@@ -26,7 +25,7 @@ from wit.lineage.registry import (
 )
 from wit.model_card import model_card, shortened
 from wit.reasons import keep_reasons
-from wit.records import Kept, evaluations_by_model
+from wit.records import Kept
 from wit.settings import Settings
 
 
@@ -192,10 +191,10 @@ def compared(choice: Choice, model: Kept, champion: Version) -> PairedComparison
         return PairedComparison(
             sentence=f"They cannot be compared: version {champion.number} {why}."
         )
-    of_champion = _item_scores(Kept.at(there), choice.select_benchmarks)
+    of_champion = item_scores(Kept.at(there), choice.select_benchmarks)
     measured = {score.benchmark: score.score for score in choice.model.scores}
     mine, theirs = {}, {}
-    for name, found in _item_scores(model, choice.select_benchmarks).items():
+    for name, found in item_scores(model, choice.select_benchmarks).items():
         # Of several evaluations that which the study is judged by.
         same = [s for value, s in found if math.isclose(value, measured[name], rel_tol=1e-9)]
         if not same:
@@ -208,29 +207,6 @@ def compared(choice: Choice, model: Kept, champion: Version) -> PairedComparison
         if others:
             theirs[name] = (alike or others)[-1]
     return compare_paired(mine, theirs)
-
-
-def _item_scores(
-    model: Kept, benchmarks: Sequence[str]
-) -> dict[str, list[tuple[float, ItemScores]]]:
-    """By benchmark, from every evaluation that is kept: the main score, and that of each item."""
-    found: dict[str, list[tuple[float, ItemScores]]] = {name: [] for name in benchmarks}
-    for evaluation in evaluations_by_model(model.root).get(model.fingerprint, []):
-        verify(evaluation.path)
-        result = EvaluationResult.load(evaluation.path)
-        for main in result.scores:
-            is_wanted = main.is_main and main.benchmark in found
-            if not is_wanted or main.benchmark not in result.runs:  # a judge's has no items
-                continue
-            samples = read_samples(evaluation.path)
-            scores = ItemScores(
-                f"{main.metric}, {main.filter}",
-                result.runs[main.benchmark].items_hash,
-                tuple(sample.score for sample in samples),
-                main.higher_is_better,
-            )
-            found[main.benchmark].append((main.value, scores))
-    return found
 
 
 def _why(choice: Choice) -> list[str]:

@@ -38,6 +38,7 @@ class ItemScores(NamedTuple):
     items_hash: str  # of what was asked and wanted
     scores: tuple[float | None, ...]  # None: the metric exists only for all items together
     higher_is_better: bool
+    may_lack: bool = False  # None: nothing is known of this item alone, so it is left out
 
 
 class PairedComparison(Settings):
@@ -89,15 +90,26 @@ def _obstacle(name: str, mine: ItemScores, other: Mapping[str, ItemScores]) -> s
         return f"they were asked other items of {name}"
     if (mine.metric, mine.higher_is_better) != (theirs.metric, theirs.higher_is_better):
         return f"on {name} the metric of one is {mine.metric}, of the other {theirs.metric}"
+    if mine.may_lack and theirs.may_lack:
+        known, _ = _known(mine, theirs)
+        return None if known else f"no item of {name} has a score of both"
     both = [*mine.scores, *theirs.scores]
     if not both or any(score is None or not math.isfinite(score) for score in both):
         return f"{mine.metric} of {name} does not exist for single items, so none can be paired"
     return None
 
 
+def _known(mine: ItemScores, theirs: ItemScores) -> tuple[list[float], list[float]]:
+    """Scores of the items that both have."""
+    pairs = zip(mine.scores, theirs.scores, strict=True)
+    known = [(one, other) for one, other in pairs if one is not None and other is not None]
+    return [one for one, _ in known], [other for _, other in known]
+
+
 def _differences(mine: ItemScores, theirs: ItemScores) -> np.ndarray:
     sign = 1 if mine.higher_is_better else -1
-    return sign * (np.array(mine.scores, dtype=float) - np.array(theirs.scores, dtype=float))
+    one, other = map(np.array, _known(mine, theirs))
+    return sign * (one - other)
 
 
 def _interval(differences: list[np.ndarray]) -> tuple[float, float]:
