@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from wit.analysis.intervals import half_width, item_stderr
+from wit.evaluation.judged import JUDGEMENTS_FILE
 from wit.evaluation.results import BenchmarkRun, EvaluationResult, Score
+from wit.item_scores import hash_of_questions, judged_by
 from wit.records import Kept, evaluations_by_model, kept
 from wit.score_names import PREFERENCE_ACCURACY
 from wit.weights import PRESETS, TokenWeights
@@ -15,7 +17,7 @@ Key = tuple[str, str, str]  # benchmark, hash of its items, metric: what may sta
 
 
 class Row(NamedTuple):
-    """One benchmark, and every model's score on the same items of it."""
+    """One benchmark or judged set, and every model's score on the same items of it."""
 
     benchmark: str
     role: str
@@ -27,8 +29,8 @@ class Row(NamedTuple):
 class Measured(NamedTuple):
     """All that was measured on one model."""
 
-    scores: dict[Key, tuple[Score, BenchmarkRun]]
-    likelihoods: dict[str, str]  # by role, and the preference accuracy
+    scores: dict[Key, tuple[Score, BenchmarkRun | None]]  # None: a judge's
+    likelihoods: dict[str, str]  # by role, and all else that is no benchmark's and no judge's
 
 
 class Scoreboard(NamedTuple):
@@ -53,12 +55,12 @@ class Scoreboard(NamedTuple):
         return cls({name: found for name, found in measured.items() if any(found)})
 
     @property
-    def own(self) -> dict[Key, tuple[Score, BenchmarkRun]]:
+    def own(self) -> dict[Key, tuple[Score, BenchmarkRun | None]]:
         """Main scores of the model itself."""
         return self.models[THIS].scores if THIS in self.models else {}
 
     def rows(self, roles: Mapping[str, str]) -> list[Row]:
-        """One for each benchmark that the model was measured on."""
+        """One for each benchmark, and for each set that was judged."""
         return [
             Row(
                 benchmark,
@@ -89,6 +91,8 @@ class Scoreboard(NamedTuple):
                 yield f"{name}: only its first {score.num_items} items were asked."
             if score.stderr is None:
                 yield f"{name}: no standard error is known, so the score has no interval."
+            if run is None:
+                continue
             if run.num_cut_prompts:
                 yield f"{name}: {run.num_cut_prompts} prompts lost their beginning, being too long."
             if run.empty_response_share:
@@ -103,16 +107,20 @@ class Scoreboard(NamedTuple):
 
 def _measured(evaluations: list[Kept], data: str | None) -> Measured:
     """Of evaluations of one model, the newer of which counts; likelihoods on the same rows only."""
-    scores: dict[Key, tuple[Score, BenchmarkRun]] = {}
+    scores: dict[Key, tuple[Score, BenchmarkRun | None]] = {}
     likelihoods: dict[str, str] = {}
     for evaluation in evaluations:
         result = EvaluationResult.load(evaluation.path)
         rows = evaluation.parents.get("instructions")
         is_same_data = rows is None or rows["fingerprint"] == data
+        is_judged = (evaluation.path / JUDGEMENTS_FILE).is_file()
         for score in result.scores:
             run = result.runs.get(score.benchmark)
             if score.is_main and run is not None:
                 scores[score.benchmark, run.items_hash, score.metric] = (score, run)
+            elif score.is_main and is_judged:
+                metric = judged_by(evaluation.recipe, score.metric)
+                scores[score.benchmark, hash_of_questions(evaluation), metric] = (score, None)
             elif score.is_main and is_same_data:
                 likelihoods[_diagnostic_name(score)] = _value(score)
     return Measured(scores, likelihoods)
@@ -125,7 +133,7 @@ def _diagnostic_name(score: Score) -> str:
     return f"{name}, {score.num_items} {counted}"
 
 
-def _score(found: tuple[Score, BenchmarkRun] | None) -> str:
+def _score(found: tuple[Score, BenchmarkRun | None] | None) -> str:
     return "" if found is None else _value(found[0])
 
 

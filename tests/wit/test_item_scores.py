@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wit._card_scores import Scoreboard
 from wit.analysis.paired import ItemScores, compare_paired
 from wit.artifacts import Artifact, Source
 from wit.errors import ArtifactError
@@ -162,6 +163,16 @@ def test_another_judge_or_other_questions_are_not_compared(tmp_path: Path) -> No
     )
     asked = model_in(tmp_path, [WON, LOST], name="c", prompts="3")
     assert "they were asked other items of opinion" in compared(one, asked).sentence
+
+
+def test_on_a_card_a_judge_s_score_stands_among_the_benchmarks(tmp_path: Path) -> None:
+    one = model_in(tmp_path, [WON, WON, UNSURE, NO_VERDICT], name="a")
+    board = Scoreboard.of_model(one, None)
+    [line] = board.rows({"opinion": "select"})
+    assert line[:4] == ("opinion", "select", "win_rate by it", "3")
+    assert line.cells[0].startswith("0.833 ± ")
+    assert board.likelihoods() == {}
+    assert list(board.limits({"opinion": "select"})) == []
 
 
 def test_damaged_judgements_are_named(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from huggingface_hub import ModelCard
 from kept_models import make_cell
 
-from wit.artifacts import Artifact, Source
+from wit.artifacts import RECORD, Artifact, Source
+from wit.data.overlap import OVERLAP
 from wit.evaluation.results import EvaluationResult
 from wit.model_card import model_card, shortened
 from wit.plan import Plan
@@ -103,6 +104,19 @@ def test_limits_say_what_was_not_measured(plan: Plan):
     assert "items that were looked for share 13 words in a row with the training text" in card
     unknown = model_card(Kept.at(plan.cells[0].dpo.path)).split("## Limits")[1]
     assert "Whether wit_choice, wit_cloze had a say" in unknown
+
+
+def test_an_overlap_that_an_older_version_wrote_is_not_read(plan: Plan):
+    expected = card_of(plan.cells[0].dpo)
+    older = plan.overlap.path.with_name("0" * 12)
+    shutil.copytree(plan.overlap.path, older)
+    record = json.loads((older / RECORD).read_text())
+    (older / RECORD).write_text(json.dumps(record | {"stage": "overlap@1"}))
+    (older / OVERLAP).write_text('{"benchmarks": {}}')
+    try:
+        assert card_of(plan.cells[0].dpo) == expected
+    finally:
+        shutil.rmtree(older)
 
 
 def test_no_path_of_this_machine_stands_in_it(plan: Plan):
