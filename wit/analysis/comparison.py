@@ -22,8 +22,8 @@ class Measured(Result):
     benchmarks: dict[str, float] = Field(default_factory=dict)
     failed: tuple[str, ...] = ()  # what could not be measured, and why
     diagnostics: dict[str, float] = Field(default_factory=dict)  # nll_<role>, preference_accuracy
-    # Of the 95 % interval of each of these, from its items alone. None: no standard error is known,
-    # for the score has no closed form of one, or rests on a single item.
+    # Of the 95 % interval of each of these, from its items alone. None: it has none, for the score
+    # has no closed form of an error, rests on one item, or is no share and the same for all items.
     half_widths: dict[str, float | None] = Field(default_factory=dict)
 
 

@@ -1,6 +1,6 @@
 """The report's section on scores without the items that stand in the training text."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from wit.analysis.digits import decimals_of, number, plus_minus
@@ -46,8 +46,7 @@ def _sentences(name: str, found: WithoutOverlap, shown: list[str]) -> Iterator[s
     said = [_change(model, found) for model in _named(found, shown)]
     if said:
         yield f"Without them {'; '.join(said)}."
-    for order in found.orders:
-        yield _order(order)
+    yield from _orders(found.orders)
 
 
 def _named(found: WithoutOverlap, shown: list[str]) -> Iterator[ModelWithout]:
@@ -74,10 +73,19 @@ def _change(model: ModelWithout, found: WithoutOverlap) -> str:
     return f"the score of {whom} {word} by {by}, from {ends}{noise}"
 
 
-def _order(order: Order) -> str:
+def _orders(orders: Sequence[Order]) -> Iterator[str]:
+    """Whether cells change places, at all stages together where none does."""
+    kept = [order for order in orders if not order.num_reversed and order.lead is None]
+    if kept:
+        stages = " and ".join(WHEN[order.stage] for order in kept)
+        yield f"The order of the cells stays the same {stages}."
+    for order in orders:
+        if order not in kept:
+            yield _changed(order)
+
+
+def _changed(order: Order) -> str:
     when = WHEN[order.stage][:1].upper() + WHEN[order.stage][1:]
-    if not order.num_reversed and order.lead is None:
-        return f"{when} the order of the cells stays the same."
     pairs = f"{order.num_reversed:,} of {order.num_pairs:,} pairs of cells change places"
     if order.lead is None:
         return f"{when} {pairs}; {order.best} stays best."

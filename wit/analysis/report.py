@@ -48,7 +48,7 @@ from wit.analysis.studies_words import unbroken
 from wit.analysis.variance import VarianceSplit
 from wit.config import Study
 from wit.lineage.addresses import shown
-from wit.score_names import CUT_PROMPTS, SENSITIVITY, WORDING
+from wit.score_names import CUT_PROMPTS, RESPONSES, SENSITIVITY, WORDING
 
 
 class Extras(Result):
@@ -166,10 +166,11 @@ def _beside_benchmarks(table: pd.DataFrame, choice: Recommendation) -> dict[str,
     """What is known of models beside how good they are, by sections."""
     known = {name for name in select_benchmarks(table, "diagnostic") if "/" not in name}
     known -= {*FORGETTING}
-    wording = [n for n in in_order(known) if n in WORDING or n.startswith(SENSITIVITY)]
+    responses = [name for name in in_order(known) if name in RESPONSES]
     if not table.loc[table["benchmark"] == CUT_PROMPTS, "score"].any():
-        known -= {CUT_PROMPTS}  # a mishap that did not happen
-    diagnostics = in_order(known - {*wording})
+        responses = [name for name in responses if name != CUT_PROMPTS]  # it did not happen
+    wording = [n for n in in_order(known) if n in WORDING or n.startswith(SENSITIVITY)]
+    diagnostics = in_order(known - {*wording, *RESPONSES})
     forgotten = [*select_benchmarks(table, "forgetting"), *FORGETTING]
     return {
         "forgetting": figures_of(table, forgotten, choice),
@@ -177,6 +178,8 @@ def _beside_benchmarks(table: pd.DataFrame, choice: Recommendation) -> dict[str,
         "forgetting_sentence": forgetting_sentence(table, choice),
         "wording": figures_of(table, wording, choice),
         "wording_names": {name: signal_name(name) for name in wording},
+        "responses": figures_of(table, responses, choice),
+        "responses_names": {name: signal_name(name) for name in responses},
         "diagnostics": figures_of(table, diagnostics, choice),
         "diagnostic_names": {name: signal_name(name) for name in diagnostics},
     }
@@ -216,11 +219,11 @@ def _is_scale_seen(rays: Rays) -> bool:
 def _split(study: StudyAnalysis, name: str, rays: Rays) -> Split:
     stage = study.sft if name == "sft" else study.dpo
     num_seeds = len({model.seed for model in rays.stage.models})
-    shares = _shares(stage.variance, [model.score for model in rays.stage.models])
+    scores = [model.score for model in rays.stage.models]
     return Split(
         stage=name.upper(),
-        shares=shares,
-        note=variance_note(stage.variance, num_seeds, is_alike=not shares),
+        shares=_shares(stage.variance, scores),
+        note=variance_note(stage.variance, num_seeds, is_alike=_are_alike(scores)),
         noise_sd=stage.noise_sd or None,
         freedom=stage.noise_freedom,
     )
@@ -234,10 +237,13 @@ def _shares(split: VarianceSplit, scores: list[float]) -> list[Share]:
     ]
     known = [(name, value, colour) for name, value, colour in parts if value is not None]
     total = sum(value**2 for _, value, _ in known)
-    are_alike = max(scores) - min(scores) <= 1e-9 * max(map(abs, scores))  # but for rounding
-    if not split.rest or not total or are_alike:
+    if not split.rest or not total or _are_alike(scores):
         return []
     return [Share(name, value, 100 * value**2 / total, colour) for name, value, colour in known]
+
+
+def _are_alike(scores: list[float]) -> bool:
+    return max(scores) - min(scores) <= 1e-9 * max(map(abs, scores))  # but for rounding
 
 
 def _all_cells(grid: Grid) -> tuple[CellScore, ...]:

@@ -42,10 +42,10 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def signal_name(name: str) -> str:
-    """A signal as a person calls it; of a part of a benchmark, the benchmark first."""
+    """A signal as a person calls it."""
     benchmark, _, part = name.partition("/")
     if part:
-        return f"{benchmark}, {signal_name(part)}"
+        return f"{signal_name(part)} of {benchmark}"
     if name.startswith("nll_"):
         return DIAGNOSTICS.get(name, f"{name.removeprefix('nll_')} NLL")
     if name.startswith(f"{SENSITIVITY}_"):

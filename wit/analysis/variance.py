@@ -41,6 +41,8 @@ def variance_split(stage: StageScores) -> VarianceSplit:
     if freedom == 0:
         return VarianceSplit(ray=None, seed=None, rest=None)
     rest = full.rest(scores) / freedom
+    if rest <= 1e-12 * float(scores @ scores):  # runs that repeat exactly, but for rounding
+        rest = 0.0
     found = {}
     for name, part, other in (("ray", rays, seeds), ("seed", seeds, rays)):
         without = _Fit(np.hstack([mean, other]))

@@ -122,7 +122,7 @@ def test_what_is_the_same_for_all_cells_is_told_apart_from_what_chooses() -> Non
     [study] = analyse(table).studies.values()
     assert [name for name, *_ in signals_of(study, 2).rows] == ["SFT score"]
     assert constants_sentence(study.signals) == (
-        "2 measures are the same for all cells, so left out: prompt NLL, score, empty responses."
+        "2 measures are the same for all cells, so left out: prompt NLL, empty responses of score."
     )
     assert constants_sentence(study.signals[:1]) == ""
     # Of a single cell nothing can be said to be the same for all.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pages import Page, SpacedPage
-from reported import GRID, STUDY, failed, scores
+from reported import GRID, STUDY, failed, row, scores
 
 from wit.analysis.report import Extras, write_report
 from wit.analysis.report_tables import problems
@@ -44,6 +44,32 @@ def test_cells_that_all_score_alike_have_no_best(tmp_path: Path) -> None:
     assert "Before DPO all weights score alike, so none is best." in text
     assert "No rank correlation" in text
     assert "No split: all score alike." in text
+
+
+def test_runs_that_repeat_exactly_do_not_make_all_scores_alike(tmp_path: Path) -> None:
+    """Two cells of one objective and seed are one run; cells of other objectives differ."""
+    pairs = {(0.5, 1): 0.5, (0.25, 0.5): 0.5, (0, 1): 0.6, (1, 1): 0.4}
+    rows = [row(stage, p, 0, v) for stage in ("sft", "dpo") for p, v in pairs.items()]
+    text = text_of(pd.DataFrame(rows), tmp_path)
+    assert "Runs of one objective score exactly alike" in text
+    assert "all score alike" not in text
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_prompts_that_were_cut_are_shown_where_there_are_any(tmp_path: Path, share: float) -> None:
+    measured = {"empty_responses": 0.5, "cut_prompts": share, "nll_prompt": 2.0}
+    figures = [
+        scores(names=(name,), score=value, role="diagnostic") for name, value in measured.items()
+    ]
+    text = text_of(pd.concat([scores(), *figures]), tmp_path)
+    likelihoods, responses = text.split("Likelihood and preference")[1].split("Responses side")
+    assert "prompt NLL" in likelihoods
+    assert "responses" not in likelihoods
+    assert "empty responses" in responses
+    table = responses.split("What is missing")[0]
+    assert (
+        ("Cut prompts: too long for the model" in table) == ("cut prompts" in table) == (share > 0)
+    )
 
 
 def test_only_failed_cells_are_named_and_nothing_else_is_claimed(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_a_cell_that_knew_the_flagged_items_by_heart_loses_its_place(plan: Plan)
     assert "the score of p1-r1 after DPO falls by 0.214 ± " in text
     assert "from 0.500 to 0.286" in text
     assert "the score of p0-r1 after DPO rises by 0.171" in text
-    assert "Before DPO the order of the cells stays the same." in text
+    assert "The order of the cells stays the same before DPO." in text
     assert (
         "After DPO 1 of 1 pairs of cells change places, and p0-r1 is best in the place of p1-r1: "
         "by 0.286 ± "
