@@ -132,12 +132,7 @@ def _content(
         "is_seed_shared": "seeds" in {of.stage.replicates for of in rays.values() if of.rays},
         "has_noise": {name: bool(of.noise.deviation) for name, of in rays.items()},
         "has_halo": {"sft": bool(found.sft.from_usual), "dpo": bool(found.dpo.from_usual)},
-        "is_same_best": found.relation.same_best,
-        "relation": relation_words(found, decimals),
-        "correlations": correlations_of(found),
-        "signals": signals_of(found, decimals),
-        "signals_sentence": signals_sentence(found.signals),
-        "constants_sentence": constants_sentence(found.signals),
+        **_before_and_after(found, decimals),
         "parts": parts and parts.together and parts_numbers(parts),
         "parts_ratio": parts and parts.ratio,
         "parts_stage": parts and parts.stage,
@@ -159,6 +154,18 @@ def _content(
         "tracking": shlex.quote(shown(extras.tracking_uri or "")),
         "is_tracking_whole": shown(extras.tracking_uri or "") == extras.tracking_uri,
         "is_server": (extras.tracking_uri or "").startswith("http"),
+    }
+
+
+def _before_and_after(found: StudyAnalysis, decimals: int) -> dict[str, Any]:
+    """What scores before DPO say of those after it, and what else was known before."""
+    return {
+        "is_same_best": found.relation.same_best,
+        "relation": relation_words(found, decimals),
+        "correlations": correlations_of(found),
+        "signals": signals_of(found, decimals),
+        "signals_sentence": signals_sentence(found.signals),
+        "constants_sentence": constants_sentence(found.signals),
     }
 
 
