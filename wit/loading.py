@@ -15,13 +15,16 @@ from pydantic import BaseModel, ValidationError
 
 from wit.config import BUILTIN, Places, Runtime, Settings, Study
 from wit.errors import ConfigError
-from wit.evaluation.suites import places_after
+from wit.evaluation.suites import expand_suites, places_after
+from wit.judging.suites import expand_judged
 from wit.lineage.addresses import shown
 from wit.weights import PRESETS
 
 Loc = tuple[str | int, ...]
 T = TypeVar("T", bound=Settings)
 OPTIONS: dict[type[Settings], str] = {Study: "--set", Runtime: "--set-runtime"}
+# Lists in which a suite may stand for several.
+EXPANSIONS = {"benchmarks": expand_suites, "judged": expand_judged}
 
 # Keys that hold a path; a relative one is meant from the folder of the file that names it.
 PATH_KEYS = {"path", "data", "references", "artifact_root"}
@@ -81,7 +84,9 @@ def _load(
         override = Override(given, f"{option} {given}") if isinstance(given, str) else given
         _refuse_password(override)
         _apply(override, document)
-    document = document._replace(places=places_after(document.values, document.places))
+    document = document._replace(
+        places=dict(places_after(EXPANSIONS, document.values, document.places))
+    )
     try:
         return kind.model_validate(document.values), Places(document.places)
     except ValidationError as error:

@@ -5,8 +5,8 @@ A suite is a file in ``wit/evaluation/suites``: a list of entries as a study has
 """
 
 import difflib
-from collections.abc import Mapping
-from itertools import count, islice
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ import yaml
 SUITES = Path(__file__).parent / "suites"
 # What a study may say of a whole suite. ``data`` is a folder of folders named like the benchmarks.
 OVERRIDES = ("data", "limit", "role")
-BENCHMARKS = "benchmarks"  # key of a study
-Loc = tuple[str | int, ...]  # keys and numbers down to a value
+Places = Mapping[tuple[str | int, ...], str]  # by keys and numbers down to a value: where it is
 
 
 def expand_suites(entries: Any) -> Any:
@@ -36,29 +35,29 @@ def expand_suites(entries: Any) -> Any:
     return [benchmark for benchmarks in by_entry for benchmark in benchmarks]
 
 
-def places_after(study: dict[str, Any], places: Mapping[Loc, str]) -> dict[Loc, str]:
+def places_after(
+    expansions: Mapping[str, Callable[[Any], Any]], study: Mapping[str, Any], places: Places
+) -> Places:
     """Where the keys of a study stand, by what they are once its suites are expanded.
 
-    A benchmark of a suite stands where the suite is named; what is said of the whole suite, where
-    that is said.
+    What a suite brings stands where the suite is named; what is said of a whole suite, where that
+    is said.
 
     Args:
+        expansions: By the key of a list, what expands it, such as ``expand_suites``.
         study: As its file has it.
         places: By key as the file has it.
     """
-    entries = study.get(BENCHMARKS)
-    found = {key: place for key, place in places.items() if key[:1] != (BENCHMARKS,) or not key[1:]}
-    if not isinstance(entries, list):
-        return {**places}
-    numbers = count()
-    for old, entry in enumerate(entries):
-        below = {key[2:]: place for key, place in places.items() if key[:2] == (BENCHMARKS, old)}
-        try:
-            expanded = _expanded(entry)
-        except ValueError:  # which is what will be complained about
-            return {**places}
-        for new in islice(numbers, len(expanded)):
-            found |= {(BENCHMARKS, new, *rest): place for rest, place in below.items()}
+    found = dict(places)
+    for name, expand in expansions.items():
+        entries = study.get(name)
+        with suppress(ValueError):  # which is what will be complained about
+            if isinstance(entries, list):
+                numbers = [old for old, entry in enumerate(entries) for _ in expand([entry])]
+                found = {key: at for key, at in found.items() if key[:1] != (name,) or not key[1:]}
+                for new, old in enumerate(numbers):
+                    below = {key[2:]: at for key, at in places.items() if key[:2] == (name, old)}
+                    found |= {(name, new, *rest): at for rest, at in below.items()}
     return found
 
 

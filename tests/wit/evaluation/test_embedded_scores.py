@@ -98,7 +98,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_once_for_all_benchmarks(
     assert second.scores == expected["wit_choice"].scores
     assert [size for size in sizes if size > 10] == [32, 16]
     assert max(sizes[2:]) == 8
-    assert "16 prompts do not fit into memory; now 8" in caplog.text
+    assert "16 rows do not fit into memory; now 8" in caplog.text
 
 
 def test_a_system_text_stands_before_every_prompt(base, expected):

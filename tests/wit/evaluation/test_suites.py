@@ -141,8 +141,13 @@ benchmarks:
   - name: last
     role: ROLE
     path: nowhere.yaml
+judge: {model: judge}
+judged:
+  - {suite: paper, data: FOLDER}
+  - {name: chat, kind: KIND, role: report, path: prompts.jsonl}
 """
 USABLE = {"LIMIT": "3", "FIRST": "wit_choice", "SUITE": "paper", "ROLE": "report"}
+USABLE |= {"FOLDER": "judged-sets", "KIND": "ratings"}
 
 
 def complaint(folder: Path, **changes: str) -> tuple[str, Path]:
@@ -163,6 +168,7 @@ def complaint(folder: Path, **changes: str) -> tuple[str, Path]:
         ({"FIRST": "no_such_task"}, "name: no_such_task", "benchmarks.4.name"),
         ({"ROLE": "rol"}, "role: rol", "benchmarks.8.role"),
         ({"LIMIT": "-3"}, "limit: -3", "benchmarks.1.limit"),
+        ({"KIND": "stars"}, "kind: stars", "judged.2.kind"),
         ({"SUITE": "forgeting"}, "benchmarks:", "benchmarks"),
         ({"SUITE": "forgetting"}, "benchmarks:", "benchmarks"),
     ],
@@ -177,7 +183,7 @@ def test_a_complaint_names_the_line_of_the_benchmark_before_between_and_after_su
 
 def test_a_benchmark_of_a_suite_stands_where_the_suite_is_named(tmp_path: Path) -> None:
     said, file = complaint(tmp_path, LIMIT=f"3\n    data: {tmp_path}/no-rows")
-    [number] = [n for n, text in enumerate(file.read_text().splitlines(), 1) if "data:" in text]
+    [number] = [n for n, text in enumerate(file.read_text().splitlines(), 1) if "no-rows" in text]
     assert said.startswith(f"{file}:{number}: benchmarks.1.data: benchmark hellaswag"), said
 
 
