@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wit.analysis.intervals import half_width, item_stderr
+from wit.analysis.scores import by_angle
 from wit.artifacts import Artifact
 from wit.data.overlap import BenchmarkOverlap, Overlap
 from wit.errors import ArtifactError
@@ -100,7 +101,7 @@ class WithoutOverlap(Settings):
     num_rest: int  # that are not flagged
     higher_is_better: bool = True
     obstacle: str = ""  # why there is no score over the rest, as the end of a sentence
-    models: tuple[ModelWithout, ...] = ()  # the base first, then by cells and stages
+    models: tuple[ModelWithout, ...] = ()  # the base first, then by stage and by angle
     orders: tuple[Order, ...] = ()  # of stages with several cells
 
     def model(self, stage: str, weights: str) -> ModelWithout | None:
@@ -200,11 +201,10 @@ def order_of(stage: str, cells: Mapping[str, Values], flagged: Values, sign: int
 def _evaluations(plan: Plan, name: str) -> Iterator[tuple[str, str, Artifact]]:
     """Stage, weights and evaluation on a benchmark of every model that was measured on it."""
     models = [(BASE, BASE, plan.base_evaluations)]
-    for stage in ("sft", "dpo"):
-        models += [
-            (stage, str(cell.cell.weights), getattr(cell, f"{stage}_evaluations"))
-            for cell in plan.cells
-        ]
+    cells = [(cell.cell.weights, cell) for cell in plan.cells]
+    cells.sort(key=lambda pair: by_angle(pair[0].prompt, pair[0].response, str(pair[0])))
+    models += [("sft", str(weights), cell.sft_evaluations) for weights, cell in cells]
+    models += [("dpo", str(weights), cell.dpo_evaluations) for weights, cell in cells]
     for stage, weights, evaluations in models:
         for artifact in evaluations:
             recipe = artifact.recipe

@@ -34,7 +34,8 @@ def plan(tmp_path: Path) -> Plan:
     study = load_study(ROOT / "configs/studies/quickstart.yaml")
     weights = [w for w in study.weights if str(w) in ("p0-r1", "p1-r1")]
     assert len(weights) == 2
-    small = study.model_copy(update={"weights": tuple(weights), "seeds": (0, 1)})
+    # The other way round than they are listed, as a file may have them.
+    small = study.model_copy(update={"weights": tuple(weights[::-1]), "seeds": (0, 1)})
     return make_plan(small, Runtime(artifact_root=tmp_path))
 
 
