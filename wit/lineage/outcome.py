@@ -90,6 +90,8 @@ def outcome_of(artifact: Artifact, at: float = 0.0) -> Outcome:
         files.append(artifact.path / OVERLAP)
     tags["wit.versions"] = json.dumps(made["versions"])
     tags["wit.made"] = f"{made['at']} on {made['host']}"
+    if "how" in made:
+        tags["wit.how"] = json.dumps(made["how"])
     if made["commit"]:
         tags["mlflow.source.git.commit"] = made["commit"]
     digest = model_sha256(record["files"])

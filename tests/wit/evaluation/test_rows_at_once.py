@@ -24,6 +24,7 @@ from wit.evaluation_recipes import (
     ResponsesEvaluation,
     SensitivityEvaluation,
 )
+from wit.lineage.outcome import outcome_of
 from wit.memory import is_out_of_memory
 from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 from wit.sensitivity.recipe import SensitivityKnobs
@@ -201,6 +202,11 @@ def test_other_faults_are_not_taken_for_too_many_rows(parents, tmp_path):
     with pytest.raises(Exception, match="broken"):
         made(LikelihoodEvaluation(), parents, tmp_path / "none", RUNTIME)
     assert len(calls) == 1
+
+
+def test_mlflow_is_told_what_the_record_says_of_how_it_was_asked(parents, tmp_path):
+    artifact = made(of("quiz"), parents, tmp_path / "root", RUNTIME)
+    assert json.loads(outcome_of(artifact).tags["wit.how"]) == how(artifact)
 
 
 def test_the_record_says_where_and_how_it_was_asked(parents, tmp_path):
