@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import judge_server
 import pytest
 from commands import wit
 from flow_runs import plan_of, runtime_words
-from judge_server import KEY, Body, JudgeServer, Reaction, served_judge
+from judge_server import Body, JudgeServer, Reaction, served_judge
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
@@ -29,6 +31,7 @@ from wit.outcome import StudyOutcome
 from wit.plan import make_plan
 
 BLOCK = "test-judge-key"
+KEY = f"{judge_server.KEY}{uuid4().hex}"  # that of no other test which runs now
 QUESTIONS = [{"question_id": 1, "category": "writing", "turns": ["Write.", "Again."]}]
 
 

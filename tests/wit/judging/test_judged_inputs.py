@@ -1,6 +1,7 @@
 """Files of judged sets: what is wrong with them is said before anything is made; suites of them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from commands import wit
 from planned_study import inputs_in, plan_of, study_in
 from test_judge_questions import MT_BENCH, needs_mt_bench
 
-from wit.config import Study
+from wit.config import Runtime, Study
 from wit.errors import DataError
 from wit.evaluation_recipes import JudgedPrompts
 from wit.generation.questions import read_questions
 from wit.judging.inputs import requests_of
 from wit.judging.questions import read_references
 from wit.judging.suites import SUITES, expand_judged, source_of, suite_names
+from wit.loading import load_study
+from wit.plan import make_plan
 
 MATH = {"question_id": 7, "category": "math", "turns": ["One and one?", "And two?"]}
 KEY = {"question_id": 7, "choices": [{"turns": ["2", "4"]}]}
@@ -172,12 +175,15 @@ def test_what_is_no_suite_is_left_to_the_study(entries: object) -> None:
 def test_a_file_that_is_not_there_is_told_with_what_to_fetch_and_where_to_put_it(
     folder: Path,
 ) -> None:
-    study = judged_by_suite(folder, data=str(folder / "data"))
+    """The folder is meant from the study's own."""
+    values = study_in(folder) | {"judged": [{"suite": "paper", "data": "judged"}]}
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(values))
     with pytest.raises(DataError) as complaint:
-        plan_of(study.model_dump(mode="json"))
-    said = str(complaint.value)
-    assert f"{folder / 'data' / 'alpaca_eval' / 'alpaca_eval.json'}: there is no such file" in said
-    assert "fetch https://huggingface.co/datasets/tatsu-lab/alpaca_eval/" in said
+        make_plan(load_study(file), Runtime())
+    missing = folder / "judged" / "alpaca_eval" / "alpaca_eval.json"
+    pattern = rf"{file}:\d+: judged\.0\.path: {missing}: there is no such file; fetch https://hugg"
+    assert re.match(pattern, str(complaint.value))
 
 
 @needs_mt_bench
