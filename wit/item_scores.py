@@ -8,11 +8,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from wit.analysis.paired import ItemScores
 from wit.artifacts import verify
@@ -20,10 +19,19 @@ from wit.errors import ArtifactError
 from wit.evaluation.judged import JUDGEMENTS_FILE
 from wit.evaluation.results import EvaluationResult, Score
 from wit.evaluation.samples import read_samples
-from wit.judging.judgements import Judgement
+from wit.judging.judgements import Judgement, Order
 from wit.judging.pairwise import SCORES
-from wit.judging.verdicts import agreed
+from wit.judging.verdicts import Verdict, agreed
 from wit.records import Kept, evaluations_by_model
+
+
+class Said(NamedTuple):
+    """What a judge said once of a question, as a ``Judgement`` has it."""
+
+    id: str
+    order: Order | None
+    verdict: Verdict | None
+    rating: float | None
 
 
 def item_scores(
@@ -82,8 +90,9 @@ def _of_benchmark(evaluation: Kept, main: Score, items_hash: str) -> ItemScores:
 def _of_judged(evaluation: Kept, main: Score) -> ItemScores:
     file = evaluation.path / JUDGEMENTS_FILE
     try:
-        rows = [Judgement.model_validate(row) for row in pq.read_table(file).to_pylist()]
-    except (OSError, pa.ArrowException, ValidationError) as error:
+        # Only what is looked at: another version may keep more or less beside it.
+        rows = [Said(**row) for row in pq.read_table(file, columns=[*Said._fields]).to_pylist()]
+    except (OSError, pa.ArrowException, TypeError) as error:
         raise ArtifactError(f"{file}: cannot be read: {error}") from None
     return ItemScores(
         judged_by(evaluation.recipe, main.metric),
@@ -94,15 +103,15 @@ def _of_judged(evaluation: Kept, main: Score) -> ItemScores:
     )
 
 
-def question_scores(rows: Iterable[Judgement]) -> list[float | None]:
+def question_scores(rows: Iterable[Said | Judgement]) -> list[float | None]:
     """One for each question, in the order of the rows; None where there is no verdict."""
-    by_question: dict[str, list[Judgement]] = {}
+    by_question: dict[str, list[Said | Judgement]] = {}
     for row in rows:
         by_question.setdefault(row.id, []).append(row)
     return [_score(of_question) for of_question in by_question.values()]
 
 
-def _score(rows: Sequence[Judgement]) -> float | None:
+def _score(rows: Sequence[Said | Judgement]) -> float | None:
     if rows[0].order is None:
         ratings = [row.rating for row in rows if row.rating is not None]
         return fmean(ratings) if ratings else None

@@ -41,6 +41,7 @@ def row(question: int, **said: Any) -> Judgement:
             "text": "",
             "finish_reason": None,
             "served_model": None,
+            "server": "http://127.0.0.1:1/v1",
             "num_prompt_tokens": 1,
             "num_completion_tokens": 1,
             "is_estimated": False,
