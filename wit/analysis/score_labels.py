@@ -32,6 +32,8 @@ DIAGNOSTICS = {
     "nll_prompt": "prompt NLL",
     "nll_response": "response NLL",
     "preference_accuracy": "preference accuracy",
+    "length_controlled_win_rate": "win rate at equal length",
+    "unparsable_share": "share without a verdict",
 }
 
 
