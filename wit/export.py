@@ -124,7 +124,7 @@ def _written_aside(folder: Path, num_bytes: int) -> Iterator[Path]:
 
 
 def known_roles(model: Kept) -> dict[str, str]:
-    """Roles of the benchmarks in the studies beside the artifacts that the model belongs to.
+    """Roles of what is scored in the studies beside the artifacts that the model belongs to.
 
     One that selects in any of them selects.
     """
@@ -135,9 +135,9 @@ def known_roles(model: Kept) -> dict[str, str]:
         except (OSError, ValueError, ValidationError, yaml.YAMLError):
             continue  # of another version: what it says is not known
         if _belongs_to(model, study):
-            for benchmark in study.benchmarks:
-                if roles.get(benchmark.name) != "select":
-                    roles[benchmark.name] = benchmark.role
+            for scored in (*study.benchmarks, *study.judged):
+                if roles.get(scored.name) != "select":
+                    roles[scored.name] = scored.role
     return roles
 
 

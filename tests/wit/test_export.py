@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import torch
 from commands import wit
 from datasets import Dataset
@@ -277,6 +278,10 @@ def test_roles_come_from_the_studies_that_the_model_belongs_to(plan: Plan, own_r
     model = Kept.at(own_root / "dpo" / plan.cells[0].dpo.fingerprint)
     assert known_roles(model) == {"wit_choice": "select", "wit_cloze": "report"}
     study = own_root / "studies" / "cell" / "study.yaml"
+    judged = {"name": "opinion", "kind": "ratings", "role": "report", "path": "questions.jsonl"}
+    with_judge = {"judge": {"model": "a judge"}, "judged": [judged]}
+    study.write_text(study.read_text() + yaml.safe_dump(with_judge))
+    assert known_roles(model)["opinion"] == "report"
     other = study.read_text().replace("learning_rate: 0.001", "learning_rate: 0.002")
     study.write_text(other)
     assert known_roles(model) == {}
