@@ -4,7 +4,7 @@ from collections import deque
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import wait
+from prefect.futures import PrefectFuture, wait
 
 from flows.cell import Futures, submit_cell, submit_data, submit_evaluations
 from tasks.handing_out import check_deployed, hand_out
@@ -12,6 +12,7 @@ from tasks.report import begin, conclude, outcomes
 from tasks.requests import as_deployed, check_place, refused, run_name
 from tasks.secrets import with_judge_key
 from wit.errors import InputError
+from wit.evaluation_recipes import JudgeEvaluation
 from wit.forms import StudyRequest
 from wit.lineage import StudyRun
 from wit.plan import Plan, make_plan
@@ -49,11 +50,13 @@ def run_study(request: StudyRequest) -> State:
 def _run_cells(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
     """All cells, a few at a time: a thousand waiting tasks would help nobody."""
     done: Futures = {}
-    open_cells: deque[Futures] = deque()
+    open_cells: deque[list[PrefectFuture]] = deque()
     for cell in plan.cells:
         if len(open_cells) > 2 * workers.runtime.num_workers:
-            wait(list(open_cells.popleft().values()))
+            wait(open_cells.popleft())
         futures = submit_cell(cell, study, data, workers)
-        open_cells.append(futures)
+        # Judges are asked beside the models, and may be slow.
+        judged = {a.fingerprint for a in cell.artifacts if isinstance(a.recipe, JudgeEvaluation)}
+        open_cells.append([future for key, future in futures.items() if key not in judged])
         done |= futures
     return done

@@ -20,7 +20,7 @@ from prefect.states import Cancelling
 
 from tasks.parts import STAGES, Part, parts_of
 from tasks.requests import REQUEST, handed_on
-from wit.artifacts import Artifact, commit
+from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.errors import InputError
 from wit.form_fields import Handed, Weights
@@ -28,6 +28,7 @@ from wit.forms import CellRequest, EvaluationRequest, StudyRequest
 from wit.lineage import StudyRun
 from wit.outcome import StageOutcome
 from wit.plan import Plan
+from wit.provenance import commit
 from wit.sharing import is_found
 
 CELL, EVALUATION = "cell/cell", "evaluation/evaluation"
@@ -136,7 +137,7 @@ def _request(part: Part, plan: Plan, study: StudyRun, common: dict[str, Any]) ->
     """The form of the part's run, filled in; what is left out is its deployment's."""
     handed = Handed(
         part=part.name,
-        study=plan.study.model_dump_json(exclude_none=True),
+        study=json.dumps(plan.study.stated()),
         version=study.version,
         run_id=study.run_id,
         run_url=study.url,

@@ -18,7 +18,6 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed, Failed
 
 from wit import lineage
-from wit.artifacts import versions
 from wit.config import Runtime
 from wit.errors import InputError, StudyFailedError
 from wit.lineage.addresses import shown
@@ -35,6 +34,7 @@ from wit.outcome import (
 )
 from wit.past import PastReport, rewrite_report
 from wit.plan import Plan
+from wit.provenance import versions
 from wit.sharing import RESULTS, bring, not_here, outline
 
 if TYPE_CHECKING:

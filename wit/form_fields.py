@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
-from wit.artifacts import commit
 from wit.config import Runtime, Study
 from wit.errors import InputError
 from wit.lineage import StudyRun
+from wit.provenance import commit
 from wit.recipes import Name
 from wit.settings import Settings
 

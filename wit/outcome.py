@@ -73,7 +73,7 @@ def save_study(study: Study, folder: Path, version: str) -> None:
     Raises:
         ArtifactError: The artifact root cannot be written.
     """
-    content = study.model_dump(mode="json", exclude_none=True)
+    content = study.stated()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):

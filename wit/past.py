@@ -61,7 +61,7 @@ def rewrite_report(
     """
     from wit.analysis.data_summary import DataSummary
     from wit.analysis.report import Extras, write_report
-    from wit.artifacts import versions
+    from wit.provenance import versions
 
     folder, scores = study_folder(runtime, name), scores_of(name, version, runtime)
     study_version = scores.attrs["version"]

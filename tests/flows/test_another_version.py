@@ -9,12 +9,12 @@ from flows.cell import run_cell
 from tasks.handing_out import _request
 from tasks.parts import parts_of
 from tasks.requests import handed_on
-from wit.artifacts import commit
 from wit.config import Runtime
 from wit.forms import CellRequest, StudyRequest
 from wit.lineage import StudyRun
 from wit.loading import load_study
 from wit.plan import make_plan
+from wit.provenance import commit
 from wit.recipes import SFTRecipe
 
 

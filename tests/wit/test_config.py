@@ -1,5 +1,6 @@
 """Recipes, studies and runtimes as typed values."""
 
+import json
 import math
 import re
 from typing import Any
@@ -209,3 +210,27 @@ def test_knobs_of_a_training_that_mean_nothing_are_refused(wrong: dict[str, Any]
     [name] = wrong
     with pytest.raises(ValidationError, match=name):
         SFTKnobs.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"text": {"path": "text.jsonl"}, "samples": {"path": "builtin"}},
+        {"judge": {"model": "a judge", "temperature": None, "seed": None}},
+        {"sft": {"lora": {"rank": 4}}, "weights": [{"prompt": 1, "response": 1, "stop": 0}]},
+    ],
+    ids=str,
+)
+def test_what_a_study_states_is_the_same_study(given: dict[str, Any]) -> None:
+    """A model may know no temperature: null is not what is left out."""
+    study = Study.model_validate(STUDY | given)
+    stated = json.loads(json.dumps(study.stated()))
+    assert Study.model_validate(stated) == study
+    assert "null" not in json.dumps({key: stated[key] for key in stated if key != "judge"})
+
+
+def test_what_a_runtime_states_is_the_same_runtime() -> None:
+    judge = {"base_url": "http://127.0.0.1:1/v1", "key_variable": None}
+    for runtime in (Runtime(), Runtime.model_validate({"judge": judge, "num_workers": 3})):
+        assert Runtime.model_validate(json.loads(json.dumps(runtime.stated()))) == runtime

@@ -283,5 +283,5 @@ def shown_weights(choice: Recommendation) -> list[str]:
 def _yaml(study: Study | None) -> str:
     if study is None:
         return ""
-    values = study.model_dump(mode="json", exclude_none=True)
+    values = study.stated()
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

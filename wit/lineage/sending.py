@@ -187,7 +187,7 @@ def ensure_study_run(store: Store, study: Study, unsent: UnsentStudy, root: Path
         tags = {"wit.stage": "study", "wit.study_name": study.name}
         tags["wit.study_version"] = unsent.version
         run = store.create(f"study {study.name}", tags, _seconds(unsent.started))
-        content = study.model_dump(mode="json", exclude_none=True)
+        content = study.stated()
         store.client.log_dict(run.info.run_id, content, "study.yaml")
     elif run.info.status != "RUNNING":
         store.client.update_run(run.info.run_id, status="RUNNING")

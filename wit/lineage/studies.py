@@ -54,7 +54,7 @@ def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyR
     root = artifacts[0].root
     unsent = UnsentStudy(
         uri=uri,
-        study=study.model_dump(mode="json", exclude_none=True),
+        study=study.stated(),
         packed=Packed.of(artifacts),
         version=version,
         started=datetime.now(UTC).isoformat(),

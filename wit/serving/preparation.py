@@ -122,7 +122,7 @@ def runtime_of_deployments(runtime: Runtime, folder: Path, given: Path | None) -
         own = load_runtime(given)
         if own == runtime and "artifact_root" in own.model_fields_set:
             return given.resolve()
-    values = runtime.model_dump(mode="json", exclude_none=True, exclude={"tracking_uri"})
+    values = runtime.model_copy(update={"tracking_uri": None}).stated()
     values["artifact_root"] = str(runtime.artifact_root.resolve())
     if "execution" not in runtime.model_fields_set:
         values["execution"] = "deployments"  # for these there are workers here

@@ -218,7 +218,7 @@ def test_a_checker_that_a_member_needs_is_seen(folder: Path) -> None:
 def test_members_of_the_same_name_are_ours_before_lm_evals(folder: Path) -> None:
     write(folder, "all.yaml", {"group": "all", "task": ["arc_easy"]})
     theirs = group_in(folder)
-    assert [file.name for file in theirs.files] == ["all.yaml", "arc_easy.yaml"]
+    assert sorted(file.name for file in theirs.files) == ["all.yaml", "arc_easy.yaml"]
     write(folder, "mine.yaml", {"task": "arc_easy", **MEMBER, **reads("deep.jsonl")})
     assert [file.name for file in group_in(folder).files] == ["all.yaml", "deep.jsonl", "mine.yaml"]
     assert [item.text for item in read_items(group_in(folder), None)] == ["deep?\ndeep"]

@@ -151,7 +151,9 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         # Its standard input becomes the terminal that Ctrl-C is typed at.
         code = (
-            "import fcntl, termios, typer, wit.commands.chatting as c;"
+            "import fcntl, signal, termios, typer, wit.commands.chatting as c;"
+            # A shell that starts us in its background has it ignored.
+            "signal.signal(signal.SIGINT, signal.default_int_handler);"
             "fcntl.ioctl(0, termios.TIOCSCTTY, 0); typer.run(c.chat)"
         )
         self.process = subprocess.Popen(
