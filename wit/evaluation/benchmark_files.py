@@ -5,7 +5,8 @@ Imports nothing of lm-eval, and runs nothing: functions that a file names stay n
 
 import re
 from collections.abc import Callable
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from wit.errors import ConfigError
 # Builders of the datasets library that read plain files.
 FILE_READERS = frozenset({"arrow", "csv", "json", "parquet", "text"})
 LM_EVAL = "lm_eval/"  # before an included file: lm-eval's folder of tasks
+IN_GROUP = "json"  # the dataset of a group's member that leaves it to its own file
 REMOTE = re.compile(r"^[a-z0-9]+://")
 
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one, ten times as fast
@@ -59,6 +61,64 @@ def local_data_files(yaml_path: Path) -> Any:
     if isinstance(data_files, dict):
         return {split: _absolute(files, yaml_path) for split, files in data_files.items()}
     return _absolute(data_files, yaml_path)
+
+
+def local_folder(config: dict[str, Any], yaml_path: Path) -> Path | None:
+    """The folder here that has a benchmark's rows: its ``data_dir``, or what it names as dataset.
+
+    As seen from the benchmark's own folder, or else from where we are. A bare name of a dataset is
+    one of the hub, unless a folder of that name lies where we are: the library takes that first.
+
+    Raises:
+        ConfigError: It is missing.
+    """
+    dataset = config.get("dataset_path")
+    is_reader = dataset in FILE_READERS
+    named = (config.get("dataset_kwargs") or {}).get("data_dir") if is_reader else dataset
+    if not isinstance(named, str) or REMOTE.match(named):
+        return None
+    place = Path(named).expanduser()
+    is_of_hub = not is_reader and not named.startswith(("/", ".", "~"))
+    for folder in (place,) if is_of_hub else (yaml_path.parent / place, place):
+        if folder.is_dir():
+            return folder.resolve()
+    if is_of_hub:
+        return None
+    raise ConfigError(f"{yaml_path}: the folder {yaml_path.parent / place} does not exist")
+
+
+def with_rows_in_place(
+    config: dict[str, Any], yaml_path: Path, dataset: str | None = None
+) -> dict[str, Any]:
+    """A benchmark with absolute paths of its rows here, which it names as seen from its own folder.
+
+    Of a group, those that it names for its members. What is not there stays as it is.
+
+    Args:
+        config: What the file says.
+        yaml_path: The file.
+        dataset: The ``dataset_path`` of one that has none.
+    """
+    members = config.get("task")
+    if isinstance(members, list):
+        dataset = IN_GROUP
+        placed = [
+            with_rows_in_place(member, yaml_path, dataset) if isinstance(member, dict) else member
+            for member in members
+        ]
+        config = config | {"task": placed}
+    meant = {"dataset_path": dataset} | config
+    folder = None
+    with suppress(ConfigError):  # of lm-eval's own, some ask for what users must bring
+        folder = local_folder(meant, yaml_path)
+    if meant["dataset_path"] not in FILE_READERS:
+        return config | {"dataset_path": str(folder)} if folder else config
+    knobs = dict(config.get("dataset_kwargs") or {})
+    if folder:
+        knobs["data_dir"] = str(folder)
+    if "data_files" in knobs:
+        knobs["data_files"] = with_each(knobs["data_files"], partial(_placed, yaml_path))
+    return config | {"dataset_kwargs": knobs} if knobs else config
 
 
 def with_each(data_files: Any, change: Callable[[str], str]) -> Any:
@@ -137,6 +197,12 @@ def file_seen_from(yaml_path: Path, data_file: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"{yaml_path}: the data file {path} does not exist")
     return path
+
+
+def _placed(yaml_path: Path, data_file: str) -> str:
+    with suppress(ConfigError):
+        return str(file_seen_from(yaml_path, data_file))
+    return data_file
 
 
 @cache

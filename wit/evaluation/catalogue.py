@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wit.errors import ConfigError
-from wit.evaluation.benchmark_files import local_data_files, read_benchmark, tasks_of_lm_eval
+from wit.evaluation.benchmark_files import (
+    local_data_files,
+    local_folder,
+    read_benchmark,
+    tasks_of_lm_eval,
+)
 from wit.evaluation.checkers import checkers_of
 from wit.evaluation.deciding import deciding_files
 from wit.evaluation.local_rows import LocalRows, find_local_rows
@@ -53,8 +58,10 @@ class ResolvedBenchmark(NamedTuple):
         if self.rows or self.revision:
             return True
         config = read_benchmark(self.yaml_path)
-        if "group" in config or local_data_files(self.yaml_path) is not None:
-            return "group" not in config
+        if "group" in config:
+            return False
+        if local_data_files(self.yaml_path) is not None or local_folder(config, self.yaml_path):
+            return True
         return bool(COMMIT.fullmatch(str((config.get("dataset_kwargs") or {}).get("revision"))))
 
     @property

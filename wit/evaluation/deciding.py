@@ -4,24 +4,26 @@
   that lm-eval knows tasks, groups and tags by, in the group's folder before its own.
 * The code that they name, and what that imports from its own folder. What code reads while it runs
   is not seen.
-* The rows, where they are files here.
+* The rows, where they are files here: those that it names, or all below the folder that it names.
 """
 
 import ast
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from wit.errors import ConfigError, StageError
+from wit.errors import ConfigError
 from wit.evaluation.benchmark_files import (
     FILE_READERS,
+    IN_GROUP,
     REMOTE,
     file_seen_from,
     flat,
     local_data_files,
+    local_folder,
     read_benchmark,
     tasks_of_lm_eval,
     with_includes,
@@ -62,28 +64,6 @@ def folders_of_tasks(yaml_path: Path) -> list[Path]:
     return ([Path(os.path.commonpath(known))] if known else []) + ours
 
 
-def data_file_seen_from(yaml_path: Path) -> Callable[[str], str]:
-    """Finds a data file that a benchmark, or a member of a group, names as seen from its folder.
-
-    Raises:
-        StageError: When it is asked for a name by which two members mean different files.
-    """
-    yaml_path = yaml_path.resolve()
-    folders = {file.parent for file in (yaml_path, *_members_of(yaml_path))}
-
-    def find(data_file: str) -> str:
-        files = {(folder / data_file).resolve() for folder in folders}
-        there = sorted(file for file in files if file.is_file())
-        if len(there) > 1:
-            raise StageError(
-                f"its members name several files as {data_file!r}: {', '.join(map(str, there))}; "
-                "give these different names, or write absolute paths"
-            )
-        return str(there[0]) if there else data_file
-
-    return find
-
-
 def _files_of_one(yaml_path: Path) -> Iterator[Path]:
     files = with_includes(yaml_path)
     yield from files
@@ -92,6 +72,7 @@ def _files_of_one(yaml_path: Path) -> Iterator[Path]:
             yield from _code_of(module, file.parent)
     try:
         yield from map(Path, flat(local_data_files(yaml_path)))
+        yield from _files_below(local_folder(read_benchmark(yaml_path), yaml_path))
     except ConfigError:
         if not _is_known(yaml_path):  # of lm-eval's own, some ask for files that users must bring
             raise
@@ -101,11 +82,21 @@ def _files_of_one(yaml_path: Path) -> Iterator[Path]:
 
 
 def _rows_of_members(config: dict[str, Any], yaml_path: Path) -> Iterator[Path]:
-    """Data files that a group names for its members, or for one that it defines itself."""
+    """Rows that a group names for its members, or for one that it defines itself."""
     for member in (config, *(entry for entry in _entries(config) if isinstance(entry, dict))):
+        meant = {"dataset_path": IN_GROUP} | member
         files = flat((member.get("dataset_kwargs") or {}).get("data_files"))
-        if member.get("dataset_path", "json") in FILE_READERS:
+        if meant["dataset_path"] in FILE_READERS:
             yield from (file_seen_from(yaml_path, file) for file in files if not REMOTE.match(file))
+        yield from _files_below(local_folder(meant, yaml_path))
+
+
+def _files_below(folder: Path | None) -> Iterator[Path]:
+    """All but those in hidden folders, which are not read."""
+    for file in folder.rglob("*") if folder else ():
+        above = file.relative_to(folder).parts[:-1] if folder else ()
+        if file.is_file() and not any(part.startswith(".") for part in above):
+            yield file.resolve()
 
 
 def _members_of(yaml_path: Path) -> list[Path]:

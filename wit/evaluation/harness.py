@@ -25,7 +25,7 @@ import lm_eval.models.huggingface
 import lm_eval.utils
 import torch
 from lm_eval.evaluator import evaluate
-from lm_eval.tasks import TaskManager
+from lm_eval.tasks import TaskManager, _factory
 from lm_eval.tasks._yaml_loader import load_yaml  # the only way to its !function tags
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ from wit.data.tokenize import SegmentTokenizer
 from wit.errors import DataError, StageError
 from wit.evaluation import asking
 from wit.evaluation.batch_size import with_as_many_as_fit
-from wit.evaluation.benchmark_files import included_in
+from wit.evaluation.benchmark_files import included_in, with_rows_in_place
 from wit.evaluation.catalogue import ResolvedBenchmark
 from wit.evaluation.checkers import checkers_of
 from wit.evaluation.deciding import folders_of_tasks
@@ -255,11 +255,10 @@ def _run_one(
 def _load(benchmark: ResolvedBenchmark, cache: str) -> Any:
     """lm-eval's tasks of the benchmark, one or those of a group, with their data."""
     checkers_of(benchmark.files).make_ready()
-    config = _read(benchmark.yaml_path)
+    config = with_rows_in_place(_read(benchmark.yaml_path), benchmark.yaml_path)
     with rows_from_where_it_says(benchmark, cache):
         if "group" in config:
-            tasks = _all_tasks(benchmark.yaml_path, benchmark.fingerprint)
-            return tasks.load([config["group"]])
+            return _all_tasks(benchmark.yaml_path, benchmark.fingerprint).load([config["group"]])
         if benchmark.rows and not benchmark.rows.is_folder:
             config |= only_scored_split(config)
         return TaskManager(include_defaults=False).load([config])
@@ -293,6 +292,7 @@ def _tame_lm_eval() -> None:
 
     for module in (lm_eval.api.task, lm_eval.api.model, lm_eval.models.huggingface):
         module.tqdm = quiet  # pyright: ignore[reportAttributeAccessIssue]
+    _factory.load_yaml = lambda path, **knobs: with_rows_in_place(load_yaml(path, **knobs), path)
     datasets.disable_progress_bars()
     lm_eval.utils.env.from_string = functools.cache(lm_eval.utils.env.from_string)  # pyright: ignore
     lm_eval.api.metrics.bootstrap_stderr = lambda *_, **__: "N/A"

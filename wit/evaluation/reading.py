@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import datasets
 
 from wit.errors import StageError
-from wit.evaluation.benchmark_files import FILE_READERS, with_each
+from wit.evaluation.benchmark_files import FILE_READERS
 from wit.evaluation.catalogue import ResolvedBenchmark
-from wit.evaluation.deciding import data_file_seen_from
 
 
 @contextmanager
 def rows_from_where_it_says(benchmark: ResolvedBenchmark, cache: str) -> Iterator[None]:
     """While it lasts, lm-eval finds local rows for those of the hub, or those of one commit.
 
-    Files that a benchmark names itself are read anew, and are found from everywhere.
+    Files that a benchmark names itself are read anew.
 
     Tasks of a group name their rows in files of their own, and load them when they are built; what
     they all call is the one place where they can be told otherwise.
@@ -26,7 +26,6 @@ def rows_from_where_it_says(benchmark: ResolvedBenchmark, cache: str) -> Iterato
         cache: An empty folder for what is read.
     """
     own: Any = datasets.load_dataset
-    place = data_file_seen_from(benchmark.yaml_path)
 
     def load(path: str, name: str | None = None, **knobs: Any) -> Any:
         if benchmark.rows:
@@ -34,9 +33,7 @@ def rows_from_where_it_says(benchmark: ResolvedBenchmark, cache: str) -> Iterato
             if not files:
                 raise StageError(f"its 'data' has no files of {name!r}: wants {name}/SPLIT.jsonl")
             return own(benchmark.rows.reader, data_files=files, cache_dir=cache)
-        if path in FILE_READERS:
-            files = knobs.get("data_files") or {}
-            knobs["data_files"] = with_each(files, place)
+        if path in FILE_READERS or Path(path).is_dir():
             knobs["cache_dir"] = cache
         elif benchmark.revision:
             knobs["revision"] = benchmark.revision

@@ -17,7 +17,7 @@ from planned_study import (
     study_in,
 )
 
-from wit.errors import ConfigError, StageError
+from wit.errors import ConfigError
 from wit.evaluation import deciding
 from wit.evaluation.catalogue import ResolvedBenchmark, resolve_benchmark
 from wit.evaluation.checkers import IFEVAL, checkers_of
@@ -187,10 +187,12 @@ def test_rows_of_a_member_are_read_anew(folder: Path) -> None:
     assert "too?\ntwo" in [item.text for item in read_items(group_in(folder), None)]
 
 
-def test_files_that_two_members_name_alike_are_not_mixed_up(folder: Path) -> None:
+def test_a_file_of_a_siblings_folder_that_no_member_names_is_not_asked(folder: Path) -> None:
+    before = group_in(folder).fingerprint
     write(folder, "below/two.jsonl", rows_of("other"))
-    with pytest.raises(StageError, match=r"several files as 'two\.jsonl'.*different names"):
-        list(read_items(group_in(folder), None))
+    assert group_in(folder).fingerprint == before
+    items = [item.text for item in read_items(group_in(folder), None)]
+    assert sorted(items) == [f"{name}?\n{name}" for name in ("deep", "one", "own", "two")]
 
 
 def test_lost_rows_of_a_member_are_named(folder: Path) -> None:
