@@ -118,6 +118,11 @@ def _benchmarks_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
             f"allowed: {', '.join(OVERRIDES)}"
         )
     folder = ours.pop("data", None)
+    if folder is not None and not isinstance(folder, str):
+        raise ValueError(
+            f"suite {entry['suite']!r}: 'data' is {folder!r}; give a folder of folders named like "
+            "its benchmarks"
+        )
     benchmarks = [{**benchmark, **ours} for benchmark in read_suite(entry["suite"])]
     if folder is not None:
         for benchmark in benchmarks:

@@ -45,7 +45,6 @@ def test_a_benchmark_numbers_its_items_alike(
     assert_alike(items, samples, limit or len(ROWS))
 
 
-@pytest.mark.slow  # lm-eval indexes its 14 thousand files to find the members of a group
 def test_a_group_numbers_the_items_of_its_tasks_one_after_the_other(
     model, tokenizer, write_benchmark, tmp_path: Path
 ) -> None:

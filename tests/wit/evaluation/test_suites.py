@@ -90,6 +90,12 @@ def test_what_cannot_be_said_of_a_whole_suite_is_refused() -> None:
         expand_suites([{"suite": "embedded", "num_fewshot": 3}])
 
 
+@pytest.mark.parametrize("data", [5, True, ["rows"], {"a": "b"}])
+def test_data_of_a_suite_that_are_no_folder_are_refused(data: object) -> None:
+    with pytest.raises(ValueError, match=r"suite 'forgetting': 'data' is .*give a folder"):
+        expand_suites([{"suite": "forgetting", "data": data}])
+
+
 def test_the_papers_ifeval_is_scored_by_instruction() -> None:
     assert resolve_benchmark("ifeval").main_metric == "inst_level_strict_acc"
     assert resolve_benchmark("ifeval_short").main_metric == "inst_level_strict_acc"
@@ -169,6 +175,7 @@ def complaint(folder: Path, **changes: str) -> tuple[str, Path]:
         ({"ROLE": "rol"}, "role: rol", "benchmarks.8.role"),
         ({"LIMIT": "-3"}, "limit: -3", "benchmarks.1.limit"),
         ({"KIND": "stars"}, "kind: stars", "judged.2.kind"),
+        ({"LIMIT": "3\n    data: 5"}, "benchmarks:", "benchmarks"),
         ({"SUITE": "forgeting"}, "benchmarks:", "benchmarks"),
         ({"SUITE": "forgetting"}, "benchmarks:", "benchmarks"),
     ],
