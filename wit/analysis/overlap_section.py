@@ -75,7 +75,7 @@ def _change(model: ModelWithout, found: WithoutOverlap) -> str:
 
 def _orders(orders: Sequence[Order]) -> Iterator[str]:
     """Whether cells change places, at all stages together where none does."""
-    kept = [order for order in orders if not order.num_reversed and order.lead is None]
+    kept = [order for order in orders if not order.num_changed]
     if kept:
         stages = " and ".join(WHEN[order.stage] for order in kept)
         yield f"The order of the cells stays the same {stages}."
@@ -86,17 +86,36 @@ def _orders(orders: Sequence[Order]) -> Iterator[str]:
 
 def _changed(order: Order) -> str:
     when = WHEN[order.stage][:1].upper() + WHEN[order.stage][1:]
-    pairs = f"{order.num_reversed:,} of {order.num_pairs:,} pairs of cells change places"
+    of = f"{order.num_changed:,} of {order.num_pairs:,} pairs of cells"
+    said = f"{when} the order of {of} changes, and {_of_best(order)}"
     if order.lead is None:
-        return f"{when} {pairs}; {order.best} stays best."
+        return f"{said}."
     decimals = decimals_of([order.lead.value])
     width = order.lead.half_width
     lead = plus_minus(order.lead.value, width, decimals)
     noise = ", which is within the noise" if width is not None and order.lead.value <= width else ""
-    return (
-        f"{when} {pairs}, and {order.best_rest} is best in the place of {order.best}: by {lead} on "
-        f"the same items{noise}."
-    )
+    return f"{said}: by {lead} on the same items{noise}."
+
+
+def _of_best(order: Order) -> str:
+    gone = [weights for weights in order.best if weights not in order.best_rest]
+    new = [weights for weights in order.best_rest if weights not in order.best]
+    stay = [weights for weights in order.best if weights in order.best_rest]
+    if not stay:
+        return f"{_all(new, 'is', 'are')} best in the place of {_all(gone)}"
+    if gone:
+        others = f", as {_all(new)} now {'do' if len(new) > 1 else 'does'}" if new else ""
+        return f"{_all(gone, 'no longer ties', 'no longer tie')} with {_all(stay)}{others}"
+    them = "these" if len(stay) > 1 else "it"
+    others = f", but {_all(new, 'now ties', 'now tie')} with {them}" if new else ""
+    return f"{_all(stay, 'stays', 'stay')} best{others}"
+
+
+def _all(weights: Sequence[str], one: str = "", several: str = "") -> str:
+    """All of them, with the verb that fits their number."""
+    *first, last = weights
+    names = f"{', '.join(first)} and {last}" if first else last
+    return f"{names} {several if first else one}".strip()
 
 
 def _numbers(found: WithoutOverlap) -> Numbers:

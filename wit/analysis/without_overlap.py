@@ -27,6 +27,7 @@ from wit.plan import Plan
 from wit.settings import Settings
 
 BASE = "base"
+TIE = 1e-9  # means that differ by less, of themselves or at all, do so by rounding
 Values = np.ndarray  # of one benchmark's items, in their order
 ByStage = dict[str, dict[str, list[Values]]]  # then by weights: one for each seed
 
@@ -88,10 +89,11 @@ class Order(Settings):
 
     stage: str
     num_pairs: int  # of pairs of weights
-    num_reversed: int  # of those: which of the two is better is another one then
-    best: str  # weights that are best on all items
-    best_rest: str  # on the rest; the same if no other is better there
-    lead: ItemMean | None  # of those over these, on the same items of the rest; None: the same
+    num_changed: int  # of those: which of the two is better, or that neither is, is otherwise then
+    best: tuple[str, ...]  # weights that are best on all items; several: they tie
+    best_rest: tuple[str, ...]  # on the rest
+    # Of those over the next of these that are best no more, on the same items of the rest.
+    lead: ItemMean | None
 
 
 class WithoutOverlap(Settings):
@@ -179,23 +181,32 @@ def order_of(stage: str, cells: Mapping[str, Values], flagged: Values, sign: int
     whole = {weights: sign * _mean(values).value for weights, values in cells.items()}
     rest = {weights: sign * _mean(values[~flagged]).value for weights, values in cells.items()}
     pairs = list(combinations(cells, 2))
-    best = max(whole, key=lambda weights: whole[weights])
-    best_rest = max(rest, key=lambda weights: rest[weights])
-    if rest[best] == rest[best_rest]:
-        best_rest = best
+    best, best_rest = _best(whole), _best(rest)
+    gone = [weights for weights in best if weights not in best_rest]
     lead = None
-    if best_rest != best:
-        lead = _mean(sign * (cells[best_rest] - cells[best])[~flagged])
+    if gone:
+        second = max(gone, key=lambda weights: rest[weights])
+        lead = _mean(sign * (cells[best_rest[0]] - cells[second])[~flagged])
     return Order(
         stage=stage,
         num_pairs=len(pairs),
-        num_reversed=sum(
-            (whole[one] - whole[other]) * (rest[one] - rest[other]) < 0 for one, other in pairs
+        num_changed=sum(
+            _sign(whole[one], whole[other]) != _sign(rest[one], rest[other]) for one, other in pairs
         ),
         best=best,
         best_rest=best_rest,
         lead=lead,
     )
+
+
+def _sign(one: float, other: float) -> int:
+    """1 where one is more, -1 where it is less; 0: a tie, which sums over seeds hit but nearly."""
+    return 0 if math.isclose(one, other, rel_tol=TIE, abs_tol=TIE) else 1 if one > other else -1
+
+
+def _best(means: Mapping[str, float]) -> tuple[str, ...]:
+    most = max(means.values())
+    return tuple(weights for weights, mean in means.items() if _sign(mean, most) == 0)
 
 
 def _evaluations(plan: Plan, name: str) -> Iterator[tuple[str, str, Artifact]]:
