@@ -221,7 +221,8 @@ class Artifact(BaseModel):
 def say_how(scratch: Path, **facts: Any) -> None:
     """Has the record say under ``made.how`` what another machine may do otherwise.
 
-    It is no file of the artifact: those shall have the same bytes wherever it is made.
+    It is no file of the artifact: those say the same wherever it is made, but for the rounding of
+    sums that are taken in another order.
     """
     (scratch / HOW).write_text(json.dumps(facts), encoding="utf-8")
 
