@@ -1,7 +1,8 @@
 """How a model scored on single items, from every evaluation of it that is kept.
 
 An item of a judged set is a question: in both orders it counts as the win rate counts it, and all
-its turns are one rating. One on which the judge gave no verdict is unknown, as in the score.
+its turns are one rating. One that lacks a verdict, in an order or on a turn, is unknown: what is
+left of it is not like the whole of another model's.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from wit.errors import ArtifactError
 from wit.evaluation.judged import JUDGEMENTS_FILE
 from wit.evaluation.results import EvaluationResult, Score
 from wit.evaluation.samples import read_samples
+from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.judgements import Judgement, Order
 from wit.judging.pairwise import SCORES
 from wit.judging.verdicts import Verdict, agreed
@@ -52,8 +54,10 @@ def item_scores(
             if main.benchmark in result.runs:
                 items_hash = result.runs[main.benchmark].items_hash
                 scores = _of_benchmark(evaluation, main, items_hash)
-            else:
+            elif evaluation.record["stage"] == JudgeEvaluation.stage:
                 scores = _of_judged(evaluation, main)
+            else:  # older ones say other things
+                continue
             found[main.benchmark].append((main.value, scores))
     return found
 
@@ -90,7 +94,6 @@ def _of_benchmark(evaluation: Kept, main: Score, items_hash: str) -> ItemScores:
 def _of_judged(evaluation: Kept, main: Score) -> ItemScores:
     file = evaluation.path / JUDGEMENTS_FILE
     try:
-        # Only what is looked at: another version may keep more or less beside it.
         rows = [Said(**row) for row in pq.read_table(file, columns=[*Said._fields]).to_pylist()]
     except (OSError, pa.ArrowException, TypeError) as error:
         raise ArtifactError(f"{file}: cannot be read: {error}") from None
@@ -104,7 +107,7 @@ def _of_judged(evaluation: Kept, main: Score) -> ItemScores:
 
 
 def question_scores(rows: Iterable[Said | Judgement]) -> list[float | None]:
-    """One for each question, in the order of the rows; None where there is no verdict."""
+    """One for each question, in the order of the rows; None where something is missing."""
     by_question: dict[str, list[Said | Judgement]] = {}
     for row in rows:
         by_question.setdefault(row.id, []).append(row)
@@ -114,7 +117,7 @@ def question_scores(rows: Iterable[Said | Judgement]) -> list[float | None]:
 def _score(rows: Sequence[Said | Judgement]) -> float | None:
     if rows[0].order is None:
         ratings = [row.rating for row in rows if row.rating is not None]
-        return fmean(ratings) if ratings else None
+        return fmean(ratings) if len(ratings) == len(rows) else None
     first, second = rows
     verdict = agreed(first.verdict, second.verdict)
     return None if verdict is None else SCORES[verdict]

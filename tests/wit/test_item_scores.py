@@ -85,8 +85,16 @@ def test_the_rating_is_the_mean_over_questions_of_two_turns(ratings) -> None:
 
 def test_a_question_without_a_verdict_in_both_orders_is_unknown() -> None:
     assert question_scores(pairs(WON, NO_VERDICT, UNSURE, LOST)) == [1, None, 0.5, 0]
-    unread = [row(0, rating=4.0), row(0, turn=2), row(1), row(1, turn=2)]
-    assert question_scores(unread) == [4, None]
+
+
+def test_a_question_without_a_rating_of_every_turn_is_unknown() -> None:
+    ratings = [(8.0, None), (8.0, 4.0), (None, None), (None, 3.0)]
+    rows = [
+        row(n, turn=t, rating=r) for n, both in enumerate(ratings) for t, r in enumerate(both, 1)
+    ]
+    assert question_scores(rows) == [None, 6, None, None]
+    alone = [row(0, rating=4.0), row(1), row(2, rating=5.0)]
+    assert question_scores(alone) == [4, None, 5], "of one turn"
 
 
 def judged(scores: list[float | None], **changes: Any) -> dict[str, ItemScores]:
@@ -107,7 +115,9 @@ def test_only_questions_with_verdicts_on_both_models_count() -> None:
     assert "does not exist for single items" in alike.sentence
 
 
-def model_in(root: Path, verdicts, *, name: str, judge: str = "it", prompts: str = "1") -> Kept:
+def model_in(
+    root: Path, verdicts, *, name: str, judge: str = "it", prompts: str = "1", lacks: str = ""
+) -> Kept:
     """A model, its responses and what the judge says of them, as artifacts."""
     base = Source(kind="tokenizer", fingerprint=name * 12, location="base")
     model = Artifact(root=root, recipe=TokenizerRecipe(), parents={"base": base})
@@ -122,6 +132,8 @@ def model_in(root: Path, verdicts, *, name: str, judge: str = "it", prompts: str
     parents = {"model": model, "responses": responses, "references": references}
     judgement = Artifact(root=root, recipe=recipe, parents=parents)
     for artifact in (model, responses):
+        if artifact.path.is_dir():
+            continue
         with artifact.lock(), artifact.writing() as out:
             if artifact is responses:
                 EvaluationResult(scores=()).save(out)
@@ -137,7 +149,8 @@ def model_in(root: Path, verdicts, *, name: str, judge: str = "it", prompts: str
         is_main=True,
     )
     with judgement.lock(), judgement.writing() as out:
-        pq.write_table(pa.Table.from_pylist([r.model_dump() for r in rows]), out / JUDGEMENTS_FILE)
+        said = pa.Table.from_pylist([r.model_dump(exclude={lacks}) for r in rows])
+        pq.write_table(said, out / JUDGEMENTS_FILE)
         EvaluationResult(scores=(main,)).save(out)
     return Kept.at(model.path)
 
@@ -164,6 +177,18 @@ def test_another_judge_or_other_questions_are_not_compared(tmp_path: Path) -> No
     )
     asked = model_in(tmp_path, [WON, LOST], name="c", prompts="3")
     assert "they were asked other items of opinion" in compared(one, asked).sentence
+
+
+def test_what_a_judge_said_in_an_older_version_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as then:
+        then.setattr(JudgeEvaluation, "stage", "evaluation@judge-1")
+        model_in(tmp_path, [LOST, LOST], name="a", lacks="rating")
+    one = model_in(tmp_path, [WON, LOST], name="a")
+    assert len(list(tmp_path.rglob(JUDGEMENTS_FILE))) == 2
+    [(value, scores)] = item_scores(one, ["opinion"])["opinion"]
+    assert (value, scores.scores) == (0.5, (1, 0))
 
 
 def test_on_a_card_a_judge_s_score_stands_among_the_benchmarks(tmp_path: Path) -> None:
