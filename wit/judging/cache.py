@@ -1,7 +1,9 @@
 """What a judge answered, kept by what it was asked: one file an answer.
 
 Several processes may use one folder: a file is written aside and renamed, and whoever comes second
-writes the same. A file that is damaged counts as absent, and is replaced by a new answer.
+writes the same. A file that is damaged counts as absent, and is replaced by a new answer. A
+file's name holds the version of what is kept: once that has changed, all is asked anew, and the
+files of before stay.
 """
 
 import hashlib
@@ -14,6 +16,8 @@ from wit.files import replace_durably
 from wit.judging.prompts import JudgeRequest
 from wit.judging.settings import JudgeModel
 from wit.settings import Settings
+
+VERSION = 2  # of Reply, and of how it is kept
 
 
 class Reply(Settings):
@@ -43,6 +47,7 @@ def cache_key(request: JudgeRequest, model: JudgeModel) -> str:
     it.
     """
     asked = {
+        "version": VERSION,
         "messages": request.messages,
         "prompt_version": request.prompt_version,
         **model.model_dump(),

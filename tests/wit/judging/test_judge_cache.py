@@ -6,6 +6,7 @@ from multiprocessing import get_context
 
 import pytest
 
+from wit.judging import cache as cache_module
 from wit.judging.cache import Reply, ReplyCache, cache_key
 from wit.judging.prompts import JudgeRequest
 from wit.judging.settings import JudgeModel
@@ -51,6 +52,20 @@ def test_another_judge_has_another_key(changes):
 def test_system_and_user_cannot_be_taken_for_each_other():
     swapped = REQUEST._replace(system=REQUEST.user, user=REQUEST.system)
     assert cache_key(swapped, MODEL) != KEY
+
+
+def test_another_version_of_what_is_kept_has_another_key(monkeypatch):
+    monkeypatch.setattr(cache_module, "VERSION", cache_module.VERSION + 1)
+    assert cache_key(REQUEST, MODEL) != KEY
+
+
+def test_what_is_kept_changes_only_with_its_version():
+    """Whoever changes the one raises the other, for every answer is paid for."""
+    kept = (
+        "text finish_reason served_model num_prompt_tokens num_completion_tokens is_estimated "
+        "server usd"
+    )
+    assert {2: kept} == {cache_module.VERSION: " ".join(Reply.model_fields)}
 
 
 def test_how_errors_call_a_question_is_not_in_its_key():
