@@ -63,7 +63,7 @@ class JudgeEndpoint(Settings):
     limit_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     usd_per_million_prompt_tokens: NonNegativeFloat | None = None
     usd_per_million_completion_tokens: NonNegativeFloat | None = None
-    # Out of the block. No part of what is dumped, shown or compared by; workers are sent it.
+    # Out of the block. No part of what is dumped or shown; workers are sent it.
     _key: SecretStr | None = PrivateAttr(default=None)
 
     @field_validator("key_variable", "key_secret", mode="before")

@@ -138,6 +138,7 @@ def test_every_entry_of_a_suite_is_a_judged_set_whose_files_have_pinned_sources(
             source = source_of(Path(entry[key]))
             assert source is not None
             assert source.endswith(Path(entry[key]).name)
+            assert "/blob/" not in source, "a page that shows the file"
             assert len([part for part in source.split("/") if len(part) == 40]) == 1
     assert source_of(Path("/d/other/question.jsonl")) is None
     assert source_of(Path("question.jsonl")) is None
