@@ -172,7 +172,7 @@ class ResponsesEvaluation(EvaluationRecipe):
 class JudgeEvaluation(EvaluationRecipe):
     """What a judge says of responses."""
 
-    stage: ClassVar[str] = "evaluation@judge-2"
+    stage: ClassVar[str] = "evaluation@judge-3"
 
     name: str
     kind: Literal["pairs", "ratings"]

@@ -1,4 +1,4 @@
-"""Shares of units that come in clusters: IFEval's instructions, several to a prompt."""
+"""Shares of units that come in clusters: instructions of a prompt, turns of a question."""
 
 import math
 from collections.abc import Sequence

@@ -1,6 +1,8 @@
 """What a judge says of a model's responses, as scores; its words are kept, verdict or not."""
 
 import os
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,11 +10,12 @@ import pyarrow.parquet as pq
 
 from wit.config import Runtime
 from wit.errors import ConfigError
-from wit.evaluation.results import Score, share_score
+from wit.evaluation.clustered import clustered_share
+from wit.evaluation.results import Score
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.cache import ReplyCache
 from wit.judging.client import Judge
-from wit.judging.judgements import Judged
+from wit.judging.judgements import Judged, Judgement
 from wit.judging.pairwise import WinRate, compare, win_rate
 from wit.judging.questions import read_answers, read_references
 from wit.judging.rating import Ratings, mean_rating, rate
@@ -54,8 +57,10 @@ def judge_responses(
     usage = found.usage.model_dump_json(indent=1)
     (out / USAGE_FILE).write_text(f"{usage}\n", encoding="utf-8")
     if recipe.kind == "pairs":
-        return _of_pairs(recipe.name, win_rate(found.rows))
-    return _of_ratings(recipe.name, mean_rating(found.rows))
+        scores = _of_pairs(recipe.name, win_rate(found.rows))
+    else:
+        scores = _of_ratings(recipe.name, mean_rating(found.rows))
+    return *scores, _unparsable(recipe.name, found.rows)
 
 
 def _of_pairs(name: str, found: WinRate) -> tuple[Score, ...]:
@@ -64,7 +69,7 @@ def _of_pairs(name: str, found: WinRate) -> tuple[Score, ...]:
         value, stderr = same_length.value, same_length.stderr
         metric = "length_controlled_win_rate"
         scores.append(_score(name, metric, value, stderr, found.num_pairs))
-    return *scores, _unparsable(name, found.num_unparsable, found.num_pairs)
+    return tuple(scores)
 
 
 def _of_ratings(name: str, found: Ratings) -> tuple[Score, ...]:
@@ -78,19 +83,33 @@ def _of_ratings(name: str, found: Ratings) -> tuple[Score, ...]:
             for metric, part in parts.items()
             if part is not None
         ),
-        _unparsable(name, found.num_unparsable, mean.num_ratings),
     )
 
 
-def _unparsable(name: str, num_unparsable: int, num_counted: int) -> Score:
-    """The share of what was judged that has no verdict; its items are all that were judged."""
-    num_items = num_unparsable + num_counted
-    share = share_score(name, "unparsable_share", num_unparsable / num_items, num_items)
-    return share.model_copy(update={"higher_is_better": False, "is_main": False})
+def _unparsable(name: str, rows: Sequence[Judgement]) -> Score:
+    """The share of what was judged that has no verdict; its items are all that were judged.
+
+    A pair is one of them, and needs both orders. Turns are one each, and those of a question err
+    together, as in the score.
+    """
+    by_question: dict[str, dict[int, bool]] = defaultdict(dict)
+    for row in rows:
+        turns = by_question[row.id]
+        turns[row.turn] = turns.get(row.turn, False) or not row.is_parsable
+    share = clustered_share([[*turns.values()] for turns in by_question.values()])
+    metric = "unparsable_share"
+    return _score(name, metric, share.value, share.stderr, share.num_units, higher_is_better=False)
 
 
 def _score(
-    name: str, metric: str, value: float, stderr: float | None, num: int, *, is_main: bool = False
+    name: str,
+    metric: str,
+    value: float,
+    stderr: float | None,
+    num: int,
+    *,
+    is_main: bool = False,
+    higher_is_better: bool = True,
 ) -> Score:
     return Score(
         benchmark=name,
@@ -98,6 +117,6 @@ def _score(
         value=value,
         stderr=stderr,
         num_items=num,
-        higher_is_better=True,
+        higher_is_better=higher_is_better,
         is_main=is_main,
     )

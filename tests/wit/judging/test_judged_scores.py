@@ -26,12 +26,15 @@ def runtime(tmp_path: Path, server: JudgeServer, monkeypatch: pytest.MonkeyPatch
     return Runtime(artifact_root=tmp_path / "root", judge=judge)
 
 
-def scores_of(kind: str, folder: Path, runtime: Runtime) -> dict[str, Score]:
-    """Of twenty questions of one turn, by metric."""
-    answers = [
-        {"id": str(n), "category": None, "prompts": [f"Say {n}."], "responses": [f"It is {n}."]}
-        | {"num_tokens": [3], "stopped": [True]}
+def scores_of(kind: str, folder: Path, runtime: Runtime, turns: int = 1) -> dict[str, Score]:
+    """Of twenty questions, by metric."""
+    once = [
+        {"prompts": f"Say {n}.", "responses": f"It is {n}.", "num_tokens": 3, "stopped": True}
         for n in range(NUM)
+    ]
+    answers = [
+        {"id": str(n), "category": None} | {name: [value] * turns for name, value in said.items()}
+        for n, said in enumerate(once)
     ]
     responses, references = folder / "responses.jsonl", folder / "references.jsonl"
     responses.write_text("".join(json.dumps(row) + "\n" for row in answers))
@@ -72,6 +75,19 @@ def test_the_share_without_a_verdict_is_a_score_of_its_own(
     assert scores[main].value == (7 if kind == "ratings" else 0.5), "the others alone"
     metrics = evaluation_metrics(EvaluationResult(scores=tuple(scores.values())))
     assert metrics["set/unparsable_share"] == len(mute) / NUM, "as MLflow has it"
+
+
+def test_turns_that_lack_a_verdict_together_tell_no_more_of_the_share_than_one(
+    tmp_path: Path, server: JudgeServer, runtime: Runtime
+) -> None:
+    server.behaviour = says_nothing_of(3, 4)
+    one, both = (
+        scores_of("ratings", tmp_path, runtime, turns)["unparsable_share"] for turns in (1, 2)
+    )
+    assert (one.num_items, both.num_items) == (NUM, 2 * NUM)
+    assert one.value == both.value == 0.1
+    assert one.stderr == pytest.approx((0.1 * 0.9 / (NUM - 1)) ** 0.5)
+    assert both.stderr == pytest.approx(one.stderr)
 
 
 def test_too_many_without_a_verdict_are_no_score_and_all_that_was_said_is_written(
