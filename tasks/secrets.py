@@ -4,7 +4,7 @@ from typing import NoReturn
 
 import httpx
 from prefect.blocks.system import Secret
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
 from wit.config import Runtime
@@ -39,17 +39,18 @@ def _held_in(block: str) -> str:
         )
     try:
         value = Secret.load(block, _sync=True).value.get_secret_value()  # pyright: ignore[reportCallIssue]
-    except ValueError:  # so Prefect calls it
-        _refuse(
-            block,
-            f"Prefect's server at {shown(url)} has no such block. Make one: Blocks in its UI, kind "
-            f"Secret, name {block}",
-        )
-    except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as error:
+    except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError, ValueError) as error:
+        # Prefect's ValueError for it; pydantic's and that of text which is no JSON are others.
+        if isinstance(error.__cause__, ObjectNotFound):
+            _refuse(
+                block,
+                f"Prefect's server at {shown(url)} has no such block. Make one: Blocks in its UI, "
+                f"kind Secret, name {block}",
+            )
         _refuse(
             block,
             f"Prefect's server at {shown(url)} does not give it: {type(error).__name__}. Is it "
-            "running, and does PREFECT_API_AUTH_STRING let us in?",
+            "running, does the address end in /api, and does PREFECT_API_AUTH_STRING let us in?",
         )
     if not isinstance(value, str):
         _refuse(block, "the block holds something else than text; save the key alone in it")

@@ -3,7 +3,10 @@
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -205,3 +208,43 @@ def test_without_a_server_there_is_no_block(
     ):
         with_judge_key(plan, runtime)
     assert "judge.key_variable" in str(complaint.value), "the remedy"
+
+
+@contextmanager
+def answering(said: str) -> Iterator[str]:
+    """Address of a server that says the same to all."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = said.encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("said", ["{}", "<html>"])
+def test_who_does_not_answer_as_prefect_is_not_said_to_lack_the_block(
+    study_file: Path, overrides: list[str], tmp_path: Path, said: str
+) -> None:
+    runtime = plan_runtime(tmp_path, "http://127.0.0.1:9/v1", "any")
+    plan = plan_of(study_file, tmp_path, *overrides)
+    with (
+        answering(said) as url,
+        temporary_settings({PREFECT_API_URL: url}),
+        pytest.raises(InputError, match=r"does not give it: \w+\..*end in /api"),
+    ):
+        with_judge_key(plan, runtime)
