@@ -13,6 +13,9 @@ EMPTY_RESPONSES = "empty_responses"  # share
 UNENDED_RESPONSES = "unended_responses"  # share that the limit cut
 RESPONSE_TOKENS = "response_tokens"  # in the mean
 CUT_PROMPTS = "cut_prompts"  # share that lost their beginning: longer than the model's context
+LENGTH_CONTROLLED = "length_controlled_win_rate"  # of a judged set, as the next
+UNPARSABLE = "unparsable_share"  # without a verdict
+JUDGED = (LENGTH_CONTROLLED, UNPARSABLE, CUT_PROMPTS)  # parts of a judge's score
 RESPONSES = (EMPTY_RESPONSES, UNENDED_RESPONSES, RESPONSE_TOKENS, CUT_PROMPTS)
 # What likelihoods, distances from the base and sensitivities begin with, of which less is better.
 COSTS = ("nll_", "kl_", SENSITIVITY, EMPTY_RESPONSES, UNENDED_RESPONSES, CUT_PROMPTS)

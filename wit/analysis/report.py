@@ -48,7 +48,7 @@ from wit.analysis.studies_words import unbroken
 from wit.analysis.variance import VarianceSplit
 from wit.config import Study
 from wit.lineage.addresses import shown
-from wit.score_names import CUT_PROMPTS, RESPONSES, SENSITIVITY, WORDING
+from wit.score_names import CUT_PROMPTS, JUDGED, RESPONSES, SENSITIVITY, WORDING
 
 
 class Extras(Result):
@@ -171,15 +171,16 @@ def _before_and_after(found: StudyAnalysis, decimals: int) -> dict[str, Any]:
 
 def _beside_benchmarks(table: pd.DataFrame, choice: Recommendation) -> dict[str, Any]:
     """What is known of models beside how good they are, by sections."""
-    known = {name for name in select_benchmarks(table, "diagnostic") if "/" not in name}
-    known -= {*FORGETTING}
-    responses = [name for name in in_order(known) if name in RESPONSES]
-    if not table.loc[table["benchmark"] == CUT_PROMPTS, "score"].any():
-        responses = [name for name in responses if name != CUT_PROMPTS]  # it did not happen
+    measured = select_benchmarks(table, "diagnostic")
+    judged = [n for n in measured if n.partition("/")[2] in JUDGED and not _is_uncut(table, n)]
+    known = {name for name in measured if "/" not in name} - {*FORGETTING}
+    responses = [n for n in in_order(known) if n in RESPONSES and not _is_uncut(table, n)]
     wording = [n for n in in_order(known) if n in WORDING or n.startswith(SENSITIVITY)]
     diagnostics = in_order(known - {*wording, *RESPONSES})
     forgotten = [*select_benchmarks(table, "forgetting"), *FORGETTING]
     return {
+        "judged": figures_of(table, judged, choice),
+        "judged_names": {name: signal_name(name) for name in judged},
         "forgetting": figures_of(table, forgotten, choice),
         "forgetting_names": {name: signal_name(name) for name in FORGETTING},
         "forgetting_sentence": forgetting_sentence(table, choice),
@@ -190,6 +191,12 @@ def _beside_benchmarks(table: pd.DataFrame, choice: Recommendation) -> dict[str,
         "diagnostics": figures_of(table, diagnostics, choice),
         "diagnostic_names": {name: signal_name(name) for name in diagnostics},
     }
+
+
+def _is_uncut(table: pd.DataFrame, name: str) -> bool:
+    """Whether it counts prompts that were cut, and there are none."""
+    is_zero = not table.loc[table["benchmark"] == name, "score"].any()
+    return is_zero and name.rpartition("/")[2] == CUT_PROMPTS
 
 
 def _figures(

@@ -8,11 +8,13 @@ from wit.score_names import (
     EMPTY_RESPONSES,
     KL_PROMPT,
     KL_RESPONSE,
+    LENGTH_CONTROLLED,
     MEAN_WORDING,
     RESPONSE_TOKENS,
     SENSITIVITY,
     TEXT_DRIFT,
     UNENDED_RESPONSES,
+    UNPARSABLE,
     WORST_WORDING,
 )
 
@@ -32,8 +34,8 @@ DIAGNOSTICS = {
     "nll_prompt": "prompt NLL",
     "nll_response": "response NLL",
     "preference_accuracy": "preference accuracy",
-    "length_controlled_win_rate": "win rate at equal length",
-    "unparsable_share": "share without a verdict",
+    LENGTH_CONTROLLED: "win rate at equal length",
+    UNPARSABLE: "share without a verdict",
 }
 
 

@@ -20,6 +20,7 @@ from wit.judging.pairwise import WinRate, compare, win_rate
 from wit.judging.questions import read_answers, read_references
 from wit.judging.rating import Ratings, mean_rating, rate
 from wit.judging.settings import NO_JUDGE
+from wit.score_names import LENGTH_CONTROLLED, UNPARSABLE
 
 REPLIES = "judge-replies"  # folder of the artifact root
 JUDGEMENTS_FILE = "judgements.parquet"
@@ -67,8 +68,7 @@ def _of_pairs(name: str, found: WinRate) -> tuple[Score, ...]:
     scores = [_score(name, "win_rate", found.value, found.stderr, found.num_pairs, is_main=True)]
     if (same_length := found.length_controlled) is not None:
         value, stderr = same_length.value, same_length.stderr
-        metric = "length_controlled_win_rate"
-        scores.append(_score(name, metric, value, stderr, found.num_pairs))
+        scores.append(_score(name, LENGTH_CONTROLLED, value, stderr, found.num_pairs))
     return tuple(scores)
 
 
@@ -97,8 +97,8 @@ def _unparsable(name: str, rows: Sequence[Judgement]) -> Score:
         turns = by_question[row.id]
         turns[row.turn] = turns.get(row.turn, False) or not row.is_parsable
     share = clustered_share([[*turns.values()] for turns in by_question.values()])
-    metric = "unparsable_share"
-    return _score(name, metric, share.value, share.stderr, share.num_units, higher_is_better=False)
+    value, stderr, num = share
+    return _score(name, UNPARSABLE, value, stderr, num, higher_is_better=False)
 
 
 def _score(

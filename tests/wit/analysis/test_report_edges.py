@@ -72,6 +72,34 @@ def test_prompts_that_were_cut_are_shown_where_there_are_any(tmp_path: Path, sha
     )
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_what_is_counted_of_judged_sets_stands_below_their_scores(
+    tmp_path: Path, share: float
+) -> None:
+    parts = {"length_controlled_win_rate": 0.431, "unparsable_share": 0.077}
+    values = {f"opinion/{part}": value for part, value in parts.items()}
+    values |= {"bench/unparsable_share": 0.0, "bench/cut_prompts": share}
+    values |= {"bench/rating of turn 1": 6.0, "quiz/exact_match": 0.5}
+    figures = [
+        scores(names=(name,), score=value, role="diagnostic") for name, value in values.items()
+    ]
+    judged = [scores(names=(name,), role="report") for name in ("opinion", "bench")]
+    text = text_of(pd.concat([scores(), *judged, *figures]), tmp_path)
+    table = text.split("Every benchmark")[1].split("Beside the scores of a judge")[1]
+    table = table.split("What is missing")[0]
+    shown = ["cut prompts of bench", "share without a verdict of bench"]
+    shown += ["win rate at equal length of opinion", "share without a verdict of opinion"]
+    if not share:
+        shown.remove("cut prompts of bench")
+    places = [table.index(name) for name in shown]
+    assert places == sorted(places)
+    assert table.count("0.431") == table.count("0.077") == 2 * len(GRID)
+    assert ("Cut prompts: too" in table) == ("cut prompts of bench" in table) == (share > 0)
+    assert "turn 1" not in table
+    assert "quiz" not in table
+    assert "Beside the scores of a judge" not in text_of(scores(), tmp_path)
+
+
 def test_only_failed_cells_are_named_and_nothing_else_is_claimed(tmp_path: Path) -> None:
     table = pd.DataFrame([failed(stage, (0, 1), "out of memory") for stage in ("sft", "dpo")])
     text = text_of(table, tmp_path, STUDY)
