@@ -13,7 +13,7 @@ from tasks.parts import hand_back, handed_part
 from tasks.report import begin, conclude, ended, outcomes
 from tasks.requests import as_deployed, refused, run_name
 from tasks.secrets import with_judge_key
-from tasks.training import train_dpo, train_sft
+from tasks.training import score_reference, train_dpo, train_sft
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.errors import InputError
@@ -61,7 +61,8 @@ def submit_evaluations(
 def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
     """SFT, DPO from it, and the evaluations of both."""
     label, futures = str(cell.cell), dict(data)
-    for artifact, train in ((cell.sft, train_sft), (cell.dpo, train_dpo)):
+    tasks = [(cell.sft, train_sft), *((r, score_reference) for r in cell.references)]
+    for artifact, train in (*tasks, (cell.dpo, train_dpo)):
         futures[artifact.fingerprint] = train.submit(
             artifact, cell.cell, study, workers, wait_for=parents_of(artifact, futures)
         )

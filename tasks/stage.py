@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 
+from wit.alignment.policy import is_stale
 from wit.artifacts import Artifact
 from wit.errors import FewerRowsError, RunEndedError, StageError, WitError, WorkerDiedError
 from wit.lineage import StudyRun
@@ -45,7 +46,7 @@ def run_stage(artifact: Artifact, study: StudyRun, workers: Workers) -> State:
     Raises:
         WitError: The stage failed; says how often it was tried, if it is not tried again.
     """
-    if artifact.exists() and is_stored(artifact, workers.runtime):
+    if artifact.exists() and not is_stale(artifact) and is_stored(artifact, workers.runtime):
         artifact.verified()
         return _reused(artifact, workers)
     if stays_in_store(artifact, workers.runtime):

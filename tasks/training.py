@@ -27,6 +27,21 @@ def train_sft(
 
 
 @task(
+    task_run_name="reference {cell}",
+    cache_policy=NO_CACHE,
+    **RETRIES,
+)
+def score_reference(
+    artifact: Artifact,
+    cell: Cell,  # noqa: ARG001  for the run's name
+    study: StudyRun,
+    workers: Workers,
+) -> State:
+    """What the cell's SFT model finds of the responses that DPO learns from."""
+    return run_stage(artifact, study, workers)
+
+
+@task(
     task_run_name="dpo {cell}",
     cache_policy=NO_CACHE,
     **RETRIES,
@@ -37,5 +52,5 @@ def train_dpo(
     study: StudyRun,
     workers: Workers,
 ) -> State:
-    """DPO from the cell's SFT model, which is also the frozen reference model."""
+    """Alignment of the cell's SFT model, which is also the frozen reference model."""
     return run_stage(artifact, study, workers)

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from wit.alignment_recipes import DPOKnobs
 from wit.errors import ConfigError
 from wit.evaluation.suites import expand_suites
 from wit.evaluation_recipes import Benchmark, JudgedPrompts, Prompts, Sensitivity
@@ -29,7 +30,6 @@ from wit.judging.settings import JudgeEndpoint, JudgeModel
 from wit.judging.suites import expand_judged
 from wit.recipes import (
     BaseRecipe,
-    DPOKnobs,
     InstructionsRecipe,
     Name,
     PreferencesRecipe,
@@ -137,6 +137,15 @@ class Study(Settings):
         if not any(benchmark.role == "select" for benchmark in benchmarks):
             raise ValueError("no benchmark has 'role: select', so no cell could be recommended")
         return benchmarks
+
+    @model_validator(mode="after")
+    def _has_an_adapter(self) -> Self:
+        if self.dpo.lora == "continue" and self.sft.lora is None:
+            raise ValueError(
+                "'dpo.lora: continue' goes on with the adapter of SFT, and 'sft.lora' is unset; "
+                "set it, or give 'dpo.lora' an adapter of its own"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_a_judge(self) -> Self:

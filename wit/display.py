@@ -49,10 +49,11 @@ def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
 def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     """Prints the cells with the state of each stage, and the cost of what is to be made."""
     table = Table(title=f"{plan.study.name}: what a run would do")
-    for column in ("cell", "sft", "its evaluations", "dpo", "its evaluations"):
+    for column in ("cell", "sft", "its evaluations", "reference", "dpo", "its evaluations"):
         table.add_column(column)
     for cell in plan.cells:
-        stages = ([cell.sft], cell.sft_evaluations, [cell.dpo], cell.dpo_evaluations)
+        before = ([cell.sft], cell.sft_evaluations, cell.references)
+        stages = (*before, [cell.dpo], cell.dpo_evaluations)
         table.add_row(str(cell.cell), *(_states(plan, artifacts) for artifacts in stages))
     console.print(table)
     console.print(f"artifacts: {plan.tokenizer.root}", soft_wrap=True, highlight=False)

@@ -72,7 +72,10 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         disk_bytes=model
         and num_trainings * bytes_of_model(model.num_weights)
         # Of those that run at the same time.
-        + at_once * bytes_while_training(model.num_weights, sft.lora),
+        + at_once
+        * bytes_while_training(
+            model.num_weights, is_adapted=sft.lora is not None and dpo.lora is not None
+        ),
         peak_memory_bytes=model and _memory(model, micro_batch * instructions.tokens_per_row),
         instructions=instructions,
         preferences=preferences,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from wit.alignment_recipes import DPOKnobs, DPORecipe, ReferenceRecipe
 from wit.artifact_store import store_of
 from wit.artifacts import Artifact, Source
 from wit.config import Cell, Runtime, Study, check_together
@@ -22,7 +23,7 @@ from wit.evaluation_recipes import (
     SensitivityEvaluation,
 )
 from wit.files import check_writable
-from wit.recipes import DPORecipe, SFTRecipe, TokenizerRecipe
+from wit.recipes import SFTRecipe, TokenizerRecipe
 from wit.sensitivity.recipe import SensitivityKnobs
 from wit.sharing import RESULTS, inputs_of
 from wit.study_sources import (
@@ -52,13 +53,17 @@ class CellPlan:
     cell: Cell
     sft: Artifact
     sft_evaluations: tuple[Artifact, ...]
+    references: tuple[Artifact, ...]  # that the objective reads
     dpo: Artifact
     dpo_evaluations: tuple[Artifact, ...]
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """All of them, parents first."""
-        return (self.sft, *self.sft_evaluations, self.dpo, *self.dpo_evaluations)
+        return (
+            *(self.sft, *self.sft_evaluations),
+            *(*self.references, self.dpo, *self.dpo_evaluations),
+        )
 
 
 @dataclass(frozen=True)
@@ -175,11 +180,15 @@ def _planned(study: Study, root: Path) -> Plan:
         sft = Artifact(
             root=root, recipe=recipe, parents={"base": base, "instructions": instructions}
         )
+        starts: dict[str, Artifact | Source] = {"policy": sft, "preferences": preferences}
+        references = {
+            part: Artifact(root=root, recipe=reference, parents=starts)
+            for part, reference in _references(study.dpo).items()
+        }
         recipe = DPORecipe(**study.dpo.model_dump(), seed=cell.seed)
-        dpo = Artifact(
-            root=root, recipe=recipe, parents={"policy": sft, "preferences": preferences}
-        )
-        return CellPlan(cell, sft, evaluations_of(sft), dpo, evaluations_of(dpo))
+        dpo = Artifact(root=root, recipe=recipe, parents={**starts, **references})
+        made_of = tuple(references.values())
+        return CellPlan(cell, sft, evaluations_of(sft), made_of, dpo, evaluations_of(dpo))
 
     return Plan(
         study=study,
@@ -192,6 +201,19 @@ def _planned(study: Study, root: Path) -> Plan:
         base_evaluations=evaluations_of(base),
         cells=tuple(cell_plan(cell) for cell in study.cells),
     )
+
+
+def _references(knobs: DPOKnobs) -> dict[str, ReferenceRecipe]:
+    """What an objective reads of the reference, by the part that it plays."""
+    if not knobs.has_reference:
+        return {}
+    own = ReferenceRecipe(precision=knobs.precision)
+    if not knobs.is_for_unpaired:
+        return {"reference": own}
+    return {
+        "reference": own,
+        "mismatched": ReferenceRecipe(precision=knobs.precision, responses="mismatched"),
+    }
 
 
 def _with_stored(plan: Plan, runtime: Runtime) -> Plan:

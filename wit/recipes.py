@@ -206,24 +206,3 @@ class SFTRecipe(SFTKnobs):
 
     weights: TokenWeights
     seed: NonNegativeInt
-
-
-class DPOKnobs(TrainingKnobs):
-    """Direct preference optimisation. Defaults: arXiv 2507.07817, section 3.2; beta: its [12]."""
-
-    learning_rate: PositiveFloat = 5e-7
-    num_epochs: PositiveInt = 2
-    examples_per_step: PositiveInt = 32
-    weight_decay: NonNegativeFloat = 0.0
-    schedule: Literal["cosine", "linear", "constant"] = "linear"
-    warmup_fraction: Fraction = 0.1
-    max_grad_norm: NonNegativeFloat = 1.0
-    beta: PositiveFloat = 0.1  # strength of the pull towards the reference
-
-
-class DPORecipe(DPOKnobs):
-    """DPO from one SFT checkpoint, which is also the frozen reference model."""
-
-    stage: ClassVar[str] = "dpo@2"
-
-    seed: NonNegativeInt

@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
+from wit.alignment_recipes import DPORecipe
 from wit.artifacts import Artifact, Source
 from wit.errors import BaseModelError, DiskFullError
 from wit.files import LEAST_FREE_BYTES, free_bytes, size_text
 from wit.model_size import model_size, weights_in
-from wit.recipes import DataRecipe, DPORecipe, LoRAKnobs, SFTRecipe
+from wit.recipes import DataRecipe, SFTRecipe
 from wit.records import MODEL
 from wit.study_sources import row_files
 
@@ -47,13 +48,11 @@ def peak_bytes(artifact: Artifact) -> int | None:
     recipe, parents = artifact.recipe, artifact.parents
     if isinstance(recipe, SFTRecipe | DPORecipe):
         num_weights = _num_weights(parents["base" if artifact.stage == "sft" else "policy"])
-        lora = recipe.lora if isinstance(recipe, SFTRecipe) else None
+        is_adapted = recipe.lora is not None
         if num_weights is None:
             return None
-        return max(
-            bytes_while_training(num_weights, lora),
-            bytes_while_training(num_weights, lora) // 2 + bytes_of_model(num_weights),
-        )
+        in_checkpoints = bytes_while_training(num_weights, is_adapted=is_adapted)
+        return max(in_checkpoints, in_checkpoints // 2 + bytes_of_model(num_weights))
     if isinstance(recipe, DataRecipe):
         return _prepared_bytes(artifact, recipe)
     return None
@@ -64,12 +63,12 @@ def bytes_of_model(num_weights: int) -> int:
     return BYTES_PER_WEIGHT * num_weights
 
 
-def bytes_while_training(num_weights: int, lora: LoRAKnobs | None = None) -> int:
+def bytes_while_training(num_weights: int, *, is_adapted: bool = False) -> int:
     """Of checkpoints: the last complete one, and that which is being written.
 
     Adapters are little beside the model that they are of.
     """
-    return 0 if lora else 2 * CHECKPOINT * BYTES_PER_WEIGHT * num_weights
+    return 0 if is_adapted else 2 * CHECKPOINT * BYTES_PER_WEIGHT * num_weights
 
 
 def _num_weights(model: Artifact | Source) -> int | None:

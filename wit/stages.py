@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wit import lineage, resident, sharing
+from wit.alignment.policy import check_policy, is_stale, note_policy
+from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifacts import CHECKPOINTS, Artifact, Source
 from wit.config import Runtime
 from wit.errors import (
@@ -31,7 +33,8 @@ from wit.memory import (
     said_of,
     with_less,
 )
-from wit.recipes import DPORecipe, InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
+from wit.records import MODEL
 from wit.space import check_space
 from wit.study_sources import row_files
 
@@ -54,6 +57,9 @@ def make_artifact(
         WitError: The stage failed, or a parent is damaged.
     """
     with artifact.lock():
+        if is_stale(artifact):
+            _log.warning("%s: is of weights that its policy had before", artifact.path)
+            shutil.rmtree(artifact.path)
         if artifact.exists():
             sharing.upload(artifact.verified(), runtime)
             return "reused"
@@ -134,7 +140,8 @@ def _resumable(artifact: Artifact, error: Exception) -> StageError:
 def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], Any]:
     """The function that fills the artifact's directory; imports what it needs and no more."""
     recipe, parents = artifact.recipe, artifact.parents
-    if not isinstance(recipe, EvaluationRecipe) or isinstance(recipe, JudgeEvaluation):
+    measures = EvaluationRecipe | ReferenceRecipe
+    if not isinstance(recipe, measures) or isinstance(recipe, JudgeEvaluation):
         resident.release()  # what was measured before; whoever trains now needs the memory
 
     def path(part: str) -> Path:
@@ -168,7 +175,7 @@ def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], A
 
             data = {name: path(name) for name in ("instructions", "preferences")}
             return lambda out: find_overlap(recipe, path("items"), data, path("tokenizer"), out)
-        case SFTRecipe() | DPORecipe():
+        case SFTRecipe() | ReferenceRecipe() | DPORecipe():
             return _training(recipe, artifact, runtime, log)
         case EvaluationRecipe():
             from wit.evaluation.evaluate import evaluate
@@ -179,7 +186,7 @@ def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], A
 
 
 def _training(
-    recipe: SFTRecipe | DPORecipe, artifact: Artifact, runtime: Runtime, log: Log
+    recipe: SFTRecipe | ReferenceRecipe | DPORecipe, artifact: Artifact, runtime: Runtime, log: Log
 ) -> Callable[[Path], Any]:
     def path(part: str) -> Path:
         return artifact.parents[part].path
@@ -195,13 +202,51 @@ def _training(
             return lambda out: train_sft(
                 recipe, path("base"), path("instructions"), tokenizer.path, out, runtime, log
             )
-        case DPORecipe():
-            from wit.training.dpo import train_dpo
-
+        case ReferenceRecipe():
             _check_same_tokenizer(artifact)
-            return lambda out: train_dpo(
-                recipe, path("policy"), path("preferences"), out, runtime, log
-            )
+            return _reference(recipe, artifact, runtime)
+        case DPORecipe():
+            _check_same_tokenizer(artifact)
+            return _alignment(recipe, artifact, runtime, log)
+
+
+def _reference(
+    recipe: ReferenceRecipe, artifact: Artifact, runtime: Runtime
+) -> Callable[[Path], Any]:
+    from wit.training.reference import write_reference
+
+    policy, preferences = (artifact.parents[part] for part in ("policy", "preferences"))
+    assert isinstance(policy, Artifact)
+
+    def make(out: Path) -> None:
+        model = policy.path / MODEL
+        write_reference(recipe, model, policy.fingerprint, preferences.path, out, runtime)
+        note_policy(policy.record(), out)
+
+    return make
+
+
+def _alignment(
+    recipe: DPORecipe, artifact: Artifact, runtime: Runtime, log: Log
+) -> Callable[[Path], Any]:
+    from wit.training.dpo import train_dpo
+
+    policy, preferences = (artifact.parents[part] for part in ("policy", "preferences"))
+    assert isinstance(policy, Artifact)
+    references = [p for p in artifact.parents.values() if isinstance(p, Artifact)]
+    references = [parent for parent in references if parent.stage == "reference"]
+    for reference in references:
+        check_policy(reference, policy)
+    return lambda out: train_dpo(
+        recipe,
+        policy.path,
+        preferences.path,
+        [reference.path for reference in references],
+        out,
+        runtime,
+        log,
+        base=policy.parents["base"].path if recipe.lora == "continue" else None,
+    )
 
 
 def data_workers(runtime: Runtime) -> int:
@@ -216,16 +261,16 @@ def _parent_of(artifact: Artifact, part: str, part_of_parent: str) -> Artifact |
     return parent.parents[part_of_parent]
 
 
-def _check_same_tokenizer(dpo: Artifact) -> None:
+def _check_same_tokenizer(alignment: Artifact) -> None:
     """SFT and DPO must share tokenizer, template and stop token, or they speak past each other.
 
     Raises:
         ArtifactError: They do not.
     """
-    policy = dpo.parents["policy"]
+    policy = alignment.parents["policy"]
     assert isinstance(policy, Artifact)
     of_sft = _parent_of(policy, "instructions", "tokenizer").fingerprint
-    of_preferences = _parent_of(dpo, "preferences", "tokenizer").fingerprint
+    of_preferences = _parent_of(alignment, "preferences", "tokenizer").fingerprint
     if of_sft != of_preferences:
         raise ArtifactError(
             f"SFT was trained with tokenizer and template {of_sft}, the preferences were prepared "

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from wit.alignment_recipes import DPOKnobs, DPORecipe
 from wit.config import Runtime, Study
 from wit.evaluation_recipes import (
     Benchmark,
@@ -19,8 +20,6 @@ from wit.evaluation_recipes import (
 )
 from wit.recipes import (
     DataRecipe,
-    DPOKnobs,
-    DPORecipe,
     InstructionsRecipe,
     LocatedInput,
     PreferencesRecipe,

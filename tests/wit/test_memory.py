@@ -18,6 +18,7 @@ from hypothesis import given
 from tiny import make_tiny_base
 
 from tasks.stage import MAX_HALVINGS
+from wit.alignment_recipes import DPORecipe
 from wit.artifacts import HALVINGS, Artifact, Source
 from wit.config import Runtime
 from wit.errors import BaseModelError, FewerRowsError, OutOfMemoryError, StageError, WorkerDiedError
@@ -32,7 +33,7 @@ from wit.memory import (
     said_of,
     with_less,
 )
-from wit.recipes import DPORecipe, SFTRecipe, TokenizerRecipe
+from wit.recipes import SFTRecipe, TokenizerRecipe
 from wit.weights import TokenWeights
 
 ABSURD = 2**58  # bytes

@@ -8,12 +8,13 @@ import pytest
 from huggingface_hub import ModelCard
 from kept_models import make_cell
 
+from wit.alignment_recipes import DPORecipe
 from wit.artifacts import RECORD, Artifact, Source
 from wit.data.overlap import OVERLAP
 from wit.evaluation.results import EvaluationResult
 from wit.model_card import model_card, shortened
 from wit.plan import Plan
-from wit.recipes import DPORecipe, InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
 from wit.records import Kept
 from wit.weights import TokenWeights
 

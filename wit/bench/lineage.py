@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wit import lineage
+from wit.alignment_recipes import DPORecipe
 from wit.artifacts import Artifact, Source
 from wit.config import Cell, Study
 from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe, LikelihoodEvaluation
@@ -24,7 +25,7 @@ from wit.lineage.cells import cell_tags
 from wit.lineage.description import cell_of, run_name, run_params, run_tags, study_params
 from wit.lineage.place import EXPERIMENT
 from wit.lineage.reader import RunRow
-from wit.recipes import DPORecipe, InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
 
 BENCHMARKS = ("gsm8k", "arc_challenge", "ifeval", "truthfulqa", "mmlu")
 VERSION = "123456789abc"  # of every study; the name tells them apart

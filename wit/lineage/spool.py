@@ -20,19 +20,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from filelock import FileLock
 from pydantic import AfterValidator, AllowInfNan, PlainSerializer, ValidationError
 
+from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifacts import Artifact, Source
 from wit.errors import ArtifactError
 from wit.evaluation_recipes import EVALUATIONS, ItemsRecipe, OverlapRecipe
 from wit.files import replace_durably
 from wit.lineage.addresses import shown
-from wit.recipes import (
-    DPORecipe,
-    InstructionsRecipe,
-    PreferencesRecipe,
-    Recipe,
-    SFTRecipe,
-    TokenizerRecipe,
-)
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, Recipe, SFTRecipe, TokenizerRecipe
 from wit.settings import Settings
 
 UNSENT = "unsent"
@@ -44,6 +38,7 @@ RECIPES: tuple[type[Recipe], ...] = (
     ItemsRecipe,
     OverlapRecipe,
     SFTRecipe,
+    ReferenceRecipe,
     DPORecipe,
     *EVALUATIONS,
 )

@@ -9,19 +9,20 @@ import numpy as np
 import torch
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import PreTrainedModel, set_seed
 from trl.trainer.sft_config import SFTConfig
 
 from wit.config import Runtime
 from wit.data.collate import RoleCollator
 from wit.data.prepare import TRAIN, read_split
-from wit.errors import ConfigError, first_line
+from wit.errors import ConfigError
 from wit.likelihood import held_out_nll
 from wit.losses import dft
 from wit.models import check_finite, evaluating, load_model
 from wit.recipes import SFTRecipe
 from wit.tokenizers import Tokenizer, load_tokenizer
+from wit.training.adapters import ADAPTER, merged, save_adapter, with_adapters
 from wit.training.arguments import sft_arguments
 from wit.training.callbacks import (
     AfterEpoch,
@@ -76,7 +77,8 @@ def train_sft(
     train_resumably(trainer, history, out, runtime, AfterEpoch(measure, is_measured))
     model = whole_model(trainer, recipe, base)
     if is_first_rank():
-        save_model(model, tokenizer_folder, out / MODEL)
+        save_adapter(model, out / ADAPTER)
+        save_model(merged(model), tokenizer_folder, out / MODEL)
 
 
 def make_trainer(
@@ -162,23 +164,12 @@ def _trainable(recipe: SFTRecipe, model: PreTrainedModel) -> Any:
     """
     if recipe.lora is None:
         return model
-    lora = recipe.lora
-    modules = lora.modules if isinstance(lora.modules, str) else list(lora.modules)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]  also fractions
-        target_modules=modules,
-        task_type="CAUSAL_LM",
-    )
     set_seed(recipe.seed)  # adapters begin at random
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise ConfigError(f"sft.lora.modules: {first_line(error)}") from None
+    return with_adapters(model, recipe.lora, "sft.lora.modules")
 
 
 def whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> Any:
-    """The trained model with adapters merged; of a sharded one a copy, gathered on every rank."""
+    """The trained model and its adapters; of a sharded one a copy, gathered on every rank."""
     model: Any = trainer.model
     if trainer.is_distributed_loading_by_transformers:
         state = gathered_weights(model)
@@ -186,7 +177,7 @@ def whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> A
             return None
         model = _trainable(recipe, load_model(base))
         model.load_state_dict(state)
-    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+    return model
 
 
 def check_packing(model: Any, precision: str) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from wit import lineage
+from wit.alignment_recipes import DPORecipe
 from wit.artifacts import Artifact, Source
 from wit.config import Study
 from wit.errors import TrainingError
@@ -14,7 +15,7 @@ from wit.evaluation.results import BenchmarkRun, EvaluationResult, Score, share_
 from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe
 from wit.lineage.description import cell_of
 from wit.lineage.store import open_store
-from wit.recipes import DPORecipe, InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
 
 STUDY = Study.model_validate(
     {

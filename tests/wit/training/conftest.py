@@ -1,5 +1,6 @@
 """A model small enough to train in a second, with the embedded tokenizer and data."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,11 @@ from tiny import make_tiny_base
 from trainers import Parts
 
 from wit.builtin import BASE_DIR, DATA_DIR
+from wit.config import Runtime
 from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
-from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
+from wit.recipes import InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
+from wit.training.sft import train_sft
+from wit.weights import TokenWeights
 
 MAX_ROWS = 72
 
@@ -45,3 +49,28 @@ def preferences(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path
 def parts(base: Path, instructions: Path, tokenizer_folder: Path) -> Parts:
     """What a training takes."""
     return base, instructions, tokenizer_folder
+
+
+@pytest.fixture(scope="session")
+def policy(
+    base: Path,
+    instructions: Path,
+    tokenizer_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("policy")
+    weights = TokenWeights(prompt=0.2, response=1)
+    recipe = SFTRecipe(
+        weights=weights, seed=0, learning_rate=1e-2, num_epochs=2, examples_per_step=8
+    )
+    train_sft(
+        recipe, base, instructions, tokenizer_folder, folder, Runtime(device="cpu"), lambda *_: None
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_as_policy(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base_as_policy")
+    shutil.copytree(base, folder / "model")
+    return folder

@@ -1,0 +1,1 @@
+"""Alignment with preferences: objectives, their losses, and the reference's log-probabilities."""

@@ -1,0 +1,145 @@
+"""Recipes of preference alignment: the objective, the training, and the reference."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from wit.alignment.objectives import (
+    KNOBS,
+    NAMES,
+    OBJECTIVES,
+    Objective,
+    ObjectiveName,
+    TermName,
+    defaults_of,
+)
+from wit.recipes import LoRAKnobs, Recipe, TrainingKnobs
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class DPOKnobs(TrainingKnobs):
+    """Alignment with preferences. Defaults: arXiv 2507.07817, section 3.2; beta: its [12].
+
+    What an objective's own paper has otherwise takes their place: see
+    ``wit/alignment/objectives.py``.
+    """
+
+    objective: ObjectiveName = "dpo"
+    learning_rate: PositiveFloat = 5e-7
+    num_epochs: PositiveInt = 2
+    examples_per_step: PositiveInt = 32
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["cosine", "linear", "constant"] = "linear"
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    max_grad_norm: NonNegativeFloat = 1.0
+    beta: PositiveFloat = 0.1  # what it means depends on the objective
+    # Of every term of the loss; unset: 1 for the objective, and what its paper adds.
+    loss_weights: dict[TermName, PositiveFloat] = Field(default_factory=dict)
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | None = None  # share of wrong labels
+    gamma_beta_ratio: NonNegativeFloat | None = None  # SimPO's margin that is aimed at, per token
+    desirable_weight: NonNegativeFloat | None = None  # KTO's, of good responses
+    undesirable_weight: NonNegativeFloat | None = None  # and of bad ones
+    # Adapters instead of all weights: new ones on the SFT model, or the SFT's own; unset: none.
+    lora: LoRAKnobs | Literal["continue"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_objectives_own(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        name = given.get("objective", "dpo")
+        if not isinstance(name, str) or name not in NAMES:
+            return given  # the field says what is allowed
+        given = {key: value for key, value in given.items() if value is not None}
+        if not given.get("loss_weights"):
+            given.pop("loss_weights", None)
+        terms = given.get("loss_weights", {})
+        known: dict[str, Any] = {}
+        for term in NAMES:  # of other terms what only they have
+            if isinstance(terms, dict) and term in terms:
+                of_term = OBJECTIVES[term]
+                known |= {k: v for k, v in of_term.defaults.items() if k in of_term.knobs}
+        return {**known, **defaults_of(name), **given}
+
+    @model_validator(mode="after")
+    def _terms_go_together(self) -> Self:
+        if self.objective not in self.loss_weights:
+            raise ValueError(
+                f"loss_weights has no weight of the objective itself, {self.objective!r}; give it "
+                f"one, such as {{{self.objective}: 1.0, sft: 0.2}}"
+            )
+        single = [name for name in self.terms if OBJECTIVES[name].is_for_unpaired]
+        if single and len(self.terms) > 1:
+            raise ValueError(
+                f"{single[0]!r} learns from single responses and the others from pairs; leave one "
+                "of them out of loss_weights"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _knobs_are_used(self) -> Self:
+        used = frozenset().union(*(OBJECTIVES[name].knobs for name in self.terms))
+        for knob in sorted(KNOBS - used):
+            if getattr(self, knob) is not None:
+                whose = ", ".join(name for name in NAMES if knob in OBJECTIVES[name].knobs)
+                raise ValueError(
+                    f"{knob!r} is of {whose}; {self.objective!r} has none, leave it out"
+                )
+        return self
+
+    @property
+    def method(self) -> Objective:
+        """What is known of its objective."""
+        return OBJECTIVES[self.objective]
+
+    @property
+    def terms(self) -> tuple[ObjectiveName, ...]:
+        """The objectives in its loss, without the likelihood terms."""
+        return tuple(name for name in NAMES if name in self.loss_weights)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether any term compares the policy with the reference."""
+        return any(OBJECTIVES[name].has_reference for name in self.terms)
+
+    @property
+    def is_for_unpaired(self) -> bool:
+        """Whether it learns from single responses, be they in pairs or not."""
+        return self.method.is_for_unpaired
+
+    @property
+    def label(self) -> str:
+        """Objective and beta for a person, such as ``DPO, beta 0.1``."""
+        weights = {name: w for name, w in self.loss_weights.items() if name != self.objective}
+        own = {**self.method.terms}
+        more = "".join(f" + {w:g} {n}" for n, w in weights.items()) if weights != own else ""
+        return f"{self.method.title}{more}, beta {self.beta:g}"
+
+
+class DPORecipe(DPOKnobs):
+    """Alignment from one SFT checkpoint, which is also the frozen reference model."""
+
+    stage: ClassVar[str] = "dpo@3"
+
+    seed: NonNegativeInt
+
+
+class ReferenceRecipe(Recipe):
+    """Log-probabilities of the responses of a preference set, by one SFT checkpoint.
+
+    Made once for all objectives, betas and seeds that start there.
+    """
+
+    stage: ClassVar[str] = "reference@1"
+
+    precision: Precision = "float32"  # of matrix products
+    # "mismatched": each prompt with the response of another row, by which KTO estimates a KL.
+    responses: Literal["own", "mismatched"] = "own"
