@@ -25,15 +25,18 @@ def evaluations(*measures: str, of: tuple[str, ...] = MEASURED) -> set[str]:
 
 # Groups of stages.
 DPO = {"dpo"} | evaluations(of=("dpo",))
+REFERENCE = {"reference"}  # what DPO reads of the SFT model
 SFT = {"sft"} | evaluations(of=("sft",))
 EVALUATIONS = evaluations()
 MODELS = SFT | DPO | EVALUATIONS
 ITEMS = {"items", "overlap"}
-TUNED = SFT | DPO  # what comes of the instructions
+TUNED = SFT | REFERENCE | DPO  # what comes of the instructions
 INSTRUCTIONS = {"instructions", "overlap"} | TUNED | evaluations("likelihood")
-PREFERENCES = {"preferences", "overlap"} | DPO | evaluations("likelihood")
+PREFERENCES = {"preferences", "overlap"} | REFERENCE | DPO | evaluations("likelihood")
 TEXT = evaluations("forgetting")
-EVERYTHING = {"tokenizer", "instructions", "preferences", "overlap"} | MODELS  # but the items
+EVERYTHING = (
+    {"tokenizer", "instructions", "preferences", "overlap"} | REFERENCE | MODELS
+)  # but the items
 NOTHING: set[str] = set()
 
 
@@ -116,6 +119,7 @@ def fingerprints(plan: Plan, cell: int = 0) -> dict[str, str]:
         for artifact in measured:
             assert isinstance(artifact.recipe, EvaluationRecipe)
             found[f"{artifact.recipe.measures} of {model}"] = artifact.fingerprint
+    found |= {artifact.stage: artifact.fingerprint for artifact in chosen.references}
     return found | {"sft": chosen.sft.fingerprint, "dpo": chosen.dpo.fingerprint}
 
 

@@ -13,8 +13,9 @@ from planned_study import (
     JUDGED,
     NOTHING,
     PREFERENCES,
-    SFT,
+    REFERENCE,
     TEXT,
+    TUNED,
     changed,
     evaluations,
     fingerprints,
@@ -38,6 +39,15 @@ def folder(tmp_path: Path) -> Path:
     return inputs_in(tmp_path)
 
 
+# Of some objectives; tested with these.
+OF_OBJECTIVES = {
+    "dpo.label_smoothing": ("robust-dpo", 0.2),
+    "dpo.gamma_beta_ratio": ("simpo", 0.2),
+    "dpo.desirable_weight": ("kto", 0.2),
+    "dpo.undesirable_weight": ("kto", 0.2),
+}
+
+
 def training_knobs(name: str, remade: set[str]) -> list[tuple[str, Any, set[str]]]:
     values: dict[str, Any] = {
         "learning_rate": 1e-3,
@@ -50,7 +60,6 @@ def training_knobs(name: str, remade: set[str]) -> list[tuple[str, Any, set[str]
         "adam_beta1": 0.8,
         "adam_beta2": 0.95,
         "adam_epsilon": 1e-6,
-        "precision": "bfloat16",
     }
     return [(f"{name}.{knob}", value, remade) for knob, value in values.items()]
 
@@ -76,18 +85,23 @@ KNOBS: list[tuple[str, Any, set[str]]] = [
     *data_knobs("instructions", INSTRUCTIONS),
     ("instructions.turns", "last", INSTRUCTIONS),
     *data_knobs("preferences", PREFERENCES),
-    ("weights.0", {"prompt": 0.2, "response": 1}, SFT | DPO),
-    ("weights.0.prompt", 0.3, SFT | DPO),
-    ("weights.0.response", 0.3, SFT | DPO),
-    *[(f"weights.0.{role}", 0.3, SFT | DPO) for role in FINER_ROLES],
-    ("seeds.0", 1, SFT | DPO),
-    *training_knobs("sft", SFT | DPO),
-    ("sft.normaliser", "weight_sum", SFT | DPO),
-    ("sft.loss", "dft", SFT | DPO),
-    ("sft.decay_norms", True, SFT | DPO),
-    ("sft.lora", {"rank": 4}, SFT | DPO),
+    ("weights.0", {"prompt": 0.2, "response": 1}, TUNED),
+    ("weights.0.prompt", 0.3, TUNED),
+    ("weights.0.response", 0.3, TUNED),
+    *[(f"weights.0.{role}", 0.3, TUNED) for role in FINER_ROLES],
+    ("seeds.0", 1, TUNED),
+    *training_knobs("sft", TUNED),
+    ("sft.precision", "bfloat16", TUNED),
+    ("sft.normaliser", "weight_sum", TUNED),
+    ("sft.loss", "dft", TUNED),
+    ("sft.decay_norms", True, TUNED),
+    ("sft.lora", {"rank": 4}, TUNED),
     *training_knobs("dpo", DPO),
+    ("dpo.precision", "bfloat16", DPO | REFERENCE),
+    ("dpo.objective", "ipo", DPO),
     ("dpo.beta", 0.7, DPO),
+    ("dpo.loss_weights", {"dpo": 1.0, "sft": 0.2}, DPO),
+    ("dpo.lora", {"rank": 4}, DPO),
     ("benchmarks.0.role", "report", NOTHING),
     ("benchmarks.0.num_fewshot", 3, evaluations("seen")),
     ("benchmarks.0.limit", 9, evaluations("seen") | ITEMS),
@@ -171,7 +185,35 @@ def test_no_knob_is_missing_from_the_table() -> None:
                 found.add(place)
         return found
 
-    assert knobs(Study, "") == {knob for knob, _, _ in KNOBS if knob != "weights.0"} | PLACES
+    assert knobs(Study, "") == {knob for knob, _, _ in KNOBS if knob != "weights.0"} | {
+        *PLACES,
+        *OF_OBJECTIVES,
+    }
+
+
+@pytest.mark.parametrize("knob", OF_OBJECTIVES)
+def test_a_knob_of_an_objective_remakes_the_alignment_and_nothing_else(
+    folder: Path, knob: str
+) -> None:
+    objective, value = OF_OBJECTIVES[knob]
+    values = study_in(folder) | {"dpo": {"objective": objective}}
+    before = fingerprints(plan_of(values))
+    put(values, knob, value)
+    assert changed(before, fingerprints(plan_of(values))) == DPO
+
+
+def test_objectives_betas_and_seeds_of_one_sft_model_share_its_reference(folder: Path) -> None:
+    def references(**dpo: Any) -> set[str]:
+        plan = plan_of(study_in(folder) | {"dpo": dpo})
+        return {artifact.fingerprint for artifact in plan.cells[0].references}
+
+    of_dpo = references()
+    assert len(of_dpo) == 1
+    for name in ("ipo", "cdpo", "robust-dpo", "dpo-norm", "sppo-hard", "apo-zero", "apo-down"):
+        assert references(objective=name, beta=0.3) == of_dpo, name
+    assert references(objective="kto") > of_dpo
+    for name in ("simpo", "cpo", "orpo"):
+        assert references(objective=name) == set(), name
 
 
 RUNTIME: dict[str, Any] = {
@@ -205,7 +247,7 @@ RUNTIME: dict[str, Any] = {
         ("instructions.sources.one.columns", {"prompt": "q"}, INSTRUCTIONS),
         ("instructions.sources.one.split", "test", INSTRUCTIONS),
         ("instructions.sources.one.subset", "main", INSTRUCTIONS),
-        ("weights.0.sources", {"one": {"prompt": 0.5, "response": 1}}, SFT | DPO),
+        ("weights.0.sources", {"one": {"prompt": 0.5, "response": 1}}, TUNED),
     ],
 )
 def test_a_knob_of_a_source_remakes_what_its_rows_go_into(
@@ -241,7 +283,7 @@ def test_more_cells_leave_those_that_were_there(folder: Path, addition: str, val
     plan = plan_of(values)
     assert fingerprints(plan, cell=1) == before
     other = fingerprints(plan, cell=0)
-    assert changed(before, other) == SFT | DPO
+    assert changed(before, other) == TUNED
 
 
 def test_one_benchmark_more_is_measured_and_nothing_else(folder: Path) -> None:
@@ -285,6 +327,6 @@ def test_cells_differ_from_one_another_in_every_stage_of_theirs(folder: Path) ->
     values |= {"seeds": [0, 1], "weights": ["instruction-tuning", "continual-pretraining"]}
     plan = plan_of(values)
     own = [artifact.fingerprint for artifact, cell in plan.artifacts() if cell]
-    assert len(set(own)) == len(own) == 4 * (2 + 2 * 8)
+    assert len(set(own)) == len(own) == 4 * (3 + 2 * 8)
     shared = [artifact.fingerprint for artifact, cell in plan.artifacts() if not cell]
     assert len(set(shared)) == len(shared) == 5 + 8
