@@ -169,7 +169,12 @@ def _aligned(dpo: Kept, policy: Kept) -> Kept | None:
 
 
 def _fingerprints(artifact: Kept) -> dict[str, str]:
-    return {part: parent["fingerprint"] for part, parent in artifact.parents.items()}
+    """Of what it was made of; what a reference says follows from its policy."""
+    return {
+        part: parent["fingerprint"]
+        for part, parent in artifact.parents.items()
+        if parent["kind"] != "reference"
+    }
 
 
 def _without(recipe: Mapping[str, Any], key: str) -> dict[str, Any]:

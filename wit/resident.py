@@ -7,6 +7,8 @@ so the model is loaded once.
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from wit.files import Stamp, stamps_of
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
@@ -16,6 +18,7 @@ class _Resident(NamedTuple):
     folder: Path
     fingerprint: str
     device: "torch.device"
+    files: tuple[Stamp, ...]  # as they were when it was loaded
     model: "PreTrainedModel"
 
 
@@ -37,13 +40,14 @@ def resident_model(folder: Path, fingerprint: str, device: "torch.device") -> "P
     """
     from wit.models import check_outputs, load_model
 
+    files = stamps_of(sorted(folder.iterdir())) if folder.is_dir() else ()
     for kept in _kept:
-        if kept[:3] == (folder, fingerprint, device):
+        if kept[:4] == (folder, fingerprint, device, files):
             return kept.model
     release()  # there may be no room for two
     model = load_model(folder, device)
     check_outputs(model, folder)
-    _kept.append(_Resident(folder, fingerprint, device, model))
+    _kept.append(_Resident(folder, fingerprint, device, files, model))
     return model
 
 

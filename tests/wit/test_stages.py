@@ -9,6 +9,7 @@ import pytest
 from found_processes import raised_after
 from tiny import make_tiny_base
 
+from wit.artifacts import RECORD, Artifact, digest_of_record, size_and_digest
 from wit.builtin import DATA_DIR
 from wit.config import Runtime
 from wit.data.card import read_card
@@ -114,13 +115,61 @@ def test_dpo_with_another_tokenizer_than_that_of_its_policy_is_refused(
     other = plan_of(study_file, runtime, "base.template=tulu")
     for artifact in (plan.tokenizer, plan.instructions, plan.cells[0].sft):
         make_artifact(artifact, runtime)
-    for artifact in (other.tokenizer, other.preferences):
+    for artifact in (other.tokenizer, other.preferences, plan.preferences):
         make_artifact(artifact, runtime)
-    dpo = plan.cells[0].dpo
-    mixed = dpo.model_copy(update={"parents": {**dpo.parents, "preferences": other.preferences}})
-    with pytest.raises(ArtifactError, match="same base and template"):
-        make_artifact(mixed, runtime)
-    assert not mixed.scratch.exists()
+    cell = plan.cells[0]
+    make_artifact(*cell.references, runtime)
+    for artifact in (*cell.references, cell.dpo):
+        parents = {**artifact.parents, "preferences": other.preferences}
+        mixed = Artifact(root=artifact.root, recipe=artifact.recipe, parents=parents)
+        with pytest.raises(ArtifactError, match="same base and template"):
+            make_artifact(mixed, runtime)
+        assert not mixed.scratch.exists()
+
+
+def test_a_reference_is_made_anew_when_its_policy_has_other_weights(
+    study_file: Path, runtime: Runtime
+) -> None:
+    """Another machine made the same SFT with other bits, or it was deleted and made anew."""
+    plan = plan_of(study_file, runtime)
+    cell = plan.cells[0]
+    [reference] = cell.references
+    for artifact in (plan.tokenizer, plan.instructions, plan.preferences, cell.sft, reference):
+        make_artifact(artifact, runtime)
+    made = (reference.path / "train.parquet").read_bytes()
+    assert make_artifact(reference, runtime) == "reused"
+    replace_weights(cell.sft)
+    assert make_artifact(reference, runtime) == "made"
+    assert (reference.path / "train.parquet").read_bytes() != made
+    replace_weights(cell.sft, 2)
+    with pytest.raises(ArtifactError, match="other weights"):
+        make_artifact(cell.dpo, runtime)
+    assert make_artifact(reference, runtime) == "made"
+    assert make_artifact(cell.dpo, runtime) == "made"
+
+
+def test_weights_that_were_overwritten_in_place_are_found_by_all_that_starts_there(
+    study_file: Path, runtime: Runtime
+) -> None:
+    plan = plan_of(study_file, runtime)
+    cell = plan.cells[0]
+    for artifact in (plan.tokenizer, plan.instructions, plan.preferences, cell.sft):
+        make_artifact(artifact, runtime)
+    file = cell.sft.path / "model" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    for artifact in (*cell.references, cell.dpo):
+        with pytest.raises(ArtifactError, match=r"model\.safetensors was changed"):
+            make_artifact(artifact, runtime)
+
+
+def replace_weights(model: Artifact, last: int = 1) -> None:
+    """As if it had been made anew, and had ended with other bits."""
+    file = model.path / "model" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + bytes([0, 0, last, 63]))
+    record = model.record()
+    record["files"]["model/model.safetensors"] = size_and_digest(file)
+    record["sha256"] = digest_of_record(record)
+    (model.path / RECORD).write_text(json.dumps(record))
 
 
 def test_wrong_input_does_not_cost_what_was_trained(
