@@ -151,9 +151,18 @@ class TextRecipe(RowsRecipe):
 
 
 class PreferencesRecipe(DataRecipe):
-    """Preference pairs, tokenised once: prompt, chosen, rejected."""
+    """Preference pairs, or good and bad responses, tokenised once; the columns say which."""
 
     stage: ClassVar[str] = "preferences@3"
+
+    # Least difference of the scores of a pair, in their unit. Answers that score alike are dropped
+    # in any case.
+    min_margin: NonNegativeFloat = 0.0
+
+    def identity(self) -> dict[str, Any]:
+        """As of all rows; a margin that nobody asked for is none, as before there was any."""
+        values = super().identity()
+        return values if self.min_margin else {k: v for k, v in values.items() if k != "min_margin"}
 
 
 class TrainingKnobs(Recipe):

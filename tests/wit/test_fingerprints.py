@@ -85,6 +85,7 @@ KNOBS: list[tuple[str, Any, set[str]]] = [
     *data_knobs("instructions", INSTRUCTIONS),
     ("instructions.turns", "last", INSTRUCTIONS),
     *data_knobs("preferences", PREFERENCES),
+    ("preferences.min_margin", 0.5, PREFERENCES),
     ("weights.0", {"prompt": 0.2, "response": 1}, TUNED),
     ("weights.0.prompt", 0.3, TUNED),
     ("weights.0.response", 0.3, TUNED),

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from wit.data.encode import Encoded
+from wit.data.encode import INSTRUCTION_COLUMNS, PREFERENCE_COLUMNS, UNPAIRED_COLUMNS, Encoded
 from wit.data.splits import HELD_OUT, TRAIN
 from wit.roles import Role
 
 CARD = "card.json"
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
-SIDES = ("prompt", "chosen", "rejected")
+SIDES = {
+    PREFERENCE_COLUMNS: ("prompt", "chosen", "rejected"),
+    UNPAIRED_COLUMNS: ("prompt", "response"),
+}
+PAIRS, UNPAIRED = "pairs", "unpaired"  # kinds of preferences
 
 
 class Tally:
@@ -40,6 +44,7 @@ class Tally:
         self.rows = Counter({TRAIN: 0, HELD_OUT: 0})
         self.num_truncated = 0
         self.unspelled: str | None = None
+        self.num_desirable = 0  # training rows, of responses that are good or bad
         self.counts: list[np.ndarray] = []  # of training rows: see ``_counts``
 
     def add(self, encoded: Encoded, train: pa.RecordBatch) -> None:
@@ -55,29 +60,35 @@ class Tally:
         self.rows[TRAIN] += train.num_rows
         self.rows[HELD_OUT] += encoded.rows.num_rows - train.num_rows
         self.counts.append(_counts(train))
+        if train.schema == UNPAIRED_COLUMNS:
+            self.num_desirable += train["is_desirable"].true_count
 
 
-def make_card(where: str, tallies: Mapping[str, Tally]) -> dict[str, Any]:
+def make_card(where: str, tallies: Mapping[str, Tally], columns: pa.Schema) -> dict[str, Any]:
     """The card of a set, and under ``sources`` those of its sources, if it has names for them."""
-    card = _card(where, list(tallies.values()))
+    card = _card(where, list(tallies.values()), columns)
     if "" not in tallies:
-        card["sources"] = {name: _card(tally.where, [tally]) for name, tally in tallies.items()}
+        card["sources"] = {
+            name: _card(tally.where, [tally], columns) for name, tally in tallies.items()
+        }
     return card
 
 
-def _card(where: str, tallies: Sequence[Tally]) -> dict[str, Any]:
+def _card(where: str, tallies: Sequence[Tally], columns: pa.Schema) -> dict[str, Any]:
     rows, dropped = Counter[str](), Counter[str]()
     for tally in tallies:
         rows.update(tally.rows)  # keeps a split without rows
         dropped += tally.dropped
     counts = [part for tally in tallies for part in tally.counts]
+    none = np.zeros((0, len(SIDES.get(columns, Role))), dtype=np.int32)
     return {
         "source": where,
         "rows_in": sum(tally.num_rows for tally in tallies),
         "rows": dict(rows),
         "dropped": most_first(dropped),
         "truncated": sum(tally.num_truncated for tally in tallies),
-        **_figures(np.concatenate(counts) if counts else np.zeros((0, len(Role)), dtype=np.int32)),
+        **_kind(tallies, rows[TRAIN], columns),
+        **_figures(np.concatenate([none, *counts]), columns),
         "boilerplate": sorted({text for tally in tallies for text in tally.boilerplate}, key=len),
     }
 
@@ -87,10 +98,21 @@ def most_first(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def _kind(tallies: Sequence[Tally], num_train: int, columns: pa.Schema) -> dict[str, Any]:
+    """Of preferences, whether they are pairs, and if not, how many responses are good ones."""
+    if columns == INSTRUCTION_COLUMNS:
+        return {}
+    if columns == PREFERENCE_COLUMNS:
+        return {"kind": PAIRS}
+    num_desirable = sum(tally.num_desirable for tally in tallies)
+    labels = {"desirable": num_desirable, "undesirable": num_train - num_desirable}
+    return {"kind": UNPAIRED, "labels": labels}
+
+
 def _counts(rows: pa.RecordBatch) -> np.ndarray:
-    """Of every row the tokens by role, or of a pair the tokens of each side: [row, part]."""
-    if "roles" not in rows.schema.names:
-        sides = [rows[f"{side}_ids"].value_lengths().to_numpy() for side in SIDES]
+    """Of every row the tokens by role, or of a preference those of each side: [row, part]."""
+    if rows.schema in SIDES:
+        sides = [rows[f"{side}_ids"].value_lengths().to_numpy() for side in SIDES[rows.schema]]
         return np.stack(sides, axis=1)
     num_tokens = rows["roles"].value_lengths().to_numpy()
     row_of_token = np.repeat(np.arange(len(num_tokens)), num_tokens)
@@ -99,10 +121,10 @@ def _counts(rows: pa.RecordBatch) -> np.ndarray:
     return counts.reshape(-1, len(Role)).astype(np.int32)
 
 
-def _figures(counts: np.ndarray) -> dict[str, Any]:
-    """What the training rows hold; of pairs, how long their sides are."""
-    if counts.shape[1] == len(SIDES):
-        return {"lengths": dict(zip(SIDES, map(_percentiles, counts.T), strict=True))}
+def _figures(counts: np.ndarray, columns: pa.Schema) -> dict[str, Any]:
+    """What the training rows hold; of preferences, how long their sides are."""
+    if columns in SIDES:
+        return {"lengths": dict(zip(SIDES[columns], map(_percentiles, counts.T), strict=True))}
     by_role = zip(Role, counts.sum(axis=0).tolist(), strict=True)
     row = counts.sum(axis=1)
     response = counts[:, [Role.RESPONSE, Role.STOP]].sum(axis=1)

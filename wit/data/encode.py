@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from wit.data.boilerplate import Boilerplate
 from wit.data.kinds import Item
+from wit.data.preference_rows import Preference, Unpaired
 from wit.data.rendering import ChatRenderer
-from wit.data.schema import Message, Messages, Preference
+from wit.data.schema import Messages
 from wit.data.tokenize import SegmentTokenizer, Tokens
 from wit.errors import DataError
 from wit.recipes import DataRecipe, InstructionsRecipe
@@ -31,6 +32,15 @@ PREFERENCE_COLUMNS = pa.schema(
         "prompt_ids": pa.list_(pa.int32()),
         "chosen_ids": pa.list_(pa.int32()),
         "rejected_ids": pa.list_(pa.int32()),
+        "row": pa.int64(),
+        "source": pa.string(),
+    }
+)
+UNPAIRED_COLUMNS = pa.schema(
+    {
+        "prompt_ids": pa.list_(pa.int32()),
+        "response_ids": pa.list_(pa.int32()),
+        "is_desirable": pa.bool_(),
         "row": pa.int64(),
         "source": pa.string(),
     }
@@ -81,13 +91,20 @@ class _UnspelledError(_Dropped):
 class RowEncoder:
     """Makes token ids of rows; one for each process."""
 
-    def __init__(self, recipe: DataRecipe, tokenizer: Path, places: Mapping[str, Place]) -> None:
+    def __init__(
+        self,
+        recipe: DataRecipe,
+        tokenizer: Path,
+        places: Mapping[str, Place],
+        columns: pa.Schema,
+    ) -> None:
         """Loads the tokenizer.
 
         Args:
-            recipe: Of the stage; says whether rows are instructions or pairs.
+            recipe: Of the stage.
             tokenizer: A ``tokenizer`` artifact.
             places: The sources, by name.
+            columns: Of what is written; those of instructions, of pairs or of unpaired responses.
 
         Raises:
             BaseModelError: It cannot be used.
@@ -95,16 +112,17 @@ class RowEncoder:
         loaded = load_tokenizer(tokenizer)
         self.places = places
         self.max_tokens = recipe.max_tokens
-        # Of a pair the last answer alone is a target; what comes before is tokenised as it is when
-        # an answer is generated.
-        is_instruction = isinstance(recipe, InstructionsRecipe)
-        self._last_turn_only = not is_instruction or recipe.turns == "last"
+        self._last_turn_only = isinstance(recipe, InstructionsRecipe) and recipe.turns == "last"
         self._renderers = {
             name: ChatRenderer(loaded, place.boilerplate) for name, place in places.items()
         }
         self._segment_tokenizer = SegmentTokenizer(loaded)
-        self.columns = INSTRUCTION_COLUMNS if is_instruction else PREFERENCE_COLUMNS
-        self._encode = self._instruction if is_instruction else self._pair
+        self.columns = columns
+        self._encode = {
+            INSTRUCTION_COLUMNS: self._instruction,
+            PREFERENCE_COLUMNS: self._pair,
+            UNPAIRED_COLUMNS: self._unpaired,
+        }[columns]
 
     def __call__(self, batch: Batch) -> Encoded:
         """Token ids of those rows that can be used.
@@ -138,7 +156,8 @@ class RowEncoder:
         self, messages: Messages, renderer: ChatRenderer
     ) -> tuple[dict[str, Any], bool]:
         """Columns of a conversation, and whether its end was cut off."""
-        tokens = self._tokens(messages, renderer)
+        num_prompt = len(messages) - 1 if self._last_turn_only else 0
+        tokens = self._tokens(messages, num_prompt, renderer)
         end = self.max_tokens
         ids, roles, factors = tokens.ids[:end], tokens.roles[:end], tokens.factors[:end]
         if Role.RESPONSE not in roles:
@@ -149,26 +168,43 @@ class RowEncoder:
 
     def _pair(self, pair: Preference, renderer: ChatRenderer) -> tuple[dict[str, Any], bool]:
         """Columns of a pair, and whether the end of an answer was cut off."""
-        columns, is_truncated = {}, False
-        for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-            tokens = self._tokens((*pair.prompt, Message("assistant", answer)), renderer)
-            start = last_response_start(tokens)
-            columns["prompt_ids"] = tokens.ids[:start]
-            columns[f"{side}_ids"] = tokens.ids[start : self.max_tokens]
-            is_truncated = is_truncated or len(tokens.ids) > self.max_tokens
-        if not (columns["chosen_ids"] and columns["rejected_ids"]):
+        prompt, chosen, is_longer = self._prompt_and_answer(pair.prompt, pair.chosen, renderer)
+        _, rejected, is_long = self._prompt_and_answer(pair.prompt, pair.rejected, renderer)
+        if not (chosen and rejected):
             raise _Dropped("prompt leaves no room for its answers")
-        if columns["chosen_ids"] == columns["rejected_ids"]:
+        if chosen == rejected:
             raise _Dropped("chosen equals rejected after truncation")
-        return columns, is_truncated
+        columns = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+        return columns, is_longer or is_long
 
-    def _tokens(self, messages: Messages, renderer: ChatRenderer) -> Tokens:
-        """Ids and roles of a conversation.
+    def _unpaired(self, row: Unpaired, renderer: ChatRenderer) -> tuple[dict[str, Any], bool]:
+        """Columns of a response that is good or bad, and whether its end was cut off."""
+        prompt, response, is_longer = self._prompt_and_answer(row.prompt, row.response, renderer)
+        if not response:
+            raise _Dropped("prompt leaves no room for its response")
+        columns = {"prompt_ids": prompt, "response_ids": response}
+        return {**columns, "is_desirable": row.is_desirable}, is_longer
+
+    def _prompt_and_answer(
+        self, prompt: Messages, answer: Messages, renderer: ChatRenderer
+    ) -> tuple[list[int], list[int], bool]:
+        """Ids of both, and whether the answer's end was cut off.
+
+        The answer alone is a target, with all its turns and the markup between them; what comes
+        before is tokenised as it is when an answer is generated.
+        """
+        tokens = self._tokens((*prompt, *answer), len(prompt), renderer)
+        start = tokens.roles.index(Role.RESPONSE)
+        is_truncated = len(tokens.ids) > self.max_tokens
+        return tokens.ids[:start], tokens.ids[start : self.max_tokens], is_truncated
+
+    def _tokens(self, messages: Messages, num_prompt: int, renderer: ChatRenderer) -> Tokens:
+        """Ids and roles of a conversation that so many messages of it ask for.
 
         Raises:
             DataError: The template does not fit.
         """
-        segments = renderer.segments(messages, last_turn_only=self._last_turn_only)
+        segments = renderer.segments(messages, num_prompt=num_prompt)
         try:
             return self._segment_tokenizer.tokens(segments)
         except DataError as error:

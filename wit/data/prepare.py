@@ -4,7 +4,7 @@ Rows are read three times and never held: once for their number and columns, onc
 are kept, and once to make tokens of those. So a set may be larger than memory.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,27 +17,24 @@ from wit.data.card import CARD, Tally, make_card, read_card, write_card
 from wit.data.encode import (
     INSTRUCTION_COLUMNS,
     PREFERENCE_COLUMNS,
-    Batch,
-    NumberedRow,
+    UNPAIRED_COLUMNS,
     Place,
     RowEncoder,
     last_response_start,
 )
-from wit.data.kinds import INSTRUCTIONS, PREFERENCES, Item, Kind, num_characters
+from wit.data.kinds import INSTRUCTIONS, PREFERENCES
+from wit.data.preference_rows import read_preference
 from wit.data.processes import in_order
 from wit.data.rendering import ChatRenderer
 from wit.data.schema import Shape
-from wit.data.sieve import Choice, Sieve
-from wit.data.sources import Row, read_rows, survey
+from wit.data.sets import Files, RowsOfSet, paths_by_source
+from wit.data.sources import ROWS_AT_ONCE, read_rows, survey
 from wit.data.splits import HELD_OUT, TRAIN, SplitFiles, read_split, read_table
 from wit.data.templates import check_tokens, read_template, template_names
 from wit.errors import BaseModelError, DataError
-from wit.files import stamps_of
 from wit.recipes import (
-    DataRecipe,
     InstructionsRecipe,
     PreferencesRecipe,
-    RowsRecipe,
     TokenizerRecipe,
 )
 from wit.tokenizers import load_tokenizer
@@ -48,6 +45,8 @@ __all__ = [
     "INSTRUCTION_COLUMNS",
     "PREFERENCE_COLUMNS",
     "TRAIN",
+    "UNPAIRED_COLUMNS",
+    "is_unpaired",
     "last_response_start",
     "make_instructions",
     "make_preferences",
@@ -55,12 +54,11 @@ __all__ = [
     "read_card",
     "read_split",
     "read_table",
+    "will_be_unpaired",
     "write_card",
 ]
 
-Files = Path | Mapping[str, Path] | None  # of sources by name; one path is that of a single place
 FIXED_DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"  # of Llama's default
-MAX_BATCH_ROWS, MAX_BATCH_CHARACTERS = 256, 1_000_000
 LEAST_ROWS_PER_PROCESS = 8000  # tokenised in less time than a process takes to start
 
 
@@ -118,7 +116,7 @@ def make_instructions(
     Raises:
         DataError: A source is unusable, or no row is left; says why.
     """
-    data = _Data(INSTRUCTIONS, recipe, files, sample_rows)
+    data = RowsOfSet(INSTRUCTIONS, recipe, files, sample_rows)
     _prepare(data, tokenizer, out, num_workers, overlaps)
 
 
@@ -132,109 +130,77 @@ def make_preferences(
     num_workers: int = 1,
     overlaps: Callable[[str], bool] | None = None,
 ) -> None:
-    """Writes ``train.arrow``, ``held_out.arrow`` (``PREFERENCE_COLUMNS``) and the card.
+    """Writes ``train.arrow``, ``held_out.arrow`` and the card.
 
-    Args and Raises: as ``make_instructions``.
+    Both files have ``PREFERENCE_COLUMNS``; or ``UNPAIRED_COLUMNS``, if the rows of all sources have
+    a label. Rows that say nothing are dropped and counted by reason.
+
+    Args: as ``make_instructions``.
+
+    Raises:
+        DataError: As there; or some sources hold pairs and others do not, or ``min_margin`` is set
+            and no source has scores.
     """
-    data = _Data(PREFERENCES, recipe, files, sample_rows)
+    read = partial(read_preference, min_margin=recipe.min_margin)
+    data = RowsOfSet(PREFERENCES._replace(read=read), recipe, files, sample_rows)
+    shapes = {name: source.shape for name, source in data.sources.items()}
+    _check_kinds(shapes)
+    if recipe.min_margin and not any(shape.has_scores for shape in shapes.values()):
+        raise DataError(
+            f"{data.where}: min_margin = {recipe.min_margin:g}, but there are no scores. Name "
+            "their column with 'columns', such as {scores: ratings}, or leave min_margin out"
+        )
     _prepare(data, tokenizer, out, num_workers, overlaps)
 
 
-class _Source:
-    """Rows of one place, read anew at every pass."""
-
-    def __init__(self, kind: Kind, recipe: RowsRecipe, path: Path | None) -> None:
-        self.where = str(path or recipe.repo)
-        self.kind = kind
-        self.recipe = recipe
-        self.path = path
-        self.num_rows, columns = survey(read_rows(recipe, path))
-        self._shape = Shape(columns, kind.shapes, recipe.columns, self.where)
-        self._sample: list[tuple[int, Row]] | None = None
-
-    def rows(self, every: int) -> Iterator[tuple[int, Row]]:
-        """Numbers from 1, and rows: all of them, or the first and every so manieth after it."""
-        numbered = enumerate(read_rows(self.recipe, self.path), start=1)
-        if every == 1:
-            return numbered
-        if self._sample is None:  # they are few: no need to read all others again
-            self._sample = list(islice(numbered, 0, None, every))
-        return iter(self._sample)
-
-    def item(self, number: int, row: Row) -> Item:
-        """What a row says.
-
-        Raises:
-            DataError: It is not of the source's shape; names it.
-        """
-        return self.kind.read(self._shape, row, number)
-
-    def chosen(self, choice: Choice, every: int) -> Iterator[NumberedRow]:
-        """The rows that are kept."""
-        of_rows = zip(choice.is_kept.tolist(), choice.is_held_out.tolist(), strict=True)
-        # A file that changes meanwhile may have other rows now; that is found out afterwards.
-        for (number, row), (is_kept, is_held_out) in zip(self.rows(every), of_rows, strict=False):
-            if is_kept:
-                yield NumberedRow(number, is_held_out, self.item(number, row))
+def is_unpaired(folder: Path) -> bool:
+    """Whether a ``preferences`` artifact holds single responses that are good or bad, not pairs."""
+    return read_table(folder, TRAIN).schema.names == UNPAIRED_COLUMNS.names
 
 
-class _Data:
-    """All sources of a data recipe."""
+def will_be_unpaired(recipe: PreferencesRecipe, files: Files) -> bool | None:
+    """Whether preferences will be single responses, as their columns say before anything is made.
 
-    def __init__(
-        self, kind: Kind, recipe: DataRecipe, files: Files, sample_rows: int | None
-    ) -> None:
-        paths = {"": files} if isinstance(files, Path) else files or {}
-        self.kind = kind
-        self.recipe = recipe
-        self._stamps = stamps_of(paths.values())
-        self.sources = {
-            name: _Source(kind, of_source, paths.get(name))
-            for name, of_source in recipe.by_source().items()
-        }
-        num_rows = sum(source.num_rows for source in self.sources.values())
-        self.every = -(-num_rows // (sample_rows or num_rows))
-        self.where = ", ".join(
-            f"{name}: {source.where}" if name else source.where
-            for name, source in self.sources.items()
+    Args:
+        recipe: Of the stage.
+        files: Local files of its sources, by name; one path for a single place.
+
+    Returns:
+        None if all sources are on the hub, so that their columns are not known here. The first rows
+        alone are looked at; ``is_unpaired`` says for certain, afterwards.
+
+    Raises:
+        DataError: A source is unusable, or some hold pairs and others do not.
+    """
+    paths = paths_by_source(files)
+    shapes: dict[str, Shape] = {}
+    for name, source in recipe.by_source().items():
+        if path := paths.get(name):
+            first = survey(islice(read_rows(source, path), ROWS_AT_ONCE))
+            shapes[name] = Shape(first.columns, PREFERENCES.shapes, source.columns, str(path))
+    _check_kinds(shapes)
+    return next((shape.is_unpaired for shape in shapes.values()), None)
+
+
+def _check_kinds(shapes: Mapping[str, Shape]) -> None:
+    unpaired = [name for name, shape in shapes.items() if shape.is_unpaired]
+    pairs = [name for name in shapes if name not in unpaired]
+    if unpaired and pairs:
+        raise DataError(
+            f"sources: {', '.join(unpaired)} hold single responses with a label, "
+            f"{', '.join(pairs)} hold pairs; a training uses one of both: leave the others out"
         )
 
-    def choose(self, overlaps: Callable[[str], bool] | None) -> dict[str, Choice]:
-        """Which rows are kept, by source."""
-        sieve = Sieve(self.kind, self.recipe, self.where, overlaps)
-        for name, source in self.sources.items():
-            sieve.begin(name, source.num_rows)
-            for number, row in source.rows(self.every):
-                sieve.add(source.item(number, row))
-        return sieve.choose()
 
-    def batches(self, choices: Mapping[str, Choice]) -> Iterator[Batch]:
-        """The rows that are kept, some hundred at a time, fewer where they are long."""
-        for name, source in self.sources.items():
-            rows: list[NumberedRow] = []
-            size = 0
-            for row in source.chosen(choices[name], self.every):
-                rows.append(row)
-                size += num_characters(self.kind, row.item)
-                if len(rows) == MAX_BATCH_ROWS or size >= MAX_BATCH_CHARACTERS:
-                    yield Batch(name, rows)
-                    rows, size = [], 0
-            if rows:
-                yield Batch(name, rows)
-
-    def check_unchanged(self) -> None:
-        """Compares the files with what they were when the first pass began.
-
-        Raises:
-            DataError: One was changed, so that what was chosen may be other rows now.
-        """
-        for stamp in self._stamps:
-            if stamp not in stamps_of([Path(stamp.file)]):
-                raise DataError(f"{stamp.file}: was changed while it was read. Run again")
+def _columns_of(data: RowsOfSet) -> pa.Schema:
+    if data.kind is INSTRUCTIONS:
+        return INSTRUCTION_COLUMNS
+    is_unpaired = any(source.shape.is_unpaired for source in data.sources.values())
+    return UNPAIRED_COLUMNS if is_unpaired else PREFERENCE_COLUMNS
 
 
 def _prepare(
-    data: _Data,
+    data: RowsOfSet,
     tokenizer: Path,
     out: Path,
     num_workers: int,
@@ -248,8 +214,8 @@ def _prepare(
         tallies[name] = Tally(source.where, source.num_rows, choices[name].dropped, found.texts())
     num_kept = sum(int(choice.is_kept.sum()) for choice in choices.values())
     num_processes = max(1, min(num_workers, num_kept // LEAST_ROWS_PER_PROCESS))
-    make_encoder = partial(RowEncoder, data.recipe, tokenizer, places)
-    columns = INSTRUCTION_COLUMNS if data.kind is INSTRUCTIONS else PREFERENCE_COLUMNS
+    columns = _columns_of(data)
+    make_encoder = partial(RowEncoder, data.recipe, tokenizer, places, columns)
     with SplitFiles(out, columns) as files:
         for encoded in in_order(make_encoder, data.batches(choices), num_processes):
             is_train = ~np.array(encoded.is_held_out, dtype=bool)
@@ -259,19 +225,18 @@ def _prepare(
             tallies[encoded.source].add(encoded, train)
         data.check_unchanged()
         num_rows = sum(len(choice.is_kept) for choice in choices.values())
-        card = make_card(data.where, tallies)
+        card = make_card(data.where, tallies, columns)
         if card["rows_in"] > num_rows:
             card["rows_sampled"] = num_rows
         if not card["rows"][TRAIN]:
-            raise _nothing_left(card, num_rows, tallies)
+            faulty = [source.faulty for source in data.sources.values()]
+            raise _nothing_left(card, num_rows, [*faulty, *(t.unspelled for t in tallies.values())])
     write_card(out, card)
 
 
-def _nothing_left(
-    card: Mapping[str, Any], num_rows: int, tallies: Mapping[str, Tally]
-) -> DataError:
+def _nothing_left(card: Mapping[str, Any], num_rows: int, examples: list[str | None]) -> DataError:
     lost = {**card["dropped"], "held out": card["rows"][HELD_OUT]}
     reasons = ", ".join(f"{n} x {why}" for why, n in lost.items() if n)
-    unspelled = next((t.unspelled for t in tallies.values() if t.unspelled), None)
-    example = f" ({unspelled})" if unspelled else ""
+    said = next(filter(None, examples), None)
+    example = f" ({said})" if said else ""
     return DataError(f"{card['source']}: no training row is left of {num_rows}: {reasons}{example}")

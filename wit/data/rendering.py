@@ -84,7 +84,7 @@ class ChatRenderer:
         self._knows_input = finder.knows_input
         self.stop = finder.stop
 
-    def segments(self, messages: Messages, *, last_turn_only: bool = False) -> list[Segment]:
+    def segments(self, messages: Messages, *, num_prompt: int = 0) -> list[Segment]:
         """The conversation as the model sees it, up to the stop token of its last response.
 
         A message's weight is that of its text and, after a response, of its stop token. Markup has
@@ -93,15 +93,14 @@ class ChatRenderer:
 
         Args:
             messages: The last one must be the assistant's.
-            last_turn_only: Earlier responses, which are then no targets, count as prompt and their
-                stop tokens as template.
+            num_prompt: Responses among the first so many messages, which are then no targets, count
+                as prompt and their stop tokens as template.
 
         Raises:
             DataError: The template does not render these messages faithfully.
         """
-        last = len(messages) - 1
         return [
-            _as_prompt(segment) if last_turn_only and message < last else segment
+            _as_prompt(segment) if message < num_prompt else segment
             for message, segment in self._segments(messages)
         ]
 

@@ -30,12 +30,19 @@ class Message(NamedTuple):
 Messages = tuple[Message, ...]
 
 
-class Preference(NamedTuple):
-    """A conversation that ends before an answer, and two answers to it."""
+class FaultyRowError(DataError):
+    """A row that says nothing that could be learned.
 
-    prompt: Messages
-    chosen: str
-    rejected: str
+    Attributes:
+        reason: Under which such rows are counted; one of few.
+        said: What is wrong, with the number of the row.
+    """
+
+    def __init__(self, where: str, number: int, reason: str, said: str) -> None:
+        """Says where it stands."""
+        self.reason = reason
+        self.said = f"row {number}: {said}"
+        super().__init__(f"{where}: {self.said}")
 
 
 # Columns that make a shape: every name must be there, and the first shape that fits is taken.
@@ -46,23 +53,36 @@ INSTRUCTION_SHAPES: tuple[tuple[str, ...], ...] = (
     ("prompt", "completion"),
     ("question", "answer"),
 )
+CONVERSATIONS = ("chosen", "rejected")  # whole ones, which begin with the same prompt
 PREFERENCE_SHAPES: tuple[tuple[str, ...], ...] = (
     ("prompt", "chosen", "rejected"),
     ("instruction", "chosen", "rejected"),  # and "input", if there is one
+    ("question", "chosen", "rejected"),
+    ("prompt", "responses", "scores"),
+    ("instruction", "responses", "scores"),
+    ("prompt", "completion", "label"),
+    ("prompt", "response", "label"),
+    CONVERSATIONS,
 )
+LISTS = ("responses", "scores")  # may be mapped to a field of the objects in a list
 OPTIONAL_COLUMNS = ("input", "system")
+# Scores of a pair, used where a mapping names them: many sets have such columns and mean nothing
+# by them that should drop a row.
+PAIR_SCORES: tuple[str, ...] = ("chosen_score", "rejected_score")
 
 
 def column_names(shapes: Iterable[tuple[str, ...]]) -> set[str]:
     """Our names of columns, which a mapping may give to columns of a source."""
-    return {name for shape in shapes for name in shape} | set(OPTIONAL_COLUMNS)
+    names = {name for shape in shapes for name in shape} | set(OPTIONAL_COLUMNS)
+    return names | set(PAIR_SCORES) if "chosen" in names else names
 
 
 def _optional_columns(shape: tuple[str, ...]) -> set[str]:
     """Columns that a shape may have besides its own; a list of messages has its own system text."""
-    if shape == ("messages",):
-        return set()
-    return {"input", "system"} if "instruction" in shape else {"system"}
+    scores = set(PAIR_SCORES) if "chosen" in shape else set[str]()
+    if shape in (("messages",), CONVERSATIONS):
+        return scores
+    return scores | ({"input", "system"} if "instruction" in shape else {"system"})
 
 
 class Shape:
@@ -94,7 +114,8 @@ class Shape:
                 raise DataError(
                     f"{where}: columns.{name}: allowed names: {', '.join(sorted(ours))}"
                 )
-            if column not in present:
+            holder = column.split(".")[0] if name in LISTS else column
+            if not present & {column, holder}:
                 raise DataError(f"{where}: has no column {column!r}; it has {sorted(present)}")
         self.column = {name: mapping.get(name, name) for name in ours}
         available = set(mapping) | (present - set(mapping.values()))
@@ -111,26 +132,68 @@ class Shape:
                 "say with 'columns' which column is which, such as {prompt: question}"
             )
         self.names = fitting[0]
-        self.optional = _optional_columns(self.names) & available
+        unused = set(PAIR_SCORES) - set(mapping)
+        self.optional = _optional_columns(self.names) & available - unused
+        if len(unused) == 1:
+            raise DataError(f"{where}: columns: {' and '.join(PAIR_SCORES)} go together; give both")
+
+    @property
+    def is_unpaired(self) -> bool:
+        """Whether a row is one response and whether it is a good one; else it is no preference."""
+        return "label" in self.names
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether a pair has scores, so that it can be too small a difference."""
+        return "scores" in self.names or PAIR_SCORES[0] in self.optional
+
+    def fault(self, number: int, reason: str, said: str) -> FaultyRowError:
+        """What to raise of a row.
+
+        Args:
+            number: Of the row.
+            reason: Under which such rows are counted.
+            said: What is wrong with this one.
+        """
+        return FaultyRowError(self.where, number, reason, said)
+
+    def value(self, row: Row, name: str) -> Any:
+        """What stands in a column, if anything; of ``LIST.FIELD`` that field of each object."""
+        column = self.column[name]
+        holder, _, field = column.partition(".")
+        if column in row or not field or not isinstance(items := row.get(holder), list):
+            return row.get(column)
+        return [item.get(field) if isinstance(item, Mapping) else None for item in items]
 
     def text(self, row: Row, name: str, number: int, *, default: str | None = None) -> str:
         """The text in a column.
 
         Raises:
-            DataError: It is missing or is not text.
+            FaultyRowError: It is missing or is not text.
         """
-        column = self.column[name]
-        value = row.get(column, default)
+        value = row.get(self.column[name], default)
         if value is None and default is not None:
             return default
+        return self.text_in(value, name, number)
+
+    def text_in(self, value: Any, name: str, number: int) -> str:
+        """A value of a column, which must be text.
+
+        Raises:
+            FaultyRowError: It is missing or is not text.
+        """
+        column = self.column[name]
+        if value is None:
+            raise self.fault(number, f"no {name}", f"{column!r} is missing, not text")
         if not isinstance(value, str):
-            kind = "missing" if value is None else f"a {type(value).__name__} ({value!r:.40})"
-            raise DataError(f"{self.where}: row {number}: {column!r} is {kind}, not text")
+            said = f"{column!r} is a {type(value).__name__} ({value!r:.40}), not text"
+            raise self.fault(number, f"{name} is not text", said)
         if not _is_unicode(value):
-            raise DataError(f"{self.where}: row {number}: {column!r} holds half a surrogate pair")
+            said = f"{column!r} holds half a surrogate pair"
+            raise self.fault(number, "half a surrogate pair", said)
         return value
 
-    def _request(self, row: Row, name: str, number: int) -> Messages:
+    def request(self, row: Row, name: str, number: int) -> Messages:
         """System text, if any, and the user's turn; or a list of messages as it stands."""
         if isinstance(row.get(self.column[name]), list):
             return self.messages(row, name, number)
@@ -148,17 +211,23 @@ class Shape:
         """A list of messages in a column, checked.
 
         Raises:
-            DataError: A turn is not of a known role, has no text or a weight that is none.
+            FaultyRowError: As ``messages_in``.
         """
-        turns = row.get(self.column[name])
+        return self.messages_in(row.get(self.column[name]), name, number)
+
+    def messages_in(self, turns: Any, name: str, number: int) -> Messages:
+        """A value of a column, which must be a list of messages.
+
+        Raises:
+            FaultyRowError: A turn is not of a known role, has no text or a weight that is none.
+        """
         if not isinstance(turns, list) or not turns:
-            raise DataError(
-                f"{self.where}: row {number}: {self.column[name]!r} is not a list of messages"
-            )
-        return tuple(
-            _message(turn, f"{self.where}: row {number}: message {index}")
-            for index, turn in enumerate(turns)
-        )
+            said = f"{self.column[name]!r} is not a list of messages"
+            raise self.fault(number, f"{name} is no list of messages", said)
+        try:
+            return tuple(_message(turn, index) for index, turn in enumerate(turns))
+        except _MessageError as error:
+            raise self.fault(number, error.reason, str(error)) from None
 
     def instruction(self, row: Row, number: int) -> Messages:
         """A row as messages that end with the assistant's.
@@ -179,64 +248,43 @@ class Shape:
             return turns
         request, response = self.names
         answer = self.text(row, response, number)
-        return (*self._request(row, request, number), Message("assistant", answer))
-
-    def preference(self, row: Row, number: int) -> Preference:
-        """A row as a preference pair.
-
-        Raises:
-            DataError: The row is not of the shape; names it.
-        """
-        request, chosen, rejected = self.names
-        prompt = self._request(row, request, number)
-        if prompt[-1].role != "user":
-            raise DataError(
-                f"{self.where}: row {number}: the prompt does not end with a user's turn"
-            )
-        answers = [self._answer(row, name, number, prompt) for name in (chosen, rejected)]
-        return Preference(prompt, *answers)
-
-    def _answer(self, row: Row, name: str, number: int, prompt: Messages) -> str:
-        """Text, or a list that ends with the assistant's message and may repeat the prompt."""
-        column = self.column[name]
-        if not isinstance(row.get(column), list):
-            return self.text(row, name, number)
-        *before, last = self.messages(row, name, number)
-        said, asked = ([(m.role, m.text) for m in turns] for turns in (before, prompt))
-        if last.role != "assistant" or said not in ([], asked):
-            raise DataError(
-                f"{self.where}: row {number}: {column!r} is not the assistant's message alone, "
-                "nor the prompt and then that message"
-            )
-        return last.content
+        return (*self.request(row, request, number), Message("assistant", answer))
 
 
-def _message(turn: Any, place: str) -> Message:
+class _MessageError(Exception):
+    def __init__(self, index: int, said: str, reason: str = "message without text or role") -> None:
+        super().__init__(f"message {index}: {said}")
+        self.reason = reason
+
+
+def _message(turn: Any, index: int) -> Message:
     if not isinstance(turn, Mapping):
-        raise DataError(f"{place}: has no 'content' that is text")
+        raise _MessageError(index, "has no 'content' that is text")
     if calls := [repr(name) for name in CALLS if turn.get(name)]:
-        raise DataError(f"{place}: has {calls[0]}; only messages of text can be trained on")
+        said = f"has {calls[0]}; only messages of text can be trained on"
+        raise _MessageError(index, said, "tool calls")
     content = turn.get("content")
     if not isinstance(content, str):
-        raise DataError(f"{place}: has no 'content' that is text")
+        raise _MessageError(index, "has no 'content' that is text")
     if not _is_unicode(content):
-        raise DataError(f"{place}: 'content' holds half a surrogate pair")
+        raise _MessageError(index, "'content' holds half a surrogate pair", "half a surrogate pair")
     if turn.get("role") not in MESSAGE_ROLES:
         allowed = ", ".join(MESSAGE_ROLES)
-        raise DataError(f"{place}: role {turn.get('role')!r} is unknown; allowed: {allowed}")
-    return Message(turn["role"], content, weight=_weight(turn, place))
+        raise _MessageError(index, f"role {turn.get('role')!r} is unknown; allowed: {allowed}")
+    return Message(turn["role"], content, weight=_weight(turn, index))
 
 
-def _weight(turn: Mapping[str, Any], place: str) -> float:
-    weight = turn.get("weight")
+def _weight(turn: Mapping[str, Any], index: int) -> float:
+    weight, reason = turn.get("weight"), "weight of a message that is none"
     if "weight" not in turn and (typo := get_close_matches("weight", turn, n=1, cutoff=0.8)):
-        raise DataError(f"{place}: {typo[0]!r} is unknown; did you mean 'weight'?")
+        raise _MessageError(index, f"{typo[0]!r} is unknown; did you mean 'weight'?", reason)
     if weight is None:
         return 1.0
     # A truth value is a number to Python, but who writes one means something else.
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not (is_number and 0 <= weight <= LARGEST_WEIGHT):
-        raise DataError(f"{place}: 'weight' is {weight!r:.40}, not a number from 0 to 1e6")
+        said = f"'weight' is {weight!r:.40}, not a number from 0 to 1e6"
+        raise _MessageError(index, said, reason)
     return float(weight)
 
 

@@ -48,7 +48,7 @@ def prepare(folder: Path, tokenizer: Path, rows: list[Any], **knobs: Any) -> Pre
     source = write_jsonl(folder / "source" / "rows.jsonl", rows)
     kind, make = (
         (PreferencesRecipe, make_preferences)
-        if "chosen" in rows[0]
+        if not rows[0].keys().isdisjoint(("chosen", "scores", "label"))
         else (InstructionsRecipe, make_instructions)
     )
     out = folder / "out"

@@ -130,7 +130,7 @@ def test_text_before_the_stop_is_response_too(end: str) -> None:
 def test_only_the_last_response_counts_if_asked_for() -> None:
     chat = renderer()
     whole = chat.segments((USER, ANSWER, USER, ANSWER))
-    last = chat.segments((USER, ANSWER, USER, ANSWER), last_turn_only=True)
+    last = chat.segments((USER, ANSWER, USER, ANSWER), num_prompt=3)
     assert [segment.text for segment in last] == [segment.text for segment in whole]
     changed = [(a.role, b.role) for a, b in zip(whole, last, strict=True) if a.role != b.role]
     assert changed == [(Role.RESPONSE, Role.PROMPT), (Role.STOP, Role.TEMPLATE)]

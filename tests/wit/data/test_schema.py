@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from wit.data.kinds import INSTRUCTIONS, PREFERENCES, Kind
-from wit.data.schema import Message, Preference, Shape
+from wit.data.kinds import INSTRUCTIONS
+from wit.data.schema import Message, Shape
 from wit.data.sources import survey
 from wit.errors import DataError
 
@@ -14,18 +14,10 @@ SYSTEM = Message("system", "s")
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
 
-def read(kind: Kind, rows: tuple[dict[str, Any], ...], mapping: dict[str, str]) -> list[Any]:
-    """As the data stages do: a survey of all rows, and then one row after the other."""
-    shape = Shape(survey(rows).columns, kind.shapes, mapping, "rows.jsonl")
-    return [kind.read(shape, row, number) for number, row in enumerate(rows, start=1)]
-
-
 def instructions(*rows: dict[str, Any], **columns: str) -> list[tuple[Message, ...]]:
-    return read(INSTRUCTIONS, rows, columns)
-
-
-def preferences(*rows: dict[str, Any], **columns: str) -> list[Preference]:
-    return read(PREFERENCES, rows, columns)
+    """As the data stages do: a survey of all rows, and then one row after the other."""
+    shape = Shape(survey(rows).columns, INSTRUCTIONS.shapes, columns, "rows.jsonl")
+    return [INSTRUCTIONS.read(shape, row, number) for number, row in enumerate(rows, start=1)]
 
 
 @pytest.mark.parametrize(
@@ -63,45 +55,11 @@ def test_instructions_of_every_shape(row: dict[str, Any], expected: tuple[Messag
     assert instructions(row) == [expected]
 
 
-@pytest.mark.parametrize(
-    ("row", "prompt"),
-    [
-        ({"prompt": "q", "chosen": "a", "rejected": "b"}, (USER,)),
-        ({"instruction": "q", "chosen": "a", "rejected": "b"}, (USER,)),
-        (
-            {"instruction": "q", "input": "x", "output": "o", "chosen": "a", "rejected": "b"},
-            (Message("user", "q", input="x"),),
-        ),
-        ({"prompt": "q", "system": "s", "chosen": "a", "rejected": "b"}, (SYSTEM, USER)),
-        (
-            {
-                "prompt": TURNS[:1],
-                "chosen": TURNS[1:],
-                "rejected": [{"role": "assistant", "content": "b"}],
-            },
-            (USER,),
-        ),
-        (  # as UltraFeedback writes it: the answers repeat the prompt
-            {
-                "prompt": "q",
-                "chosen": TURNS,
-                "rejected": [TURNS[0], {"role": "assistant", "content": "b"}],
-            },
-            (USER,),
-        ),
-    ],
-)
-def test_preferences_of_every_shape(row: dict[str, Any], prompt: tuple[Message, ...]) -> None:
-    assert preferences(row) == [Preference(prompt, "a", "b")]
-
-
 def test_columns_are_mapped_by_hand() -> None:
     row = {"frage": "q", "antwort": "a", "rolle": "s"}
     assert instructions(row, prompt="frage", response="antwort") == [(USER, ANSWER)]
     mapped = instructions(row, prompt="frage", response="antwort", system="rolle")
     assert mapped == [(SYSTEM, USER, ANSWER)]
-    pair = {"prompt": "q", "good": "a", "bad": "b"}
-    assert preferences(pair, chosen="good", rejected="bad") == [Preference((USER,), "a", "b")]
 
 
 def test_a_mapping_wins_over_a_shape_that_also_fits() -> None:
@@ -123,7 +81,6 @@ def test_what_only_later_rows_have_is_not_lost() -> None:
 
 
 GOOD = {"prompt": "q", "response": "a"}
-PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
 
 
 @pytest.mark.parametrize(
@@ -215,31 +172,6 @@ def test_tools_that_a_template_would_write_of_are_refused() -> None:
         assert instructions({"messages": TURNS, "tools": none}) == [(USER, ANSWER)]
 
 
-def test_an_answer_that_repeats_a_prompt_with_input_is_known_by_its_text() -> None:
-    asked = {"role": "user", "content": "q\n\nx"}
-    row = {"instruction": "q", "input": "x", "chosen": [asked, TURNS[1]], "rejected": "b"}
-    assert preferences(row) == [Preference((Message("user", "q", input="x"),), "a", "b")]
-
-
-@pytest.mark.parametrize(
-    ("row", "says"),
-    [
-        ({**PAIR, "chosen": None}, "'chosen' is missing, not text"),
-        ({**PAIR, "rejected": 0.5}, "'rejected' is a float (0.5), not text"),
-        ({**PAIR, "prompt": TURNS}, "the prompt does not end with a user's turn"),
-        ({**PAIR, "chosen": TURNS[:1]}, "'chosen' is not the assistant's message alone"),
-        (
-            {**PAIR, "rejected": [{"role": "user", "content": "other"}, TURNS[1]]},
-            "'rejected' is not the assistant's message alone, nor the prompt and then that message",
-        ),
-    ],
-)
-def test_a_wrong_pair_is_named_with_file_and_row(row: dict[str, Any], says: str) -> None:
-    with pytest.raises(DataError) as caught:
-        preferences(PAIR, row)
-    assert str(caught.value).startswith(f"rows.jsonl: row 2: {says}")
-
-
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
@@ -261,8 +193,3 @@ def test_columns_that_make_no_shape_are_refused_with_those_that_do(
 def test_a_mapped_column_that_the_shape_does_not_know_is_not_ignored() -> None:
     with pytest.raises(DataError, match="none of the known shapes"):
         instructions({**GOOD, "extra": "x"}, prompt="prompt", response="response", input="extra")
-
-
-def test_instructions_are_no_preferences() -> None:
-    with pytest.raises(DataError, match=r"prompt\+chosen\+rejected"):
-        preferences(GOOD)

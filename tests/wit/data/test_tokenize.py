@@ -61,7 +61,7 @@ def test_so_has_a_prompt_with_earlier_answers_if_they_are_no_targets(name: str) 
         *before, last = messages
         assume(not chat.forges(messages))
         segments = chat.renderer.segments(
-            (*before, last._replace(content=f"{last.content}?")), last_turn_only=True
+            (*before, last._replace(content=f"{last.content}?")), num_prompt=len(before)
         )
         tokens = chat.segment_tokenizer.tokens(segments)
         prompt = tokens.ids[: tokens.roles.index(Role.RESPONSE)]
