@@ -28,7 +28,13 @@ STYLE = {
     Role.RESPONSE: "bold blue",
     Role.STOP: "reverse blue",
 }
-SIDES = {"prompt": "cyan", "chosen": "bold blue", "rejected": "magenta"}  # of a pair
+# Of a pair, and of a response that is good or bad.
+SIDES = {
+    "prompt": "cyan",
+    "chosen": "bold blue",
+    "rejected": "magenta",
+    "response": "bold blue",
+}
 
 
 class Run(NamedTuple):
@@ -48,13 +54,20 @@ class Run(NamedTuple):
 def rows_as_json(
     folders: Prepared, all_weights: tuple[TokenWeights, ...], num_rows: int
 ) -> dict[str, Any]:
-    """The cards of both sets, rows as tokens with their roles, pairs, and weights of roles.
+    """The cards of both sets, rows as tokens with their roles, preferences, and weights of roles.
 
-    ``weights`` holds the general weight of each role in every cell, ``weights_by_source`` those
-    of the sources that have a table of their own in some cell.
+    Of ``pairs`` and ``unpaired`` one is empty, as the preferences are. ``weights`` holds the
+    general weight of each role in every cell, ``weights_by_source`` those of the sources that have
+    a table of their own in some cell.
     """
     tokenizer = load_tokenizer(folders.tokenizer)
     rows = _first_rows(folders.instructions, num_rows)
+    preferences = [
+        _origin(row)
+        | {side: _decoded(row[f"{side}_ids"], tokenizer) for side in _sides(row)}
+        | {name: row[name] for name in ("is_desirable",) if name in row}
+        for row in _first_rows(folders.preferences, num_rows)
+    ]
     return {
         "card": read_card(folders.instructions),
         "preferences": read_card(folders.preferences),
@@ -64,10 +77,8 @@ def rows_as_json(
         },
         "rows": [list(_tokens(row, tokenizer)) for row in rows],
         "origins": [_origin(row) for row in rows],
-        "pairs": [
-            _origin(row) | {side: _decoded(row[f"{side}_ids"], tokenizer) for side in SIDES}
-            for row in _first_rows(folders.preferences, num_rows)
-        ],
+        "pairs": [row for row in preferences if "is_desirable" not in row],
+        "unpaired": [row for row in preferences if "is_desirable" in row],
     }
 
 
@@ -85,7 +96,7 @@ def show_rows(
         console: Where to; a name stands before every stretch if it shows no colours.
         folders: The prepared sets.
         all_weights: Of the cells.
-        num_rows: Of instructions, and as many pairs.
+        num_rows: Of instructions, and as many preferences.
         is_plain: Names instead of colours in any case.
     """
     tokenizer = load_tokenizer(folders.tokenizer)
@@ -95,10 +106,11 @@ def show_rows(
         console.print(Text(f"row {_place(row)}, {num_tokens:,} tokens", style="dim"))
         _print_runs(console, _runs(row, tokenizer), is_plain)
     for row in _first_rows(folders.preferences, num_rows):
-        num_tokens = sum(len(row[f"{side}_ids"]) for side in SIDES)
-        console.print(Text(f"pair {_place(row)}, {num_tokens:,} tokens", style="dim"))
-        for side, style in SIDES.items():
-            text = _decoded(row[f"{side}_ids"], tokenizer)
+        num_tokens = sum(len(row[f"{side}_ids"]) for side in _sides(row))
+        name = _name_of_preference(row)
+        console.print(Text(f"{name} {_place(row)}, {num_tokens:,} tokens", style="dim"))
+        for side in _sides(row):
+            text, style = _decoded(row[f"{side}_ids"], tokenizer), SIDES[side]
             shown = Text(_marked(text) if is_plain else text, style="" if is_plain else style)
             _print_labelled(console, side, shown, len("rejected"))
         console.print()
@@ -152,6 +164,16 @@ def _first_rows(folder: Path, num_rows: int) -> list[dict[str, Any]]:
             break
     in_turn = chain.from_iterable(zip_longest(*of_source.values()))
     return [row for row in in_turn if row is not None][:num_rows]
+
+
+def _sides(row: Any) -> list[str]:
+    return [side for side in SIDES if f"{side}_ids" in row]
+
+
+def _name_of_preference(row: Any) -> str:
+    if "is_desirable" not in row:
+        return "pair"
+    return "good response" if row["is_desirable"] else "bad response"
 
 
 def _origin(row: Any) -> dict[str, Any]:

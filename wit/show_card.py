@@ -16,6 +16,9 @@ def show_card(console: Console, name: str, card: dict[str, Any]) -> None:
     rows = ", ".join(f"{count:,} {split}" for split, count in card["rows"].items())
     lines = [f"{name}: {card['rows_in']:,} rows in: {rows}; {card['truncated']:,} truncated"]
     lines += [f"  dropped {count:,}: {reason}" for reason, count in card["dropped"].items()]
+    if labels := card.get("labels"):
+        shares = ", ".join(f"{count:,} {label}" for label, count in labels.items())
+        lines.append(f"  single responses to train on: {shares}")
     lines += [f"  {line}" for line in _ratios(card)]
     console.print(Text("\n".join(lines)))
     for text in card.get("boilerplate", [])[:MAX_TEXTS]:

@@ -34,6 +34,7 @@ def prepare(
     tokenizer: Any,
     template: str,
     sources: dict[str, list[Any]] | None = None,
+    preferences: list[Any] | None = None,
     **knobs: Any,
 ) -> Prepared:
     """Sets of these rows, or of a mixture with such rows."""
@@ -48,7 +49,7 @@ def prepare(
     where = {"sources": places} if sources else places[""]
     recipe = InstructionsRecipe(held_out_fraction=0, **where, **knobs)
     make_instructions(recipe, files, folders.tokenizer, folders.instructions)
-    pairs = write_jsonl(folder / "pairs.jsonl", PAIRS)
+    pairs = write_jsonl(folder / "pairs.jsonl", preferences or PAIRS)
     make_preferences(
         PreferencesRecipe(path=str(pairs), held_out_fraction=0),
         pairs,

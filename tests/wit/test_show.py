@@ -140,6 +140,24 @@ def test_pairs_are_shown_with_both_answers(folders: Prepared) -> None:
     }  # fmt: skip
 
 
+def test_single_responses_are_shown_as_good_or_bad_and_counted(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "And now?", "completion": text, "label": label}
+        for text, label in [("one", True), ("two", False), ("three", True), ("four", None)]
+    ]
+    folders = prepare(tmp_path, embedded_tokenizer(), "own", preferences=rows)
+    lines = lines_of(folders)
+    for name, answer in [("good response 1, ", "one"), ("bad response 2, ", "two")]:
+        assert block(lines, name)[-1] == f"response | {answer}<|end|>"
+    assert "  single responses to train on: 2 desirable, 1 undesirable" in lines
+    assert "  dropped 1: label is neither true nor false" in lines
+    found = rows_as_json(folders, WEIGHTS, 9)
+    assert found["pairs"] == []
+    assert [row["is_desirable"] for row in found["unpaired"]] == [True, False, True]
+    assert found["unpaired"][1]["response"] == "two<|end|>"
+    assert found["preferences"]["labels"] == {"desirable": 2, "undesirable": 1}
+
+
 def test_a_long_text_stays_beside_its_name(tmp_path: Path) -> None:
     text = " ".join(f"word{number}" for number in range(60))
     rows = {"long": [{"prompt": text, "response": "x" * 300}]}
