@@ -154,7 +154,7 @@ IMPLICIT = {"chosen": [Q, A], "rejected": [Q, B]}
         ),
         *(
             ({"chosen": f"\n\n{text}", "rejected": "x"}, "turns that do not alternate", "the turns")
-            for text in ("Assistant: a", "Human: q", "Human: q\n\nHuman: q\n\nAssistant: a")
+            for text in ("Human: q", "Assistant: a\n\nHuman: q", "Human: q\n\nHuman: q")
         ),
     ],
 )

@@ -4,14 +4,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from preference_data import Row, rendered, said
 from prepared import Prepared, pairs, prepare
 
-from wit.data.prepare import (
-    HELD_OUT,
-    TRAIN,
-)
+from wit.data.prepare import HELD_OUT, TRAIN, make_preferences
 from wit.data.rendering import ChatRenderer
 from wit.data.schema import Message
 from wit.data.tokenize import SegmentTokenizer
@@ -95,6 +94,30 @@ def test_the_tokens_of_a_pair_read_as_the_template_writes_it(
         prompt, chosen, rejected = read
         assert prompt == rendered(tokenizer, *asked)
         assert [prompt + chosen, prompt + rejected] == list(whole)
+
+
+def test_parquet_says_the_same_with_what_a_message_does_not_have(
+    tmp_path: Path, tokenizer: Path
+) -> None:
+    lists = [
+        {
+            "instruction": asked[0]["content"],
+            "completions": [
+                {"response": text, "overall_score": score, "principle": None}
+                for text, score in ((bad, 1.5), (good, 3.0))
+            ],
+        }
+        for asked, good, bad in PARTS[:20]
+    ]
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(lists), file)
+    columns = {"responses": "completions.response", "scores": "completions.overall_score"}
+    (tmp_path / "parquet").mkdir()
+    recipe = PreferencesRecipe(path=str(file), columns=columns, held_out_fraction=0)
+    make_preferences(recipe, file, tokenizer, tmp_path / "parquet")
+    usual = [explicit(*parts) for parts in PARTS[:20]]
+    expected = prepare(tmp_path / "usual", tokenizer, usual, held_out_fraction=0)
+    assert Prepared(tmp_path / "parquet", tokenizer).rows == expected.rows
 
 
 def test_swapped_sides_swap_their_columns_and_nothing_else(tmp_path: Path, tokenizer: Path) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from prepared import prepare
 
 from wit.builtin import BASE_DIR, DATA_DIR
 from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
+from wit.data.splits import HELD_OUT, TRAIN, split_file
 from wit.recipes import DataRecipe, InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
 
 Columns = dict[str, str] | None  # of a file of Arrow, by name
@@ -43,6 +45,15 @@ LEFT_BY: dict[str, dict[str, Columns]] = {
 }
 
 
+SINGLE_RESPONSES = {  # of preferences, if their rows have labels
+    "prompt_ids": "list<item: int32>",
+    "response_ids": "list<item: int32>",
+    "is_desirable": "bool",
+    "row": "int64",
+    "source": "string",
+}
+
+
 def columns_of(file: Path) -> Columns:
     if file.suffix != ".arrow":
         return None
@@ -68,3 +79,13 @@ def test_other_files_or_columns_need_another_version(
         f"the stage {kind.stage} leaves other files or columns than this version stands for: raise "
         f"{kind.__name__}.stage in wit/recipes.py, and write down here what it leaves from then on"
     )
+
+
+def test_other_columns_of_single_responses_need_another_version_too(
+    tmp_path: Path, tokenizer: Path
+) -> None:
+    rows = [{"prompt": f"{n}", "completion": "a", "label": True} for n in range(9)]
+    prepared = prepare(tmp_path, tokenizer, rows, held_out_fraction=0.3)
+    assert PreferencesRecipe.stage == "preferences@3"
+    for split in (TRAIN, HELD_OUT):
+        assert columns_of(split_file(prepared.folder, split)) == SINGLE_RESPONSES
