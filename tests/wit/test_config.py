@@ -113,7 +113,10 @@ def test_an_input_is_in_exactly_one_pinned_place(place: dict[str, str]) -> None:
 
 
 def test_what_says_where_is_not_identity_and_the_rest_is() -> None:
-    for recipe in (InstructionsRecipe(path="here"), PreferencesRecipe(path="here")):
+    for recipe in (
+        InstructionsRecipe(path="here"),
+        PreferencesRecipe(path="here", min_margin=1),
+    ):
         assert set(type(recipe).model_fields) - set(recipe.identity()) == {"path"}
         assert recipe.identity() == recipe.model_copy(update={"path": "there"}).identity()
     assert TokenizerRecipe(template="alpaca").identity() == {}
