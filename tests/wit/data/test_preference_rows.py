@@ -1,5 +1,7 @@
 """Rows of preference data in every shape that real sets have."""
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from preference_data import (
     said,
     shape_of,
 )
+from samples import ROOT
 
 from wit.data.kinds import PREFERENCES, digests
 from wit.data.preference_rows import Preference, Unpaired
@@ -125,6 +128,16 @@ def test_instructions_are_no_preferences() -> None:
 def test_one_score_without_the_other_is_refused() -> None:
     with pytest.raises(DataError, match="chosen_score and rejected_score go together"):
         preferences({**PAIR, "x": 1}, columns={"chosen_score": "x"})
+
+
+def test_the_examples_of_the_document_are_read() -> None:
+    document = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    table = document.partition("**Preferences**")[2].partition("**Shares**")[0]
+    rows = [json.loads(row) for row in re.findall(r"\| `(\{[^…]+?\})`", table)]
+    assert len(rows) == 4
+    found = [preferences(row) for row in rows]
+    assert [PREFERENCES.fault(row) for [row] in found] == [None] * 4
+    assert {PREFERENCES.answers(row)[0] for [row] in found} == {"4"}
 
 
 # --- several turns -----------------------------------------------------------------------------
