@@ -133,7 +133,9 @@ def _size_of(prepared: Path, recipe: DataRecipe) -> DataSize:
     split = read_table(prepared, TRAIN)
     # Both sides of a pair pass through the model, each with the prompt.
     of_pairs = ("prompt_ids", "prompt_ids", "chosen_ids", "rejected_ids")
-    columns = ("input_ids",) if "input_ids" in split.column_names else of_pairs
+    names = split.column_names
+    of_single = ("prompt_ids", "response_ids") if "response_ids" in names else ("input_ids",)
+    columns = of_pairs if "chosen_ids" in names else of_single
     num_tokens = sum(len(chunk.flatten()) for name in columns for chunk in split[name].chunks)
     scale = card["rows_in"] / card.get("rows_sampled", card["rows_in"])
     return DataSize(

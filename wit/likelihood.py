@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
+from wit.data.prepare import is_unpaired
 from wit.data.splits import HELD_OUT, lengths_of, read_split
 from wit.roles import Role, RoleNLL
 
@@ -106,6 +107,8 @@ def preference_accuracy(model: Module, folder: Path, *, batch_size: int) -> tupl
         summed over the answer, as DPO does; there is no reference model in it.
     """
     num_right = num_pairs = 0
+    if is_unpaired(folder):
+        return 0.0, 0
     for rows in batches(read_split(folder, HELD_OUT), "prompt_ids", batch_size):
         sums = {}
         for side in ("chosen_ids", "rejected_ids"):

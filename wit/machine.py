@@ -9,6 +9,7 @@ from wit.errors import ConfigError
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.settings import NO_JUDGE, check_judge
 from wit.plan import Plan
+from wit.study_sources import row_files
 from wit.workers import visible_gpus
 
 
@@ -35,6 +36,26 @@ def check_the_judge(plan: Plan, runtime: Runtime) -> None:
     check_judge(runtime.judge, os.environ)
 
 
+def check_pairs(plan: Plan) -> None:
+    """Whether the objective learns from what the preferences are, as their columns say.
+
+    Raises:
+        InputError: They are single responses, and it learns from pairs; or they are neither.
+    """
+    study, preferences = plan.study, plan.preferences
+    if study.dpo.is_for_unpaired or plan.is_made(preferences):
+        return
+    from wit.data.prepare import will_be_unpaired  # takes a second
+
+    if will_be_unpaired(study.preferences, row_files(preferences)):
+        place = study.places.of(("dpo", "objective")) or study.places.of(("preferences",))
+        raise ConfigError(
+            f"{f'{place}: ' if place else ''}dpo.objective = {study.dpo.objective} learns from "
+            "pairs, and the preferences are single responses, good or bad; set dpo.objective: kto, "
+            "or give pairs"
+        )
+
+
 def check_machine(plan: Plan, runtime: Runtime) -> None:
     """Refuses what would fail hours later, in the first training.
 
@@ -49,6 +70,7 @@ def check_machine(plan: Plan, runtime: Runtime) -> None:
         return
     check_store(runtime)
     check_the_judge(plan, runtime)
+    check_pairs(plan)
     study, trains = plan.study, plan.has_to_train
     wants_flash = runtime.attention == FLASH
     wants_half = "float16" in (study.sft.precision, study.dpo.precision)

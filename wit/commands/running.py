@@ -44,13 +44,14 @@ def plan(
     from wit.display import plan_as_json, show_plan
     from wit.estimate import estimate
     from wit.loading import load_runtime, load_study
-    from wit.machine import check_the_judge
+    from wit.machine import check_pairs, check_the_judge
     from wit.plan import make_plan
     from wit.running import with_secrets
 
     runtime = load_runtime(runtime_file, runtime_overrides or [])
     planned = make_plan(load_study(study_file, overrides or []), runtime)
     check_the_judge(planned, with_secrets(planned, runtime))
+    check_pairs(planned)
     cost = estimate(planned, runtime)
     if as_json:
         print_json(plan_as_json(planned, cost))

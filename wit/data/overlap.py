@@ -192,14 +192,15 @@ def _text_runs(row: Mapping[str, Any]) -> list[list[int]]:
 
 
 def _answers(row: Mapping[str, Any]) -> list[list[int]]:
-    return [row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]]
+    sides = ("prompt_ids", "chosen_ids", "rejected_ids", "response_ids")
+    return [row[side] for side in sides if side in row]
 
 
 def _pair_texts(words: list[list[str]], header: list[str]) -> list[list[str]]:
-    prompt, chosen, rejected = words
+    prompt, *answers = words
     if header and prompt[-len(header) :] == header:
         prompt = prompt[: -len(header)]
-    return [[*prompt, *chosen], [*prompt, *rejected]]
+    return [[*prompt, *answer] for answer in answers]
 
 
 def _header_of_answer(tokenizer: Tokenizer) -> list[str]:
