@@ -81,7 +81,7 @@ def measure(contest: Literal["sft", "packing"], repeats: int) -> Measurement:
         ratio=statistics.median(ratios),
         ratios=ratios,
         num_tokens=num_tokens,
-        machine=_machine(),
+        machine=machine_name(),
         versions={name: version(name) for name in ("torch", "transformers", "trl")},
     )
 
@@ -144,7 +144,8 @@ def _plain(parts: Parts) -> Trainer:
     )
 
 
-def _machine() -> str:
+def machine_name() -> str:
+    """The GPU, or the processor and its cores."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, no GPU"

@@ -1,5 +1,6 @@
 """The project's benchmarks."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -31,6 +32,25 @@ def _bench_training(contest: Literal["sft", "packing"], repeats: int, as_json: b
     from wit.bench.sft import measure, show_measurement
 
     measurement = measure(contest, repeats)
+    if as_json:
+        print_json(measurement.model_dump(mode="json"))
+    else:
+        show_measurement(console, measurement)
+
+
+@app.command("dpo")
+def bench_dpo(
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each way")] = 3,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a model; unset: the embedded one", exists=True),
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """DPO that reads the reference's log-probabilities against TRL's: speed and peak memory."""
+    from wit.bench.dpo import measure, show_measurement
+
+    measurement = measure(repeats, base)
     if as_json:
         print_json(measurement.model_dump(mode="json"))
     else:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
+from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from wit.alignment_recipes import ReferenceRecipe
@@ -55,9 +56,7 @@ def write_reference(
         runtime: Device and batch size.
     """
     device = choose_device(runtime.device)
-    model = resident_model(model_folder, fingerprint, device)
-    if "forward" not in vars(model):  # it has the head already
-        add_fused_lm_head(model)
+    model = with_fused_head(resident_model(model_folder, fingerprint, device))
     dtype = torch.float16 if recipe.precision == "float16" else torch.bfloat16
     autocast = torch.autocast(device.type, dtype=dtype, enabled=recipe.precision != "float32")
     for split in SPLITS:
@@ -70,6 +69,13 @@ def write_reference(
             ):
                 logps[places] = values
         pq.write_table(pa.table(dict(zip(names, logps, strict=True))), split_file(out, split))
+
+
+def with_fused_head(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, which scores targets without building logits where it is asked to."""
+    if "forward" not in vars(model):  # else it has the head already
+        add_fused_lm_head(model)
+    return model
 
 
 def columns_of(rows: Dataset, recipe: ReferenceRecipe) -> list[str]:
