@@ -36,7 +36,7 @@ def test_the_first_run_makes_every_stage(first: StudyOutcome, root: Path, study_
     assert first.failures == []
     assert first.exit_code == 0
     assert statuses(first) == {a.fingerprint: "made" for a, _ in plan.artifacts()}
-    assert len(first.stages) == (5 + 2) + 2 * 8
+    assert len(first.stages) == (5 + 3) + 2 * 8
     assert all(artifact.verified().exists() for artifact, _ in plan.artifacts())
     assert not list(root.rglob("*.partial"))
     report = Path(first.report).read_text()

@@ -13,7 +13,7 @@ from wit.plan import Plan
 from wit.progress import PROGRESS, read_progress
 
 DATA_STAGES = ("tokenizer", "items", "instructions", "preferences", "overlap")
-STAGES = (*DATA_STAGES, "sft", "dpo", "evaluation")  # folders of the artifact root
+STAGES = (*DATA_STAGES, "sft", "reference", "dpo", "evaluation")  # folders of the artifact root
 END_SECONDS = 30.0  # at most until processes have ended that end by themselves
 POLL_SECONDS = 0.25
 

@@ -140,7 +140,9 @@ def _stages(runs: UpRuns, cell: dict[str, Any]) -> tuple[float, float]:
     [planned] = plan_of(runs.study_file, runs.root, [1]).cells
     own = [read_record(artifact.path)["made"]["seconds"] for artifact in planned.artifacts]
     tasks = runs.api("POST", "/task_runs/filter", _of(cell["id"]))
-    made = [task for task in tasks if task["name"].startswith(("sft", "dpo", "evaluate"))]
+    made = [
+        task for task in tasks if task["name"].startswith(("sft", "reference", "dpo", "evaluate"))
+    ]
     first, *_, last = sorted(_time(task["end_time"]) for task in made)
     between = (last - first).total_seconds()
     return sum(own), (between - sum(own[1:])) / len(own[1:])
