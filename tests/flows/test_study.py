@@ -36,7 +36,7 @@ def test_the_first_run_makes_every_stage(first: StudyOutcome, root: Path, study_
     assert first.failures == []
     assert first.exit_code == 0
     assert statuses(first) == {a.fingerprint: "made" for a, _ in plan.artifacts()}
-    assert len(first.stages) == (5 + 3) + 2 * 8
+    assert len(first.stages) == (5 + 2) + 2 * 9
     assert all(artifact.verified().exists() for artifact, _ in plan.artifacts())
     assert not list(root.rglob("*.partial"))
     report = Path(first.report).read_text()
@@ -130,16 +130,20 @@ def test_stages_that_fail_fail_alone(prefect: None, study_file: Path, tmp_path: 
     def of(cell: CellPlan) -> list[str]:
         return [seen[artifact.fingerprint] for artifact in cell.artifacts]
 
-    assert of(sound) == ["made"] * 8
-    assert of(broken) == ["reused", *["failed"] * 3, "failed", *["blocked"] * 3]
+    assert of(sound) == ["made"] * 9
+    # Its reference finds the weights that are no numbers, so that no DPO begins.
+    assert of(broken) == ["reused", *["failed"] * 4, *["blocked"] * 4]
     assert seen[plan.overlap.fingerprint] == "blocked"
     assert outcome.exit_code == 1
     said = {failure.fingerprint: failure.message for failure in outcome.failures}
     not_finite = {print for print, message in said.items() if "not finite" in message}
-    assert not_finite == {e.fingerprint for e in (*broken.sft_evaluations, broken.dpo)}
+    assert not_finite == {e.fingerprint for e in (*broken.sft_evaluations, *broken.references)}
     assert said.keys() - not_finite == {artifact.fingerprint for artifact in damaged}
     scores = table("tiny", outcome.tracking_uri)
     assert set(scores[scores["status"] == "failed"]["cell"]) == {str(broken.cell)}
+    [blocked] = scores[scores["status"] == "blocked"].to_dict("records")
+    assert (blocked["cell"], blocked["stage"]) == (str(broken.cell), "dpo")
+    assert blocked["error"].startswith("its reference failed")
     assert not broken.dpo.scratch.exists(), "nothing half-written stays"
 
 
@@ -167,7 +171,7 @@ def test_one_cell_can_be_run_alone(first: StudyOutcome, study_file: Path, root: 
     weights = Weights(prompt=0.25)
     names = {"study_file": str(study_file), "runtime_file": str(runtime_file)}
     outcome = ended(run_cell, CellRequest(weights=weights, seed=3, **names))
-    assert outcome.counts == {"reused": 5 + 2, "made": 2 * 4}
+    assert outcome.counts == {"reused": 5 + 2, "made": 2 * 4 + 1}
     scores = table(outcome.study, outcome.tracking_uri)
     assert set(scores["cell"]) == {"base", "p0.25-r1-s3"}
     assert set(scores["status"]) == {"finished"}

@@ -129,7 +129,7 @@ def test_a_plan_says_what_is_downloaded_and_nothing_else_is(study_file: Path, sh
     # The evaluation that is to be made reads the rows and the tokenizer, too.
     rows = [plan.tokenizer, plan.instructions, plan.preferences]
     wanted = {a.fingerprint for a in (*rows, cell.sft, *cell.sft_evaluations)}
-    wanted |= {a.fingerprint for a in (*plan.base_evaluations, plan.overlap)}
+    wanted |= {a.fingerprint for a in (*plan.base_evaluations, plan.overlap, *cell.references)}
     assert {a.fingerprint for a in there.downloads()} == wanted
     cost = plan_in_json(study_file, two)["cost"]
     assert cost["num_downloads"] == len(wanted)

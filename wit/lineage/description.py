@@ -18,7 +18,7 @@ from wit.recipes import SFTRecipe
 class CellIdentity(NamedTuple):
     """Which model of a study an artifact is, or was measured on."""
 
-    model_stage: str  # base, sft or dpo
+    model_stage: str  # base, sft, reference or dpo
     weights: TokenWeights | None  # None: the base
     seed: int | None
 
@@ -32,13 +32,13 @@ def cell_of(artifact: Artifact | Source) -> CellIdentity | None:
         return CellIdentity(BASE, None, None)
     if isinstance(artifact.recipe, SFTRecipe):
         return CellIdentity("sft", artifact.recipe.weights, artifact.recipe.seed)
-    if artifact.stage not in ("dpo", "evaluation"):
+    if artifact.stage not in ("reference", "dpo", "evaluation"):
         return None
     principal = artifact.parents.get(PRINCIPAL[artifact.stage])
     cell = None if principal is None else cell_of(principal)
     if cell is None or artifact.stage == "evaluation":
         return cell
-    return cell._replace(model_stage="dpo")
+    return cell._replace(model_stage=artifact.stage)
 
 
 def run_name(artifact: Artifact) -> str:

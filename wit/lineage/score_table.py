@@ -232,14 +232,23 @@ def _rows_without_scores(
             "higher_is_better": True,
         }
         run = stopped.get((cell, stage))
-        sft = stopped.get((cell, "sft"))
         if run is not None:
             row |= _stopped_columns(run)
-        elif stage == "dpo" and sft and sft.tags["wit.stage"] == "sft" and sft.status == "FAILED":
-            row |= {"status": "blocked", "error": f"its SFT model failed (run {sft.run_id})"}
+        elif stage == "dpo" and (reason := _why_blocked(cell, stopped)):
+            row |= {"status": "blocked", "error": reason}
         else:
             row["status"] = "missing"
         yield row
+
+
+def _why_blocked(cell: str, stopped: Mapping[tuple[str, str], RunRow]) -> str | None:
+    """Which stage before DPO failed, if one did."""
+    before = {"sft": "its SFT model failed", "reference": "its reference failed"}
+    for stage, said in before.items():
+        run = stopped.get((cell, stage))
+        if run and run.tags["wit.stage"] == stage and run.status == "FAILED":
+            return f"{said} (run {run.run_id})"
+    return None
 
 
 def _rows_of_failed_evaluations(
