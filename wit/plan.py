@@ -181,10 +181,7 @@ def _planned(study: Study, root: Path) -> Plan:
             root=root, recipe=recipe, parents={"base": base, "instructions": instructions}
         )
         starts: dict[str, Artifact | Source] = {"policy": sft, "preferences": preferences}
-        references = {
-            part: Artifact(root=root, recipe=reference, parents=starts)
-            for part, reference in _references(study.dpo).items()
-        }
+        references = _references(study.dpo, root, starts)
         recipe = DPORecipe(**study.dpo.model_dump(), seed=cell.seed)
         dpo = Artifact(root=root, recipe=recipe, parents={**starts, **references})
         made_of = tuple(references.values())
@@ -203,16 +200,18 @@ def _planned(study: Study, root: Path) -> Plan:
     )
 
 
-def _references(knobs: DPOKnobs) -> dict[str, ReferenceRecipe]:
+def _references(
+    knobs: DPOKnobs, root: Path, parents: Mapping[str, Artifact | Source]
+) -> dict[str, Artifact]:
     """What an objective reads of the reference, by the part that it plays."""
-    if not knobs.has_reference:
-        return {}
-    own = ReferenceRecipe(precision=knobs.precision)
-    if not knobs.is_for_unpaired:
-        return {"reference": own}
+    recipes = {}
+    if knobs.has_reference:
+        recipes["reference"] = ReferenceRecipe(precision=knobs.precision)
+    if knobs.is_for_unpaired:
+        recipes["mismatched"] = ReferenceRecipe(precision=knobs.precision, responses="mismatched")
     return {
-        "reference": own,
-        "mismatched": ReferenceRecipe(precision=knobs.precision, responses="mismatched"),
+        part: Artifact(root=root, recipe=recipe, parents={**parents})
+        for part, recipe in recipes.items()
     }
 
 

@@ -7,6 +7,7 @@ Imports nothing heavy: ``wit plan`` fingerprints benchmarks with this.
 
 import difflib
 import re
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from wit.evaluation.benchmark_files import (
 from wit.evaluation.checkers import checkers_of
 from wit.evaluation.deciding import deciding_files
 from wit.evaluation.local_rows import LocalRows, find_local_rows
-from wit.files import digest_of_files
+from wit.files import digest_of_files, sha256_of
 
 SHIPPED = Path(__file__).parent / "benchmarks"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -47,6 +48,9 @@ class ResolvedBenchmark(NamedTuple):
         extra = ["lm_eval " + version("lm_eval"), *checkers_of(self.files).versions()]
         extra += self.rows.identity() if self.rows else []
         extra += [f"revision {self.revision}"] if self.revision else []
+        # Names do not tell apart what two members call alike; the order of their folders does.
+        names = Counter(file.name for file in files)
+        extra += [sha256_of(file) for file in sorted(files) if names[file.name] > 1]
         return digest_of_files(files, self.name, *extra)
 
     @property

@@ -226,6 +226,18 @@ def test_members_of_the_same_name_are_ours_before_lm_evals(folder: Path) -> None
     assert [item.text for item in read_items(group_in(folder), None)] == ["deep?\ndeep"]
 
 
+def test_members_that_swap_files_of_one_name_make_another_benchmark(tmp_path: Path) -> None:
+    folder, members = tmp_path, ["one", "two"]
+    write(folder, "all.yaml", {"group": "all", "task": members})
+    for name in members:
+        write(folder / name, f"{name}.yaml", {"task": name, **MEMBER, **reads("rows.jsonl")})
+        write(folder / name, "rows.jsonl", rows_of(name))
+    before = group_in(folder).fingerprint
+    for name, other in zip(members, reversed(members), strict=True):
+        write(folder / name, "rows.jsonl", rows_of(other))
+    assert group_in(folder).fingerprint != before
+
+
 def test_lm_evals_own_groups_are_their_members() -> None:
     mmlu = resolve_benchmark("mmlu")
     assert sum("mmlu_" in file.name for file in mmlu.files) >= 57
