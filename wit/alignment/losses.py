@@ -50,7 +50,7 @@ def dpo(chosen: Responses, rejected: Responses, knobs: DPOKnobs) -> Float[Tensor
 
 
 def dpo_norm(chosen: Responses, rejected: Responses, knobs: DPOKnobs) -> Float[Tensor, " pairs"]:
-    """DPO of log-ratios per token. Source: arXiv 2411.15124, Eq. 6."""
+    """DPO of log-ratios per token. Source: arXiv 2411.15124, section 5."""
     margin = chosen.log_ratios_per_token - rejected.log_ratios_per_token
     return -logsigmoid(knobs.beta * margin)
 
@@ -58,13 +58,13 @@ def dpo_norm(chosen: Responses, rejected: Responses, knobs: DPOKnobs) -> Float[T
 def cdpo(chosen: Responses, rejected: Responses, knobs: DPOKnobs) -> Float[Tensor, " pairs"]:
     """DPO where a share of the labels is wrong: what it expects of either order.
 
-    Source: E. Mitchell, A note on DPO with noisy preferences (2023), Eq. 3.
+    Source: E. Mitchell, A note on DPO with noisy preferences (2023).
     """
     return _smoothed(knobs.beta * (chosen.log_ratios - rejected.log_ratios), knobs)
 
 
 def robust_dpo(chosen: Responses, rejected: Responses, knobs: DPOKnobs) -> Float[Tensor, " pairs"]:
-    """DPO without the bias of a share of wrong labels. Source: arXiv 2403.00409, Eq. 9."""
+    """DPO without the bias of a share of wrong labels. Source: arXiv 2403.00409."""
     epsilon = _smoothing(knobs)
     logits = knobs.beta * (chosen.log_ratios - rejected.log_ratios)
     unbiased = (1 - epsilon) * -logsigmoid(logits) - epsilon * -logsigmoid(-logits)
@@ -117,7 +117,7 @@ def simpo(chosen: Responses, rejected: Responses, knobs: DPOKnobs) -> Float[Tens
 
 
 def cpo(chosen: Responses, rejected: Responses, knobs: DPOKnobs) -> Float[Tensor, " pairs"]:
-    """DPO against a uniform reference. Source: arXiv 2401.08417, Eq. 5, its first term."""
+    """DPO against a uniform reference. Source: arXiv 2401.08417, its first term."""
     return -logsigmoid(knobs.beta * (chosen.logps - rejected.logps))
 
 
@@ -163,7 +163,7 @@ def kto(
             gains and losses count. See ``kto_divergence``.
         knobs: beta, and the weights of good and bad responses.
 
-    Source: arXiv 2402.01306, Eq. 8.
+    Source: arXiv 2402.01306.
     """
     assert knobs.desirable_weight is not None
     assert knobs.undesirable_weight is not None
@@ -176,7 +176,7 @@ def kto(
 def kto_divergence(mismatched: Responses) -> Float[Tensor, ""]:
     """KL of policy and reference, estimated on responses to other prompts; constant, at least 0.
 
-    Source: arXiv 2402.01306, section 4.1. Over all of an optimizer step, so that its split into
+    Source: arXiv 2402.01306. Over all of an optimizer step, so that its split into
     micro-batches does not matter; TRL 1.16 takes each micro-batch by itself.
     """
     return mismatched.log_ratios.detach().mean().clamp(min=0)

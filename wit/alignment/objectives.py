@@ -50,21 +50,21 @@ class Objective:
 PULL = "strength of the pull towards the reference; a smaller one lets the policy go further"
 MARGIN = "how much of a difference in the response's log-probability counts as sure"
 
-# SimPO: princeton-nlp/SimPO@1b3e8f35, training_configs/llama-3-8b-base-simpo.yaml. DPO-norm:
-# arXiv 2411.15124, table 20. SPPO: arXiv 2405.00675, as TRL's documentation gives it.
+# SimPO: princeton-nlp/SimPO@1b3e8f35, its settings for Llama-3-8B-base. DPO-norm:
+# arXiv 2411.15124, section 5. SPPO: arXiv 2405.00675, as TRL's documentation gives it.
 OBJECTIVES: dict[ObjectiveName, Objective] = {
     "dpo": Objective("DPO", PULL, "arXiv 2305.18290, Eq. 7", at_start=lambda _: LN_2),
     "dpo-norm": Objective(
         "length-normalised DPO",
         "strength of the pull towards the reference, per token: some fifty times DPO's",
-        "arXiv 2411.15124, Eq. 6",
+        "arXiv 2411.15124, section 5",
         at_start=lambda _: LN_2,
         defaults={"beta": 5.0, "num_epochs": 1, "examples_per_step": 128},
     ),
     "cdpo": Objective(
         "conservative DPO",
         PULL,
-        "E. Mitchell, A note on DPO with noisy preferences (2023), Eq. 3",
+        "E. Mitchell, A note on DPO with noisy preferences (2023)",
         at_start=lambda _: LN_2,
         defaults={"label_smoothing": 0.1},
         knobs=frozenset({"label_smoothing"}),
@@ -72,7 +72,7 @@ OBJECTIVES: dict[ObjectiveName, Objective] = {
     "robust-dpo": Objective(
         "robust DPO",
         PULL,
-        "arXiv 2403.00409, Eq. 9",
+        "arXiv 2403.00409",
         at_start=lambda _: LN_2,
         defaults={"label_smoothing": 0.1},
         knobs=frozenset({"label_smoothing"}),
@@ -95,7 +95,7 @@ OBJECTIVES: dict[ObjectiveName, Objective] = {
     "kto": Objective(
         "KTO",
         PULL,
-        "arXiv 2402.01306, Eq. 8",
+        "arXiv 2402.01306",
         # Of a response half of its weight; said for weights of 1.
         at_start=lambda _: 0.5,
         defaults={"desirable_weight": 1.0, "undesirable_weight": 1.0},
@@ -120,7 +120,7 @@ OBJECTIVES: dict[ObjectiveName, Objective] = {
     "cpo": Objective(
         "CPO",
         f"{MARGIN}; there is no reference",
-        "arXiv 2401.08417, Eq. 5",
+        "arXiv 2401.08417",
         has_reference=False,
         terms={"sft": 1.0},
     ),
