@@ -28,15 +28,13 @@ DPO = {"dpo"} | evaluations(of=("dpo",))
 REFERENCE = {"reference"}  # what DPO reads of the SFT model
 SFT = {"sft"} | evaluations(of=("sft",))
 EVALUATIONS = evaluations()
-MODELS = SFT | DPO | EVALUATIONS
+MODELS = SFT | REFERENCE | DPO | EVALUATIONS
 ITEMS = {"items", "overlap"}
 TUNED = SFT | REFERENCE | DPO  # what comes of the instructions
 INSTRUCTIONS = {"instructions", "overlap"} | TUNED | evaluations("likelihood")
 PREFERENCES = {"preferences", "overlap"} | REFERENCE | DPO | evaluations("likelihood")
 TEXT = evaluations("forgetting")
-EVERYTHING = (
-    {"tokenizer", "instructions", "preferences", "overlap"} | REFERENCE | MODELS
-)  # but the items
+EVERYTHING = {"tokenizer", "instructions", "preferences", "overlap"} | MODELS  # but the items
 NOTHING: set[str] = set()
 
 
