@@ -29,6 +29,7 @@ from wit.reasons import REASONS, keep_reasons
 from wit.recipes import LoRAKnobs, SFTRecipe
 from wit.records import Kept
 from wit.tokenizers import load_tokenizer
+from wit.training import adapters
 from wit.training.sft import MODEL, make_trainer, save_model, whole_model
 
 WITHOUT_US = """
@@ -143,7 +144,9 @@ def test_merged_adapters_answer_as_unmerged_ones(plan: Plan, tmp_path: Path):
         ids = torch.arange(5, 25)[None]
         with torch.no_grad():
             unmerged = adapted(input_ids=ids).logits
-        save_model(whole_model(trainer, recipe, base), plan.tokenizer.path, out / MODEL)
+        save_model(
+            adapters.merged(whole_model(trainer, recipe, base)), plan.tokenizer.path, out / MODEL
+        )
     done = export(artifact.fingerprint, tmp_path / "out", artifact.root)
     names = {file.name for file in done.folder.iterdir()}
     assert not any("adapter" in name for name in names), "nobody has to find the base"

@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from wit.errors import ConfigError, first_line
+from wit.errors import ArtifactError, ConfigError, first_line
 from wit.recipes import LoRAKnobs
 
 ADAPTER = "adapter"  # folder of an artifact, beside the merged model
+TRAINED = {"inference_mode": False}
 
 
 def with_adapters(model: PreTrainedModel, lora: LoRAKnobs, key: str) -> PeftModel:
@@ -35,6 +37,25 @@ def with_adapters(model: PreTrainedModel, lora: LoRAKnobs, key: str) -> PeftMode
         found: Any = get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(f"{key}: {first_line(error)}") from None
+    return found
+
+
+def with_saved_adapters(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """The model with adapters that ``save_adapter`` wrote, which alone are trained on.
+
+    Read as data: the library's own reader would take a pickle where there is no safetensors file.
+
+    Raises:
+        ArtifactError: They are not of this model.
+    """
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    found: Any = get_peft_model(model, LoraConfig.from_peft_type(**config | TRAINED))
+    weights = load_file(folder / "adapter_model.safetensors")
+    report = set_peft_model_state_dict(found, weights)
+    missing = [name for name in report.missing_keys if "lora_" in name]
+    if missing or report.unexpected_keys:
+        name = [*missing, *report.unexpected_keys][0]
+        raise ArtifactError(f"{folder}: its adapters are not of this model: {name} does not fit")
     return found
 
 

@@ -15,7 +15,7 @@ from wit.errors import ArtifactError, ConfigError
 from wit.models import choose_device, load_model
 from wit.recipes import LoRAKnobs
 from wit.tokenizers import load_tokenizer
-from wit.training.adapters import ADAPTER, merged, with_adapters
+from wit.training.adapters import ADAPTER, merged, with_adapters, with_saved_adapters
 from wit.training.alignment_trainer import AlignmentTrainer
 from wit.training.arguments import training_arguments
 from wit.training.callbacks import History, Log, train_resumably
@@ -108,8 +108,6 @@ def _trainable(recipe: DPORecipe, policy: Path, base: Path | None, device: Any) 
                 f"{policy}: has no adapter that training could go on with. Delete {policy} and run "
                 "again: it will be made anew, with its adapter"
             )
-        model = PeftModel.from_pretrained(
-            load_model(base, device), policy / ADAPTER, is_trainable=True
-        )
+        model = with_saved_adapters(load_model(base, device), policy / ADAPTER)
     refuse_adapter_on_head(model)
     return model

@@ -13,6 +13,7 @@ from wit.config import Runtime
 from wit.data.prepare import TRAIN, read_split
 from wit.errors import ConfigError
 from wit.tokenizers import load_tokenizer
+from wit.training.adapters import merged
 from wit.training.callbacks import (
     History,
     first_rank_says,
@@ -70,7 +71,7 @@ def train(name: str, parts: Parts, out: Path, runtime: Runtime, *more: TrainerCa
     train_resumably(trainer, History(out, lambda *_: None), out, runtime, *more)
     model = whole_model(trainer, RECIPES[name], base)
     if is_first_rank():
-        save_model(model, tokenizer, out / MODEL)
+        save_model(merged(model), tokenizer, out / MODEL)
 
 
 def train_all(parts: Parts, out: Path) -> None:
