@@ -1,4 +1,4 @@
-"""One cell of a study: SFT with one pair of weights and one seed, DPO from it, both evaluated."""
+"""One cell of a study: SFT with one pair of weights and one seed, DPO from it, all evaluated."""
 
 # Prefect's annotation of `submit` does not know `wait_for`.
 # pyright: reportCallIssue=false
@@ -15,13 +15,14 @@ from tasks.requests import as_deployed, refused, run_name
 from tasks.secrets import with_judge_key
 from tasks.training import score_reference, train_dpo, train_sft
 from wit.artifacts import Artifact
+from wit.cell_plan import CellPlan
 from wit.config import Runtime
 from wit.errors import InputError
 from wit.form_fields import Handed
 from wit.forms import CellRequest
 from wit.lineage import StudyRun
 from wit.machine import check_machine
-from wit.plan import CellPlan, Plan, make_plan
+from wit.plan import Plan, make_plan
 from wit.workers import Workers, workers_for
 
 Futures = dict[str, PrefectFuture]  # by fingerprint
@@ -59,15 +60,17 @@ def submit_evaluations(
 
 
 def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
-    """SFT, DPO from it, and the evaluations of both."""
-    label, futures = str(cell.cell), dict(data)
-    tasks = [(cell.sft, train_sft), *((r, score_reference) for r in cell.references)]
-    for artifact, train in (*tasks, (cell.dpo, train_dpo)):
+    """SFT, every alignment of it, and the evaluations of all."""
+    futures = dict(data)
+    trainings = [(cell.sft, train_sft, cell.label())]
+    trainings += [(reference, score_reference, cell.label()) for reference in cell.references]
+    trainings += [(one.model, train_dpo, cell.label(one.alignment)) for one in cell.aligned]
+    for artifact, train, label in trainings:
         futures[artifact.fingerprint] = train.submit(
-            artifact, cell.cell, study, workers, wait_for=parents_of(artifact, futures)
+            artifact, label, study, workers, wait_for=parents_of(artifact, futures)
         )
-    for artifacts, stage in ((cell.sft_evaluations, "sft"), (cell.dpo_evaluations, "dpo")):
-        futures |= submit_evaluations(artifacts, f"{stage} {label}", study, futures, workers)
+    for _, name, evaluations in cell.measured:
+        futures |= submit_evaluations(evaluations, name, study, futures, workers)
     return {artifact.fingerprint: futures[artifact.fingerprint] for artifact in cell.artifacts}
 
 

@@ -46,13 +46,10 @@ def _models(plan: Plan, request: EvaluationRequest) -> list[tuple[str, tuple[Art
         InputError: None exists.
     """
     found = [
-        (f"{stage} {cell.cell}", evaluations)
+        (name, evaluations)
         for cell in plan.cells
-        for stage, model, evaluations in (
-            ("sft", cell.sft, cell.sft_evaluations),
-            ("dpo", cell.dpo, cell.dpo_evaluations),
-        )
-        if stage in request.models and plan.is_made(model)
+        for model, name, evaluations in cell.measured
+        if model.stage in request.models and plan.is_made(model)
     ]
     if not found and request.models != ["base"]:
         wanted = " and ".join(stage for stage in request.models if stage != "base")

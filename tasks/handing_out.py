@@ -275,6 +275,7 @@ def _outcome(part: Part, artifact: Artifact, status: str, message: str = "") -> 
         {
             "stage": artifact.stage,
             "cell": part.cell and str(part.cell),
+            "alignment": part.alignments.get(artifact.fingerprint),
             "fingerprint": artifact.fingerprint,
             "status": status,
             "message": message,

@@ -2,6 +2,7 @@
 
 import hashlib
 import socket
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from prefect.artifacts import create_table_artifact
@@ -23,6 +24,7 @@ class Part(NamedTuple):
 
     cell: Cell | None  # None: the base
     artifacts: tuple[Artifact, ...]  # parents first
+    alignments: Mapping[str, str] = {}  # of several the name, by fingerprint of what is of one
 
     @property
     def name(self) -> str:
@@ -43,7 +45,8 @@ class Part(NamedTuple):
 
 def parts_of(plan: Plan) -> list[Part]:
     """The base's evaluations, then every cell."""
-    cells = [Part(cell.cell, cell.artifacts) for cell in plan.cells]
+    names = plan.alignment_of
+    cells = [Part(cell.cell, cell.artifacts, names) for cell in plan.cells]
     return [Part(None, plan.base_evaluations), *cells]
 
 

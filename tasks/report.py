@@ -64,8 +64,11 @@ def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
 def outcomes(plan: Plan, futures: dict[str, PrefectFuture]) -> tuple[StageOutcome, ...]:
     """What became of the stages of this run; waits for all of them."""
     wait(list(futures.values()))
+    alignments = plan.alignment_of
     return tuple(
-        _outcome(artifact.stage, str(cell) if cell else None, artifact.fingerprint, future.state)
+        _outcome(
+            artifact.stage, str(cell) if cell else None, artifact.fingerprint, future.state
+        ).model_copy(update={"alignment": alignments.get(artifact.fingerprint)})
         for artifact, cell in plan.artifacts()
         if (future := futures.get(artifact.fingerprint))
     )
@@ -82,7 +85,7 @@ def ended(outcome: StudyOutcome) -> State:
     """The state of a run: completed, or failed with every cause in its message."""
     if not outcome.failures:
         return Completed(message=str(outcome), data=outcome)
-    causes = "; ".join(f"{s.stage} {s.cell or ''}: {s.message}" for s in outcome.failures)
+    causes = "; ".join(f"{s.label}: {s.message}" for s in outcome.failures)
     error = StudyFailedError(f"{outcome}: {causes}"[:1000])
     error.outcome = outcome
     return Failed(message=str(error), data=error)

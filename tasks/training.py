@@ -6,19 +6,18 @@ from prefect.client.schemas.objects import State
 
 from tasks.stage import RETRIES, run_stage
 from wit.artifacts import Artifact
-from wit.config import Cell
 from wit.lineage import StudyRun
 from wit.workers import Workers
 
 
 @task(
-    task_run_name="sft {cell}",
+    task_run_name="sft {label}",
     cache_policy=NO_CACHE,
     **RETRIES,
 )
 def train_sft(
     artifact: Artifact,
-    cell: Cell,  # noqa: ARG001  for the run's name
+    label: str,  # noqa: ARG001  for the run's name
     study: StudyRun,
     workers: Workers,
 ) -> State:
@@ -27,13 +26,13 @@ def train_sft(
 
 
 @task(
-    task_run_name="reference {cell}",
+    task_run_name="reference {label}",
     cache_policy=NO_CACHE,
     **RETRIES,
 )
 def score_reference(
     artifact: Artifact,
-    cell: Cell,  # noqa: ARG001  for the run's name
+    label: str,  # noqa: ARG001  for the run's name
     study: StudyRun,
     workers: Workers,
 ) -> State:
@@ -42,13 +41,13 @@ def score_reference(
 
 
 @task(
-    task_run_name="dpo {cell}",
+    task_run_name="dpo {label}",
     cache_policy=NO_CACHE,
     **RETRIES,
 )
 def train_dpo(
     artifact: Artifact,
-    cell: Cell,  # noqa: ARG001  for the run's name
+    label: str,  # noqa: ARG001  for the run's name
     study: StudyRun,
     workers: Workers,
 ) -> State:

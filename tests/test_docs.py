@@ -33,6 +33,7 @@ STANDS_FOR = {
     "PLACE": ("ROWS", "ROWS.sources.NAME"),
     "ROWS": ("instructions", "preferences"),
     "WEIGHTS": ("weights.N", "weights.N.sources.NAME"),
+    "ALIGNMENT": ("dpo", "alignments.NAME"),
 }
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (.+) \|$", re.MULTILINE)
 PRESET = re.compile(r"^\| `([\w-]+)` \| `(\{.+\})` \|$", re.MULTILINE)

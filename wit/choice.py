@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from wit.analysis.grid import stage_scores
 from wit.analysis.intervals import half_width, item_stderr
-from wit.analysis.scores import INSTRUCTION_TUNING
+from wit.analysis.scores import (
+    INSTRUCTION_TUNING,
+    alignment_columns,
+    alignments_in,
+    of_alignment,
+)
 from wit.analysis.selection import Recommendation, recommend
 from wit.errors import InputError
 from wit.lineage.registry import folder_in_mlflow
@@ -46,6 +51,9 @@ class ChosenModel(Settings):
 
     fingerprint: str
     seed: int
+    alignment: str | None  # what the study calls it
+    objective: str | None  # of alignment
+    beta: float | None
     scores: tuple[ChosenScore, ...]
     folder: str  # of its weights
     is_here: bool  # the folder is on this machine
@@ -71,11 +79,14 @@ class Choice(Settings):
     base_score: float | None  # of the base, on the same; None: it was not measured
     base_scores: dict[str, float]  # of the base, by benchmark that selects or reports
     num_excluded: int  # models of the study without complete scores after DPO
+    num_alignments: int  # of the study; the choice is of one
     is_instruction_tuning: bool  # the weights are those of (0, 1): nothing stands beside them
     model: ChosenModel
 
 
-def choose(scores: "pd.DataFrame", study: str, root: Path, uri: str) -> Choice:
+def choose(
+    scores: "pd.DataFrame", study: str, root: Path, uri: str, alignment: str | None = None
+) -> Choice:
     """The recommended weights and the model to take.
 
     Args:
@@ -83,10 +94,18 @@ def choose(scores: "pd.DataFrame", study: str, root: Path, uri: str) -> Choice:
         study: Its name.
         root: Where artifacts are; else where MLflow says they were made.
         uri: Tracking URI.
+        alignment: After which the weights shall be best; unset: the main one of the study.
 
     Raises:
-        InputError: Nothing can be recommended yet; says what is missing.
+        InputError: The study has no such alignment. Or nothing can be recommended yet; says what is
+            missing.
     """
+    known = alignments_in(scores)
+    if alignment is not None and alignment not in known:
+        names = ", ".join(known) or "none that it names"
+        raise InputError(f"study {study!r} has no alignment {alignment!r}; it has {names}")
+    version = scores.attrs.get("version")
+    scores = of_alignment(scores, alignment)
     found = recommend(scores)
     rows: list[Row] = scores.to_dict("records")
     dpo = [row for row in rows if row["stage"] == "dpo"]
@@ -96,7 +115,7 @@ def choose(scores: "pd.DataFrame", study: str, root: Path, uri: str) -> Choice:
         raise InputError(_what_is_missing(study, found, dpo))
     return Choice(
         study=study,
-        version=scores.attrs.get("version"),
+        version=version,
         sentence=found.sentence,
         weights=best.weights,
         prompt_weight=best.prompt_weight,
@@ -114,6 +133,7 @@ def choose(scores: "pd.DataFrame", study: str, root: Path, uri: str) -> Choice:
             if row["stage"] == "base" and row["role"] in BENCHMARKS
         },
         num_excluded=found.num_excluded,
+        num_alignments=max(1, len(known)),
         is_instruction_tuning=best.weights == INSTRUCTION_TUNING,
         model=_chosen_model([r for r in dpo if r["weights"] == best.weights], names, root, uri),
     )
@@ -144,6 +164,7 @@ def _chosen_model(cell: list[Row], names: Sequence[str], root: Path, uri: str) -
     return ChosenModel(
         fingerprint=fingerprint,
         seed=int(rows[0]["seed"]),
+        **alignment_columns(rows[0]),
         scores=tuple(map(_chosen_score, sorted(rows, key=lambda row: row["benchmark"]))),
         folder=str(folder / MODEL),
         is_here=(folder / MODEL).is_dir(),

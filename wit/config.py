@@ -18,10 +18,12 @@ from pydantic import (
     PositiveInt,
     PrivateAttr,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
 
+from wit.alignment_grid import ONLY_ALIGNMENT, check_alignments, with_shared_knobs
 from wit.alignment_recipes import DPOKnobs
 from wit.errors import ConfigError
 from wit.evaluation.suites import expand_suites
@@ -80,6 +82,8 @@ class Study(Settings):
     seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
     sft: SFTKnobs = SFTKnobs()
     dpo: DPOKnobs = DPOKnobs()
+    # By name, each with what differs from ``dpo``; empty: ``dpo`` is the only one.
+    alignments: dict[Name, DPOKnobs] = Field(default_factory=dict)
     benchmarks: Annotated[tuple[Benchmark, ...], BeforeValidator(expand_suites)] = Field(
         min_length=1
     )
@@ -99,6 +103,33 @@ class Study(Settings):
         """Itself, once it knows where its keys were set."""
         self._places = places
         return self
+
+    @property
+    def aligned_by(self) -> dict[str, DPOKnobs]:
+        """Every alignment of an SFT model, by its name; the first is the main one."""
+        return self.alignments or {ONLY_ALIGNMENT: self.dpo}
+
+    def key_of(self, alignment: str, knob: str) -> tuple[str, ...]:
+        """The key that sets a knob of an alignment: its own, or that of all of them."""
+        found = self.alignments.get(alignment, self.dpo)
+        is_shared = getattr(found, knob) == getattr(self.dpo, knob)
+        return ("dpo", knob) if is_shared else ("alignments", alignment, knob)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_dpo(cls, given: Any) -> Any:
+        return with_shared_knobs(given) if isinstance(given, dict) else given
+
+    @field_serializer("alignments")
+    def _say_what_is_unset(self, alignments: dict[str, DPOKnobs]) -> dict[str, Any]:
+        # A knob that is left out is read as that of ``dpo``.
+        return {name: knobs.model_dump(mode="json") for name, knobs in alignments.items()}
+
+    @field_validator("alignments")
+    @classmethod
+    def _alignments_differ(cls, alignments: dict[str, DPOKnobs]) -> dict[str, DPOKnobs]:
+        check_alignments(alignments)
+        return alignments
 
     @field_validator("weights")
     @classmethod
@@ -140,11 +171,13 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _has_an_adapter(self) -> Self:
-        if self.dpo.lora == "continue" and self.sft.lora is None:
-            raise ValueError(
-                "'dpo.lora: continue' goes on with the adapter of SFT, and 'sft.lora' is unset; "
-                "set it, or give 'dpo.lora' an adapter of its own"
-            )
+        for name, knobs in self.aligned_by.items():
+            if knobs.lora == "continue" and self.sft.lora is None:
+                key = ".".join(self.key_of(name, "lora"))
+                raise ValueError(
+                    f"'{key}: continue' goes on with the adapter of SFT, and 'sft.lora' is unset; "
+                    f"set it, or give '{key}' an adapter of its own"
+                )
         return self
 
     @model_validator(mode="after")
@@ -214,24 +247,28 @@ def check_together(study: Study, runtime: Runtime) -> None:
     Raises:
         ConfigError: Names the knobs, where the study sets its own, and the remedy.
     """
-    precisions = {"sft": study.sft.precision, "dpo": study.dpo.precision}
-    if runtime.attention == FLASH and precisions["sft"] == "float32":
+    precisions: dict[tuple[str, ...], str] = {("sft", "precision"): study.sft.precision}
+    for name, knobs in study.aligned_by.items():
+        precisions[study.key_of(name, "precision")] = knobs.precision
+    if runtime.attention == FLASH and study.sft.precision == "float32":
         remedy = "set sft.precision to one of these, or --set-runtime attention=auto"
-        raise _wrong_precision(study, "sft", f"{FLASH} needs bfloat16 or float16; {remedy}")
+        key = ("sft", "precision")
+        raise _wrong_precision(
+            study, key, "float32", f"{FLASH} needs bfloat16 or float16; {remedy}"
+        )
     if runtime.device != "cpu":
         return
     if runtime.attention == FLASH:
         remedy = "--set-runtime attention=auto, or device=cuda where there is one"
         why = f"needs a GPU, and this runs on the CPU; {remedy}"
         raise ConfigError(f"runtime attention = {FLASH}: {why}")
-    for training, precision in precisions.items():
+    for key, precision in precisions.items():
         if precision == "float16":
             remedy = "set float32 or bfloat16, or --set-runtime device=cuda where there is one"
             why = f"needs a GPU, and this runs on the CPU; {remedy}"
-            raise _wrong_precision(study, training, why)
+            raise _wrong_precision(study, key, precision, why)
 
 
-def _wrong_precision(study: Study, training: str, why: str) -> ConfigError:
-    place = study.places.of((training, "precision"))
-    key = f"{training}.precision = {getattr(study, training).precision}"
-    return ConfigError(f"{f'{place}: ' if place else ''}{key}: {why}")
+def _wrong_precision(study: Study, key: tuple[str, ...], value: str, why: str) -> ConfigError:
+    place = study.places.of(key)
+    return ConfigError(f"{f'{place}: ' if place else ''}{'.'.join(key)} = {value}: {why}")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wit.artifacts import Artifact
-from wit.estimate import Estimate
+from wit.estimate import Estimate, sharing
 from wit.files import size_text
 from wit.objectives import objectives, sentences
 from wit.plan import Plan
@@ -29,14 +29,21 @@ SHARED_STAGES = {
 
 def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
     """Cells, stages with their fingerprints and states, distinct objectives, and the cost."""
+    alignments = plan.alignment_of
     return {
         "study": plan.study.name,
         "num_cells": len(plan.cells),
         "objectives": [found.model_dump(mode="json") for found in objectives(plan.study)],
+        "alignments": {
+            name: {"objective": knobs.objective, "beta": knobs.beta}
+            for name, knobs in plan.study.aligned_by.items()
+        },
+        "sharing": sharing(plan).model_dump(mode="json"),
         "stages": [
             {
                 "stage": artifact.stage,
                 "cell": str(cell) if cell else None,
+                "alignment": alignments.get(artifact.fingerprint),
                 "fingerprint": artifact.fingerprint,
                 "state": _state(plan, artifact),
             }
@@ -48,14 +55,9 @@ def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
 
 def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     """Prints the cells with the state of each stage, and the cost of what is to be made."""
-    table = Table(title=f"{plan.study.name}: what a run would do")
-    for column in ("cell", "sft", "its evaluations", "reference", "dpo", "its evaluations"):
-        table.add_column(column)
-    for cell in plan.cells:
-        before = ([cell.sft], cell.sft_evaluations, cell.references)
-        stages = (*before, [cell.dpo], cell.dpo_evaluations)
-        table.add_row(str(cell.cell), *(_states(plan, artifacts) for artifacts in stages))
-    console.print(table)
+    console.print(_table_of_cells(plan))
+    if len(plan.study.aligned_by) > 1:
+        console.print(f"{sharing(plan)}.", highlight=False)
     console.print(f"artifacts: {plan.tokenizer.root}", soft_wrap=True, highlight=False)
     console.print(f"evaluations of the base: {_states(plan, plan.base_evaluations)}")
     for artifact in plan.shared:
@@ -93,6 +95,24 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     )
 
 
+def _table_of_cells(plan: Plan) -> Table:
+    """One line per cell; where it has several alignments, one below it for each."""
+    has_several = len(plan.study.aligned_by) > 1
+    table = Table(title=f"{plan.study.name}: what a run would do")
+    columns = ("cell", "sft", "its evaluations", "reference", "dpo", "its evaluations")
+    for column in (*columns[:4], "alignment", *columns[4:]) if has_several else columns:
+        table.add_column(column)
+    for cell in plan.cells:
+        before = ([cell.sft], cell.sft_evaluations, cell.references)
+        shown = [str(cell.cell), *(_states(plan, artifacts) for artifacts in before)]
+        for one in cell.aligned:
+            name = [one.alignment] if has_several else []
+            after = (_states(plan, artifacts) for artifacts in ([one.model], one.evaluations))
+            table.add_row(*shown, *name, *after)
+            shown = [""] * len(shown)
+    return table
+
+
 def comparison_as_json(scores: "pd.DataFrame") -> list[dict[str, Any]]:
     """The base, and every cell and seed, with what was measured before and after DPO."""
     from wit.analysis.comparison import compare
@@ -102,7 +122,9 @@ def comparison_as_json(scores: "pd.DataFrame") -> list[dict[str, Any]]:
 
 def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
     """Prints one line per cell and seed: scores before and after DPO, likelihoods after SFT."""
+    from wit.analysis.alignments import compare_alignments
     from wit.analysis.comparison import compare
+    from wit.analysis.scores import of_alignment
     from wit.analysis.selection import recommend
     from wit.analysis.wording import left_out
 
@@ -124,9 +146,17 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
             *(_diagnostic(before, name) for name in ("nll_prompt", "nll_response")),
             _diagnostic(after or before, "preference_accuracy"),
         )
+        for name, other in cell.other_alignments.items():
+            accuracy = _diagnostic(other, "preference_accuracy")
+            table.add_row(f"  {name}", "", _score(other), "", "", accuracy)
     console.print(table)
     console.print("Likelihoods are those of the SFT model; preference accuracy is that after DPO.")
-    found = recommend(scores)
+    if (alignments := compare_alignments(scores)) is not None:
+        main, *others = (result.name for result in alignments.results)
+        beside = ", ".join(others)
+        console.print(f"DPO is alignment {main}; below it: {beside}.", highlight=False)
+        console.print(alignments.sentence, highlight=False)
+    found = recommend(of_alignment(scores))
     console.print(found.sentence, highlight=False)
     if found.best is not None and found.num_excluded:
         console.print(f"{left_out(found.num_excluded)}.", highlight=False)
@@ -153,8 +183,10 @@ def _state(plan: Plan, artifact: Artifact) -> str:
 
 
 def _states(plan: Plan, artifacts: Iterable[Artifact]) -> str:
-    """Such as "make", or "make 1, reuse 5" where they differ."""
+    """Such as "make", or "make 1, reuse 5" where they differ; of none "-"."""
     counts = Counter(_state(plan, artifact) for artifact in artifacts)
+    if not counts:
+        return "-"
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{state} {count}" for state, count in sorted(counts.items()))

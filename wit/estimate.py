@@ -44,6 +44,38 @@ class Estimate(Settings):
     judge: JudgeCost | None = None  # None: nothing is left to be judged
 
 
+class Sharing(Settings):
+    """What several alignments of one SFT model need not make again."""
+
+    num_alignments: int
+    num_sft: int
+    num_references: int
+    num_trainings_saved: int  # SFT, beside a study for each alignment
+    num_references_saved: int
+
+    def __str__(self) -> str:
+        said = f"{self.num_alignments} alignments share {_counted(self.num_sft, 'SFT model')}"
+        saved = _counted(self.num_trainings_saved, "training")
+        if self.num_references_saved:
+            said += f" and {_counted(self.num_references, 'reference')}"
+            saved += f" and {_counted(self.num_references_saved, 'reference')}"
+        return f"{said}: {saved} fewer"
+
+
+def sharing(plan: Plan) -> Sharing:
+    """How much is made once for all alignments, whether it exists already or not."""
+    num_others, num_sft = len(plan.study.aligned_by) - 1, len(plan.cells)
+    num_references = sum(len(cell.references) for cell in plan.cells)
+    apart = sum(len(one.references) for cell in plan.cells for one in cell.aligned)
+    return Sharing(
+        num_alignments=num_others + 1,
+        num_sft=num_sft,
+        num_references=num_references,
+        num_trainings_saved=num_others * num_sft,
+        num_references_saved=apart - num_references,
+    )
+
+
 def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     """The cost of the stages of a plan that do not exist yet.
 
@@ -53,14 +85,21 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     model = model_size(plan.base)
     instructions, preferences = _data_sizes(plan)
     to_make = [c for c in plan.cells if not plan.is_made(c.sft)]
-    to_align = [c for c in plan.cells if not plan.is_made(c.dpo)]
+    to_align = [
+        plan.study.aligned_by[one.alignment]
+        for cell in plan.cells
+        for one in cell.aligned
+        if not plan.is_made(one.model)
+    ]
+    to_score = [r for cell in plan.cells for r in cell.references if not plan.is_made(r)]
     num_trainings = len(to_make) + len(to_align)
-    sft, dpo = plan.study.sft, plan.study.dpo
+    sft = plan.study.sft
     sft_tokens = round(len(to_make) * sft.num_epochs * _tokens(instructions))
-    dpo_tokens = round(len(to_align) * dpo.num_epochs * _tokens(preferences))
-    # Forward and backward take 6 operations per weight and token; the reference's forward 2 more.
-    operations = 6 * sft_tokens + 6 * dpo_tokens + 2 * dpo_tokens / dpo.num_epochs
-    steps = len(to_make) * _steps(sft, instructions) + len(to_align) * _steps(dpo, preferences)
+    dpo_tokens = round(sum(knobs.num_epochs for knobs in to_align) * _tokens(preferences))
+    # Forward and backward take 6 operations per weight and token, a reference's forward 2.
+    operations = 6 * sft_tokens + 6 * dpo_tokens + 2 * len(to_score) * _tokens(preferences)
+    steps = len(to_make) * _steps(sft, instructions)
+    steps += sum(_steps(knobs, preferences) for knobs in to_align)
     micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
     at_once = min(num_trainings, runtime.num_workers)
     downloads = plan.downloads()
@@ -74,7 +113,8 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         # Of those that run at the same time.
         + at_once
         * bytes_while_training(
-            model.num_weights, is_adapted=sft.lora is not None and dpo.lora is not None
+            model.num_weights,
+            is_adapted=None not in (sft.lora, *(k.lora for k in plan.study.aligned_by.values())),
         ),
         peak_memory_bytes=model and _memory(model, micro_batch * instructions.tokens_per_row),
         instructions=instructions,
@@ -83,6 +123,10 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         download_bytes=_bytes_in_store(downloads, runtime),
         judge=judge_cost(plan, runtime),
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _bytes_in_store(artifacts: list[Artifact], runtime: Runtime) -> int | None:

@@ -155,9 +155,9 @@ def _belongs_to(model: Kept, study: Study) -> bool:
         rows = InstructionsRecipe.model_validate(data.recipe)
     except ValidationError as error:
         raise ArtifactError(f"{sft.path}: its recipe cannot be read: {error}") from None
-    is_same_dpo = model is sft or model.recipe == study.dpo.model_dump(mode="json") | {"seed": seed}
+    aligned = [k.model_dump(mode="json") | {"seed": seed} for k in study.aligned_by.values()]
     return (
-        is_same_dpo
+        (model is sft or model.recipe in aligned)
         and sft.recipe == recipe.model_dump(mode="json")
         and rows.identity() == study.instructions.identity()
     )

@@ -43,16 +43,17 @@ def check_pairs(plan: Plan) -> None:
         InputError: They are single responses, and it learns from pairs; or they are neither.
     """
     study, preferences = plan.study, plan.preferences
-    if study.dpo.is_for_unpaired or plan.is_made(preferences):
+    of_pairs = [name for name, knobs in study.aligned_by.items() if not knobs.is_for_unpaired]
+    if not of_pairs or plan.is_made(preferences):
         return
     from wit.data.prepare import will_be_unpaired  # takes a second
 
     if will_be_unpaired(study.preferences, row_files(preferences)):
-        place = study.places.of(("dpo", "objective")) or study.places.of(("preferences",))
+        loc, knobs = study.key_of(of_pairs[0], "objective"), study.aligned_by[of_pairs[0]]
+        place, key = study.places.of(loc) or study.places.of(("preferences",)), ".".join(loc)
         raise ConfigError(
-            f"{f'{place}: ' if place else ''}dpo.objective = {study.dpo.objective} learns from "
-            "pairs, and the preferences are single responses, good or bad; set dpo.objective: kto, "
-            "or give pairs"
+            f"{f'{place}: ' if place else ''}{key} = {knobs.objective} learns from pairs, and the "
+            f"preferences are single responses, good or bad; set {key}: kto, or give pairs"
         )
 
 
@@ -73,7 +74,8 @@ def check_machine(plan: Plan, runtime: Runtime) -> None:
     check_pairs(plan)
     study, trains = plan.study, plan.has_to_train
     wants_flash = runtime.attention == FLASH
-    wants_half = "float16" in (study.sft.precision, study.dpo.precision)
+    trainings = (study.sft, *study.aligned_by.values())
+    wants_half = any(knobs.precision == "float16" for knobs in trainings)
     wants_gpus = trains and (runtime.num_processes > 1 or wants_flash or wants_half)
     if runtime.device == "cpu" or not (runtime.device == "cuda" or wants_gpus):
         return  # nothing can be missing

@@ -28,6 +28,12 @@ class StageOutcome(Settings):
     status: Literal["made", "reused", "failed", "blocked"]
     message: str = ""  # the cause, where it failed
     is_input_error: bool = False  # the cause is the user's input
+    alignment: str | None = None  # of a study that has several
+
+    @property
+    def label(self) -> str:
+        """For people, such as ``dpo p0-r1-s0``."""
+        return " ".join(filter(None, (self.stage, self.cell, self.alignment)))
 
 
 class StudyOutcome(Settings):

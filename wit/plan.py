@@ -1,6 +1,6 @@
 """What a study will make: every artifact with its fingerprint, before anything is made."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from typing import NamedTuple
 from wit.alignment_recipes import DPOKnobs, DPORecipe, ReferenceRecipe
 from wit.artifact_store import store_of
 from wit.artifacts import Artifact, Source
+from wit.cell_plan import AlignedPlan, CellPlan
 from wit.config import Cell, Runtime, Study, check_together
 from wit.evaluation_recipes import (
     BenchmarkEvaluation,
@@ -47,26 +48,6 @@ class _JudgedSet(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CellPlan:
-    """The artifacts of one cell."""
-
-    cell: Cell
-    sft: Artifact
-    sft_evaluations: tuple[Artifact, ...]
-    references: tuple[Artifact, ...]  # that the objective reads
-    dpo: Artifact
-    dpo_evaluations: tuple[Artifact, ...]
-
-    @property
-    def artifacts(self) -> tuple[Artifact, ...]:
-        """All of them, parents first."""
-        return (
-            *(self.sft, *self.sft_evaluations),
-            *(*self.references, self.dpo, *self.dpo_evaluations),
-        )
-
-
-@dataclass(frozen=True)
 class Plan:
     """All artifacts of a study."""
 
@@ -95,8 +76,24 @@ class Plan:
     @property
     def has_to_train(self) -> bool:
         """Whether a training is still to be made; else no machine is too small for it."""
-        trainings = (training for cell in self.cells for training in (cell.sft, cell.dpo))
-        return not all(map(self.is_made, trainings))
+        return not all(self.is_made(a) for a, _ in self.artifacts() if a.stage in ("sft", "dpo"))
+
+    @property
+    def alignment_of(self) -> dict[str, str]:
+        """Of several alignments the name, by fingerprint of what is made of each and measured."""
+        has_several = len(self.study.aligned_by) > 1
+        aligned = (one for cell in self.cells for one in cell.aligned if has_several)
+        return {a.fingerprint: one.alignment for one in aligned for a in one.artifacts}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What people read of each artifact of a cell; see ``CellPlan.label``."""
+        names = self.alignment_of
+        return {
+            artifact.fingerprint: cell.label(names.get(artifact.fingerprint))
+            for cell in self.cells
+            for artifact in cell.artifacts
+        }
 
     def is_made(self, artifact: Artifact) -> bool:
         """Whether it is reused: it is here, or the artifact store has it."""
@@ -181,11 +178,8 @@ def _planned(study: Study, root: Path) -> Plan:
             root=root, recipe=recipe, parents={"base": base, "instructions": instructions}
         )
         starts: dict[str, Artifact | Source] = {"policy": sft, "preferences": preferences}
-        references = _references(study.dpo, root, starts)
-        recipe = DPORecipe(**study.dpo.model_dump(), seed=cell.seed)
-        dpo = Artifact(root=root, recipe=recipe, parents={**starts, **references})
-        made_of = tuple(references.values())
-        return CellPlan(cell, sft, evaluations_of(sft), made_of, dpo, evaluations_of(dpo))
+        references, aligned = _alignments(study, cell.seed, root, starts, evaluations_of)
+        return CellPlan(cell, sft, evaluations_of(sft), references, aligned)
 
     return Plan(
         study=study,
@@ -200,19 +194,35 @@ def _planned(study: Study, root: Path) -> Plan:
     )
 
 
-def _references(
-    knobs: DPOKnobs, root: Path, parents: Mapping[str, Artifact | Source]
-) -> dict[str, Artifact]:
+def _alignments(
+    study: Study,
+    seed: int,
+    root: Path,
+    starts: dict[str, Artifact | Source],
+    evaluations_of: Callable[[Artifact], tuple[Artifact, ...]],
+) -> tuple[tuple[Artifact, ...], tuple[AlignedPlan, ...]]:
+    """What all objectives read of the reference, each once, and what each alignment makes."""
+    made: dict[ReferenceRecipe, Artifact] = {}
+    aligned = []
+    for name, knobs in study.aligned_by.items():
+        parents = dict(starts)
+        for part, reference in _references(knobs).items():
+            made.setdefault(reference, Artifact(root=root, recipe=reference, parents=starts))
+            parents[part] = made[reference]
+        recipe = DPORecipe(**knobs.model_dump(), seed=seed)
+        dpo = Artifact(root=root, recipe=recipe, parents=parents)
+        aligned.append(AlignedPlan(name, dpo, evaluations_of(dpo)))
+    return tuple(made.values()), tuple(aligned)
+
+
+def _references(knobs: DPOKnobs) -> dict[str, ReferenceRecipe]:
     """What an objective reads of the reference, by the part that it plays."""
     recipes = {}
     if knobs.has_reference:
         recipes["reference"] = ReferenceRecipe(precision=knobs.precision)
     if knobs.is_for_unpaired:
         recipes["mismatched"] = ReferenceRecipe(precision=knobs.precision, responses="mismatched")
-    return {
-        part: Artifact(root=root, recipe=recipe, parents={**parents})
-        for part, recipe in recipes.items()
-    }
+    return recipes
 
 
 def _with_stored(plan: Plan, runtime: Runtime) -> Plan:

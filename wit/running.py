@@ -180,11 +180,11 @@ def _live(console: Console, plan: Plan) -> Iterator[None]:
 def _picture(plan: Plan, seconds: float) -> Group:
     stages = list(plan.artifacts())
     done = sum(plan.is_made(artifact) for artifact, _ in stages)
-    running = Table.grid(padding=(0, 2))
-    for artifact, cell in stages:
+    running, labels = Table.grid(padding=(0, 2)), plan.labels
+    for artifact, _ in stages:
         if artifact.scratch.exists() and not artifact.exists():
             progress = read_progress(artifact.scratch)
-            name = f"{artifact.stage} {cell or ''}"
+            name = f"{artifact.stage} {labels.get(artifact.fingerprint, '')}"
             share = (progress.step, progress.num_steps) if progress else (0, 1)
             bar = ProgressBar(total=share[1], completed=share[0], width=30, pulse=not progress)
             running.add_row(name, bar, str(progress or ""))
@@ -201,10 +201,8 @@ def _show_outcome(
     artifacts = [artifact for artifact, _ in plan.artifacts()]
     show_comparison(console, scores_of_run(plan.study, artifacts, outcome.version, uri))
     for failure in outcome.failures:
-        name = f"{failure.stage} {failure.cell or ''}".strip()
-        console.print(
-            f"failed: {name}: {failure.message}", style="red", markup=False, soft_wrap=True
-        )
+        said = f"failed: {failure.label}: {failure.message}"
+        console.print(said, style="red", markup=False, soft_wrap=True)
     for note in outcome.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"{outcome} in {seconds:.0f} s", highlight=False)

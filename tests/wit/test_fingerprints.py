@@ -189,6 +189,7 @@ def test_no_knob_is_missing_from_the_table() -> None:
     assert knobs(Study, "") == {knob for knob, _, _ in KNOBS if knob != "weights.0"} | {
         *PLACES,
         *OF_OBJECTIVES,
+        "alignments",  # see test_alignments.py
     }
 
 

@@ -8,7 +8,16 @@ from pydantic import Field
 
 from wit.analysis.grid import ModelScore, stage_scores
 from wit.analysis.intervals import half_width, item_stderr
-from wit.analysis.scores import STAGES, Result, Row, by_angle, rows_of
+from wit.analysis.scores import (
+    STAGES,
+    Result,
+    Row,
+    alignment_columns,
+    alignments_in,
+    by_angle,
+    of_alignment,
+    rows_of,
+)
 
 
 class Measured(Result):
@@ -16,6 +25,9 @@ class Measured(Result):
 
     status: str
     error: str | None = None
+    alignment: str | None = None  # what the study calls it; None: it is not aligned
+    objective: str | None = None  # of alignment
+    beta: float | None = None
     fingerprint: str | None = None
     score: float | None = None  # mean over the select benchmarks
     half_width: float | None = None  # of its interval, from the benchmarks' standard errors
@@ -35,7 +47,8 @@ class ComparedCell(Result):
     prompt_weight: float | None
     response_weight: float | None
     seed: int | None
-    models: dict[str, Measured]  # by stage: sft and dpo; or base alone
+    models: dict[str, Measured]  # by stage: sft and dpo, the main alignment; or base alone
+    other_alignments: dict[str, Measured] = Field(default_factory=dict)  # by name
 
 
 def compare(table: pd.DataFrame) -> list[ComparedCell]:
@@ -44,6 +57,29 @@ def compare(table: pd.DataFrame) -> list[ComparedCell]:
     Args:
         table: Of one study, as ``wit.lineage.table`` gives it.
     """
+    cells = _measured_models(of_alignment(table))
+    others = alignments_in(table)[1:]
+    beside = {name: _measured_models(of_alignment(table, name)) for name in others}
+    compared = []
+    for (weights, seed), (row, models) in cells.items():
+        is_base = weights == "base"
+        of_cell = {name: found[weights, seed][1] for name, found in beside.items()}
+        compared.append(
+            ComparedCell(
+                cell="base" if is_base else f"{weights}-s{seed}",
+                weights=weights,
+                prompt_weight=None if is_base else row["prompt_weight"],
+                response_weight=None if is_base else row["response_weight"],
+                seed=None if is_base else seed,
+                models=models,
+                other_alignments={n: of["dpo"] for n, of in of_cell.items() if "dpo" in of},
+            )
+        )
+    return sorted(compared, key=_base_first_then_by_angle)
+
+
+def _measured_models(table: pd.DataFrame) -> dict[tuple[str, int], tuple[Row, dict[str, Measured]]]:
+    """By weights and seed: a row of the cell, and its models by stage; of one alignment."""
     scores = {
         (stage, model.weights, model.seed): model
         for stage in STAGES
@@ -53,25 +89,13 @@ def compare(table: pd.DataFrame) -> list[ComparedCell]:
     for row in rows_of(table):
         stages = cells.setdefault((row["weights"], row["seed"]), {})
         stages.setdefault(row["stage"], []).append(row)
-    compared = []
-    for (weights, seed), stages in cells.items():
-        is_base = weights == "base"
-        first = next(iter(stages.values()))[0]
-        compared.append(
-            ComparedCell(
-                cell="base" if is_base else f"{weights}-s{seed}",
-                weights=weights,
-                prompt_weight=None if is_base else first["prompt_weight"],
-                response_weight=None if is_base else first["response_weight"],
-                seed=None if is_base else seed,
-                models={
-                    stage: _measured(stages[stage], scores.get((stage, weights, seed)))
-                    for stage in STAGES
-                    if stage in stages
-                },
-            )
+    return {
+        cell: (
+            next(iter(stages.values()))[0],
+            {s: _measured(stages[s], scores.get((s, *cell))) for s in STAGES if s in stages},
         )
-    return sorted(compared, key=_base_first_then_by_angle)
+        for cell, stages in cells.items()
+    }
 
 
 def _base_first_then_by_angle(cell: ComparedCell) -> tuple[Any, ...]:
@@ -86,6 +110,7 @@ def _measured(rows: list[Row], found: ModelScore | None) -> Measured:
         failed=tuple(filter(None, errors)) if scored else (),
         status=rows[0].get("status", "finished"),
         error=_text(rows[0], "error"),
+        **alignment_columns(rows[0]),
         fingerprint=_text(rows[0], "fingerprint"),
         score=None if found is None else found.score,
         half_width=half_width(None, stderr, 0),

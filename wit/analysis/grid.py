@@ -27,6 +27,7 @@ from wit.analysis.scores import (
     INSTRUCTION_TUNING,
     Result,
     Row,
+    check_one_alignment,
     rows_of,
     select_benchmarks,
     weights_label,
@@ -150,6 +151,7 @@ def stage_scores(
         stage: base, sft or dpo.
         benchmarks: Averaged over; unset: those that select.
     """
+    check_one_alignment(table)
     names = select_benchmarks(table) if benchmarks is None else tuple(benchmarks)
     models: dict[tuple[str, int], list[Row]] = {}
     for row in rows_of(table.loc[table["stage"] == stage]):

@@ -42,7 +42,13 @@ from wit.analysis.report_tables import (
     signals_of,
 )
 from wit.analysis.score_labels import in_order, signal_name
-from wit.analysis.scores import INSTRUCTION_TUNING, Result, select_benchmarks, with_objectives
+from wit.analysis.scores import (
+    INSTRUCTION_TUNING,
+    Result,
+    of_alignment,
+    select_benchmarks,
+    with_objectives,
+)
 from wit.analysis.selection import Recommendation, within_noise
 from wit.analysis.studies_words import unbroken
 from wit.analysis.variance import VarianceSplit
@@ -102,7 +108,8 @@ def _content(
     table: pd.DataFrame, study: Study | None, extras: Extras
 ) -> tuple[dict[str, charts.Figure], dict[str, Any]]:
     # One study, whatever it is called: a table of none has no name to group by.
-    table = with_objectives(table, study)
+    whole = with_objectives(table, study)
+    table = of_alignment(whole)
     [found] = analyse(table.drop(columns="study", errors="ignore")).studies.values()
     grid, choice = found.grid, found.recommendation
     rays = {"sft": rays_of(grid.sft), "dpo": rays_of(grid.dpo)}
@@ -146,11 +153,11 @@ def _content(
         ),
         **_beside_benchmarks(table, choice),
         "samples": side_by_side(extras.data and extras.data.samples, shown_weights(choice)),
-        "problems": problems(table),
+        "problems": problems(whole),
         "num_excluded": {"SFT": grid.sft.num_excluded, "DPO": grid.dpo.num_excluded},
         "study_yaml": _yaml(study),
         "extras": extras,
-        "runs": runs_of(table),
+        "runs": runs_of(whole),
         "tracking": shlex.quote(shown(extras.tracking_uri or "")),
         "is_tracking_whole": shown(extras.tracking_uri or "") == extras.tracking_uri,
         "is_server": (extras.tracking_uri or "").startswith("http"),

@@ -13,7 +13,7 @@ from wit.analysis.parts import Parts
 from wit.analysis.rays import RayScore
 from wit.analysis.resampling import Estimate
 from wit.analysis.score_labels import signal_name
-from wit.analysis.scores import Row, by_angle, rows_of
+from wit.analysis.scores import Row, alignment_of, alignments_in, by_angle, rows_of
 from wit.analysis.selection import Recommendation
 
 NONE = "\N{EN DASH}"
@@ -217,17 +217,19 @@ def gain_in_words(gain: Gain | None, decimals: int) -> str:
 def problems(table: pd.DataFrame) -> list[Problem]:
     """Every model that has no score, that lacks a benchmark, or that has one not a number."""
     rows = rows_of(table)
-    by_model: dict[tuple[str, str, int], list[Row]] = {}
+    by_model: dict[tuple[str, str, int, str | None], list[Row]] = {}
     wanted: dict[str, set[str]] = {"sft": set(), "dpo": set()}
     for row in rows:
-        by_model.setdefault((row["stage"], row["weights"], row["seed"]), []).append(row)
+        model = (row["stage"], row["weights"], row["seed"], alignment_of(row))
+        by_model.setdefault(model, []).append(row)
         if isinstance(row["benchmark"], str) and row["role"] != "diagnostic":
             # What selects is needed everywhere; others may be measured after one stage only.
             for stage in wanted if row["role"] == "select" else wanted.keys() & {row["stage"]}:
                 wanted[stage].add(row["benchmark"])
+    others = alignments_in(table)[1:]
     return [
-        problem
-        for (stage, _, _), of_model in by_model.items()
+        problem._replace(cell=f"{problem.cell} {name}") if name in others else problem
+        for (stage, _, _, name), of_model in by_model.items()
         for problem in _problems_of(of_model, wanted.get(stage, set()))
     ]
 
@@ -263,9 +265,12 @@ class ModelRuns(NamedTuple):
 def runs_of(table: pd.DataFrame) -> list[ModelRuns]:
     """One entry per model that MLflow knows of, in the order of the table."""
     found: dict[tuple[str, str, str], ModelRuns] = {}
+    others = alignments_in(table)[1:]
     for row in rows_of(table):
         if isinstance(row.get("run_id"), str):
-            key = (str(row.get("cell")), row["stage"], str(row.get("fingerprint")))
+            name = alignment_of(row)
+            cell = f"{row.get('cell')} {name}" if name in others else str(row.get("cell"))
+            key = (cell, row["stage"], str(row.get("fingerprint")))
             found.setdefault(key, ModelRuns(*key, {})).runs[row["run_id"]] = row.get("run_url")
     return list(found.values())
 

@@ -129,3 +129,45 @@ def select_benchmarks(table: pd.DataFrame, role: str = "select") -> tuple[str, .
     else:
         values = table["benchmark"] if role == "select" else []
     return tuple(sorted({value for value in values if isinstance(value, str)}))
+
+
+def alignments_in(table: pd.DataFrame) -> list[str]:
+    """Names of the alignments whose models the table has, the main one first."""
+    if "alignment" not in table:
+        return []
+    return [str(name) for name in table["alignment"].dropna().unique()]
+
+
+def alignment_of(row: Row) -> str | None:
+    """Name of the alignment of a row's model; None: it is not aligned, or nobody says how."""
+    name = row.get("alignment")
+    return name if isinstance(name, str) else None
+
+
+def alignment_columns(row: Row) -> dict[str, Any]:
+    """How a row's model was aligned; each of the three is None where it is not known."""
+    objective, beta = row.get("objective"), row.get("beta")
+    return {
+        "alignment": alignment_of(row),
+        "objective": objective if isinstance(objective, str) else None,
+        "beta": None if beta is None or math.isnan(beta) else float(beta),
+    }
+
+
+def of_alignment(table: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
+    """The base, the SFT models and the models of one alignment; unset: of the main one."""
+    names = alignments_in(table)
+    if not names:
+        return table
+    is_its = table["alignment"] == (names[0] if name is None else name)
+    return table.loc[table["alignment"].isna() | is_its]
+
+
+def check_one_alignment(table: pd.DataFrame) -> None:
+    """Passes unless a mean over the table would mix models of several alignments.
+
+    Raises:
+        ValueError: It would.
+    """
+    if len(names := alignments_in(table)) > 1:
+        raise ValueError(f"alignments {', '.join(names)}: choose one with 'of_alignment'")

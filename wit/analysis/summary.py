@@ -12,7 +12,7 @@ from wit.analysis.grid import stage_scores, summarise
 from wit.analysis.heat_map_png import heat_maps
 from wit.analysis.rays import rays_of
 from wit.analysis.report_tables import problems
-from wit.analysis.scores import with_objectives
+from wit.analysis.scores import of_alignment, with_objectives
 from wit.analysis.selection import recommend
 from wit.config import Study
 
@@ -31,14 +31,17 @@ def markdown_summary(
         tracking: Address of the study's MLflow run, or of the store.
         study: Its recipe, which says what is one objective.
     """
-    table = with_objectives(table, study)
+    whole = with_objectives(table, study)
+    table = of_alignment(whole)
     lines = [plain(recommend(table).sentence), "", *_picture(table), *_rays(table)]
     lines += ["| cell | SFT | DPO |", "|---|---|---|"]
-    for cell in compare(table):
+    for cell in compare(whole):
         before = cell.models.get("sft") or cell.models.get("base")
         scores = _score(before), _score(cell.models.get("dpo"))
         lines.append(f"| {plain(cell.cell)} | {' | '.join(map(plain, scores))} |")
-    if missing := problems(table):
+        for name, other in cell.other_alignments.items():
+            lines.append(f"| {plain(f'{cell.cell} {name}')} | | {plain(_score(other))} |")
+    if missing := problems(whole):
         lines += ["", "| missing | stage | state | why |", "|---|---|---|---|"]
     for problem in missing:
         why = problem.error[:MAX_REASON]
@@ -59,6 +62,8 @@ def cells_table(table: pd.DataFrame) -> list[dict[str, Any]]:
             measured = cell.models.get(stage)
             if measured is not None:
                 row |= {f"{stage} score": measured.score, f"{stage} state": measured.status}
+        for name, other in cell.other_alignments.items():
+            row |= {f"{name} score": other.score, f"{name} state": other.status}
         rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return [{name: row.get(name) for name in columns} for row in rows]

@@ -30,6 +30,10 @@ def best(
             metavar="NAME", help="Register its model in MLflow, as champion or challenger"
         ),
     ] = None,
+    alignment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of several: the best after it, not the study's first"),
+    ] = None,
     version: StudyVersion = None,
     runtime_file: RuntimeFile = None,
     runtime_overrides: RuntimeOverrides = None,
@@ -46,7 +50,7 @@ def best(
     name, uri = name_of(study), tracking_uri(runtime)
     scores = scores_of(name, version, runtime)
     note_versions(scores, name, version, uri)
-    choice = choose(scores, name, runtime.artifact_root.resolve(), uri)
+    choice = choose(scores, name, runtime.artifact_root.resolve(), uri, alignment)
     registered = register_model(register, choice, uri) if register is not None else None
     if as_json:
         more = None if registered is None else registered.model_dump(mode="json")
@@ -83,6 +87,9 @@ def _show(choice: "Choice") -> None:
     model = choice.model
     why = f", the best of {choice.num_seeds} by select scores" if choice.num_seeds > 1 else ""
     say("DPO model", f"{model.fingerprint}, seed {model.seed}{why}")
+    if choice.num_alignments > 1:
+        how = f"{model.alignment} ({model.objective}, beta {model.beta:g})"
+        say("alignment", f"{how}, one of {choice.num_alignments} of the study")
     say("its scores", ", ".join(f"{s.benchmark} {s}" for s in model.scores))
     say("folder", model.folder + ("" if model.is_here else " (not on this machine)"))
     say("MLflow run", model.run_url or model.run_id)

@@ -1,9 +1,11 @@
-"""Names of a study's cells: in the tags of its run, and taken apart."""
+"""Cells, alignments and models of a study: in the tags of its run, and as a table has them."""
 
 import re
+from collections.abc import Iterable, Mapping
 from itertools import count, takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
+from wit.alignment_grid import ONLY_ALIGNMENT, alignment_id
 from wit.config import Study
 from wit.lineage.reader import RunRow
 from wit.lineage.terms import BASE
@@ -13,23 +15,58 @@ NUMBER = r"\d[\d.]*(?:e[+-]\d+)?"
 CELL = re.compile(
     rf"^(?P<weights>p(?P<prompt>{NUMBER})-r(?P<response>{NUMBER})(-.+)?)-s(?P<seed>\d+)$"
 )
+Model = tuple[str, str, str | None]  # cell, stage and alignment
+
+
+class Alignment(NamedTuple):
+    """What a study calls an alignment, and what that is."""
+
+    name: str
+    identity: str  # of its knobs; empty: it is the only one of a run that an older wit wrote
+    objective: str | None
+    beta: float | None
 
 
 def cell_tags(study: Study) -> dict[str, str]:
-    """Names of all cells, in as many tags as they need."""
+    """Names of all cells and alignments, in as many tags as they need."""
+    alignments = (
+        f"{name}:{alignment_id(knobs)}:{knobs.objective}:{knobs.beta}"
+        for name, knobs in study.aligned_by.items()
+    )
+    return _in_tags("wit.cells", map(str, study.cells)) | _in_tags("wit.alignments", alignments)
+
+
+def _in_tags(key: str, names: Iterable[str]) -> dict[str, str]:
     parts = [""]
-    for name in map(str, study.cells):
+    for name in names:
         if len(parts[-1]) + len(name) > MAX_CELLS_LENGTH:
             parts.append("")
         parts[-1] += f"{name} "
-    return {f"wit.cells.{n}" if n else "wit.cells": part for n, part in enumerate(parts)}
+    return {f"{key}.{n}" if n else key: part for n, part in enumerate(parts)}
 
 
 def cells_of(study_run: RunRow) -> list[str]:
-    """What ``cell_tags`` wrote."""
-    tags = study_run.tags
-    more = takewhile(tags.__contains__, (f"wit.cells.{number}" for number in count(1)))
-    return "".join(tags[key] for key in ("wit.cells", *more)).split()
+    """The cells that ``cell_tags`` wrote."""
+    return _from_tags("wit.cells", study_run.tags)
+
+
+def alignments_of(study_run: RunRow) -> list[Alignment]:
+    """The alignments that ``cell_tags`` wrote, the main one first."""
+    found = [text.split(":") for text in _from_tags("wit.alignments", study_run.tags)]
+    if found:
+        return [Alignment(name, of, objective, float(beta)) for name, of, objective, beta in found]
+    params = study_run.params
+    beta = params.get("dpo.beta")
+    return [
+        Alignment(
+            ONLY_ALIGNMENT, "", params.get("dpo.objective"), None if beta is None else float(beta)
+        )
+    ]
+
+
+def _from_tags(key: str, tags: Mapping[str, str]) -> list[str]:
+    more = takewhile(tags.__contains__, (f"{key}.{number}" for number in count(1)))
+    return "".join(tags.get(one, "") for one in (key, *more)).split()
 
 
 def cell_columns(cell: str) -> dict[str, Any]:
@@ -44,3 +81,41 @@ def cell_columns(cell: str) -> dict[str, Any]:
         "response_weight": float(found["response"]),
         "seed": int(found["seed"]),
     }
+
+
+def model_of(row: Mapping[str, Any]) -> Model:
+    """The model that a row of a table is of."""
+    return row["cell"], row["stage"], row.get("alignment")
+
+
+def model_columns(study_run: RunRow, run: RunRow) -> dict[str, Any]:
+    """Which model of the study a run made or measured."""
+    columns = {
+        "study": study_run.tags["wit.study_name"],
+        **cell_columns(run.tags["wit.cell"]),
+        "stage": run.params["model_stage"],
+    }
+    if run.params["model_stage"] != "dpo":
+        return columns
+    known, identity = alignments_of(study_run), run.params.get("alignment", "")
+    found = next((one for one in known if one.identity == identity), None)
+    if found is None and len(known) == 1:  # the run is of an older wit
+        found = known[0]
+    return columns | (_alignment_columns(found) if found else {"alignment": identity or "unknown"})
+
+
+def _alignment_columns(alignment: Alignment) -> dict[str, Any]:
+    name, _, objective, beta = alignment
+    return {"alignment": name, "objective": objective, "beta": beta}
+
+
+def planned_models(study_run: RunRow) -> Iterable[dict[str, Any]]:
+    """What a row says of every model of the plan."""
+    of_all = {"study": study_run.tags["wit.study_name"], "higher_is_better": True}
+    yield {**of_all, **cell_columns(BASE), "stage": BASE}
+    cells, alignments = cells_of(study_run), alignments_of(study_run)
+    for cell in cells:
+        yield {**of_all, **cell_columns(cell), "stage": "sft"}
+        for alignment in alignments:
+            of_model = _alignment_columns(alignment)
+            yield {**of_all, **cell_columns(cell), "stage": "dpo", **of_model}

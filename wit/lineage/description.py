@@ -8,11 +8,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from wit.alignment_grid import alignment_id
+from wit.alignment_recipes import DPOKnobs, DPORecipe
 from wit.artifacts import Artifact, Source
 from wit.config import Study, TokenWeights
 from wit.evaluation_recipes import EvaluationRecipe
 from wit.lineage.terms import BASE, PRINCIPAL
 from wit.recipes import SFTRecipe
+
+USUAL = ("dpo", 0.1)  # objective and beta, which no name need say
 
 
 class CellIdentity(NamedTuple):
@@ -21,9 +25,21 @@ class CellIdentity(NamedTuple):
     model_stage: str  # base, sft, reference or dpo
     weights: TokenWeights | None  # None: the base
     seed: int | None
+    alignment: DPORecipe | None = None  # None: it is not aligned
 
     def __str__(self) -> str:
         return BASE if self.weights is None else f"{self.weights}-s{self.seed}"
+
+    @property
+    def label(self) -> str:
+        """The cell, and how it was aligned where that is not as usual."""
+        if self.alignment is None or _of(self.alignment) == USUAL:
+            return str(self)
+        return f"{self} {self.alignment.objective} beta {self.alignment.beta:g}"
+
+
+def _of(knobs: DPOKnobs) -> tuple[str, float]:
+    return knobs.objective, knobs.beta
 
 
 def cell_of(artifact: Artifact | Source) -> CellIdentity | None:
@@ -38,7 +54,9 @@ def cell_of(artifact: Artifact | Source) -> CellIdentity | None:
     cell = None if principal is None else cell_of(principal)
     if cell is None or artifact.stage == "evaluation":
         return cell
-    return cell._replace(model_stage=artifact.stage)
+    cell = cell._replace(model_stage=artifact.stage)
+    is_aligned = isinstance(artifact.recipe, DPORecipe)
+    return cell._replace(alignment=artifact.recipe) if is_aligned else cell
 
 
 def run_name(artifact: Artifact) -> str:
@@ -47,8 +65,8 @@ def run_name(artifact: Artifact) -> str:
     if cell is None:
         return f"{artifact.stage} {artifact.fingerprint[:6]}"
     if not isinstance(artifact.recipe, EvaluationRecipe):
-        return f"{artifact.stage} {cell}"
-    model = f"{cell.model_stage} {cell}" if cell.weights else BASE
+        return f"{artifact.stage} {cell.label}"
+    model = f"{cell.model_stage} {cell.label}" if cell.weights else BASE
     return f"{artifact.recipe.measures} {model}"
 
 
@@ -64,6 +82,10 @@ def run_params(artifact: Artifact) -> dict[str, str]:
         params["response_weight"] = f"{cell.weights.response:g}"
         params["weights"] = str(cell.weights)
         params["seed"] = str(cell.seed)
+    if cell.alignment is not None:
+        params["alignment"] = alignment_id(cell.alignment)
+        params["objective"] = cell.alignment.objective
+        params["beta"] = json.dumps(cell.alignment.beta)
     return params
 
 

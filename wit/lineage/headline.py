@@ -28,13 +28,13 @@ def result_of(scores: "pd.DataFrame", study: Study) -> StudyResult:
     """Figures and recommendation of a study.
 
     Args:
-        scores: Of the study, as ``table`` gives it.
+        scores: Of the study, as ``table`` gives it; its main alignment counts.
         study: Decides which cells are one objective.
     """
-    from wit.analysis.scores import with_objectives
+    from wit.analysis.scores import of_alignment, with_objectives
     from wit.analysis.selection import recommend
 
-    scores = with_objectives(scores, study)
+    scores = with_objectives(of_alignment(scores), study)
     return StudyResult(figures_of(scores), recommend(scores).sentence)
 
 

@@ -15,7 +15,7 @@ MODEL_ID = "wit.model_id"  # tag of the run that makes the model
 
 def model_name(cell: CellIdentity) -> str:
     """Such as ``sft-p0p2-r1-s0``: MLflow takes no dots."""
-    return f"{cell.model_stage}-{cell}".replace(".", "p")
+    return f"{cell.model_stage}-{cell.label}".replace(".", "p").replace(" ", "-")
 
 
 def ensure_model(
@@ -59,7 +59,7 @@ def _create(store: Store, artifact: Artifact, run_id: str, study: str | None) ->
     }
     tags |= origin() | {"mlflow.model.isExternal": "true"}  # the weights stay where they are
     tags["mlflow.note.content"] = (
-        f"The {artifact.stage.upper()} model of cell {cell}; its weights are in "
+        f"The {artifact.stage.upper()} model of cell {cell.label}; its weights are in "
         f"`{artifact.path / 'model'}`. All that it was made of, and that came of it: "
         f"`wit lineage {artifact.fingerprint}`"
     )

@@ -5,11 +5,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wit.alignment.objectives import OBJECTIVES
 from wit.artifacts import Artifact
 from wit.config import Runtime, Study
 from wit.errors import ArtifactError, InputError
 from wit.lineage.addresses import shown
-from wit.lineage.cells import cell_columns, cell_tags, cells_of
+from wit.lineage.cells import (
+    Model,
+    alignments_of,
+    cell_tags,
+    cells_of,
+    model_columns,
+    model_of,
+    planned_models,
+)
 from wit.lineage.description import run_name, run_params, run_tags, study_params
 from wit.lineage.outcome import outcome_of
 from wit.lineage.place import tracking_uri
@@ -28,6 +37,9 @@ COLUMNS = (
     "prompt_weight",
     "response_weight",
     "seed",
+    "alignment",  # of a DPO model: what the study calls it; nothing of the base and of SFT
+    "objective",
+    "beta",
     "benchmark",  # or nll_<role>, preference_accuracy; nothing where the model was not measured
     "role",  # select, report or diagnostic
     "score",
@@ -155,22 +167,27 @@ def _frame(
 
     rows = [row for run in evaluations for row in _score_rows(study_run, run)]
     unfinished = list(unfinished)
-    measured = {(row["cell"], row["stage"]) for row in rows}
+    measured = {model_of(row) for row in rows}
     rows += _rows_of_failed_evaluations(study_run, unfinished, measured)
     rows += _rows_without_scores(study_run, unfinished, measured)
     places = {cell: place for place, cell in enumerate((BASE, *cells_of(study_run)))}
+    names = [None, *(one.name for one in alignments_of(study_run))]
     # Not in the order in which they were measured, which is chance.
-    rows.sort(key=lambda row: (places.get(row["cell"], len(places)), *_place_in_cell(row)))
+    rows.sort(key=lambda row: (places.get(row["cell"], len(places)), *_place_in_cell(row, names)))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    numbers = ["prompt_weight", "response_weight", "score", "stderr", "num_items"]
+    numbers = ["prompt_weight", "response_weight", "beta", "score", "stderr", "num_items"]
     frame[numbers] = frame[numbers].astype(float)
     return frame.astype({"seed": "Int64"})
 
 
-def _place_in_cell(row: Mapping[str, Any]) -> tuple[int, bool, str]:
-    """SFT before DPO; what could not be measured after what was."""
-    name = row.get("benchmark")
-    return ("base", "sft", "dpo").index(row["stage"]), name is None, name or ""
+def _place_in_cell(
+    row: Mapping[str, Any], names: Sequence[str | None]
+) -> tuple[int, int, str, bool, str]:
+    """SFT before DPO, the main alignment first; what could not be measured after what was."""
+    name, alignment = row.get("benchmark"), row.get("alignment")
+    place = names.index(alignment) if alignment in names else len(names)
+    stage = ("base", "sft", "dpo").index(row["stage"])
+    return stage, place, alignment or "", name is None, name or ""
 
 
 def _no_such_study(study_name: str, uri: str) -> str:
@@ -183,7 +200,7 @@ def _no_such_study(study_name: str, uri: str) -> str:
 
 
 def _score_rows(study_run: RunRow, run: RunRow) -> Iterable[dict[str, Any]]:
-    params, tags, metrics = run.params, run.tags, run.metrics
+    tags, metrics, model = run.tags, run.metrics, model_columns(study_run, run)
     lower_is_better = tags.get("wit.lower_is_better", "").splitlines()
     num_items = dict(part.rsplit(":", 1) for part in tags.get("wit.num_items", "").splitlines())
     model_run = tags.get("wit.parent_run.model", run.run_id)
@@ -193,9 +210,7 @@ def _score_rows(study_run: RunRow, run: RunRow) -> Iterable[dict[str, Any]]:
         if name.endswith("_stderr") or (role is None and not is_diagnostic(name)):
             continue  # seconds, standard errors
         yield {
-            "study": study_run.tags["wit.study_name"],
-            **cell_columns(tags["wit.cell"]),
-            "stage": params["model_stage"],
+            **model,
             "benchmark": name,
             "role": "diagnostic" if part else role or "diagnostic",
             "score": value,
@@ -210,60 +225,53 @@ def _score_rows(study_run: RunRow, run: RunRow) -> Iterable[dict[str, Any]]:
 
 
 def _rows_without_scores(
-    study_run: RunRow, unfinished: Iterable[RunRow], measured: set[tuple[str, str]]
+    study_run: RunRow, unfinished: Iterable[RunRow], measured: set[Model]
 ) -> Iterable[dict[str, Any]]:
     """One row for every model of the plan that has no score, and why it has none."""
-    stopped: Mapping[tuple[str, str], RunRow] = {
-        (run.tags["wit.cell"], run.params["model_stage"]): run
+    stopped: Mapping[Model, RunRow] = {
+        model_of(model_columns(study_run, run)): run
         for run in unfinished
         if "model_stage" in run.params
     }
-    planned = [
-        (BASE, BASE),
-        *((cell, stage) for stage in ("sft", "dpo") for cell in cells_of(study_run)),
-    ]
-    for cell, stage in planned:
-        if (cell, stage) in measured:
+    for row in planned_models(study_run):
+        if model_of(row) in measured:
             continue
-        row = {
-            "study": study_run.tags["wit.study_name"],
-            **cell_columns(cell),
-            "stage": stage,
-            "higher_is_better": True,
-        }
-        run = stopped.get((cell, stage))
+        run = stopped.get(model_of(row))
         if run is not None:
             row |= _stopped_columns(run)
-        elif stage == "dpo" and (reason := _why_blocked(cell, stopped)):
+        elif row["stage"] == "dpo" and (reason := _why_blocked(row, stopped)):
             row |= {"status": "blocked", "error": reason}
         else:
             row["status"] = "missing"
         yield row
 
 
-def _why_blocked(cell: str, stopped: Mapping[tuple[str, str], RunRow]) -> str | None:
-    """Which stage before DPO failed, if one did."""
+def _why_blocked(row: Mapping[str, Any], stopped: Mapping[Model, RunRow]) -> str | None:
+    """Which stage before the model's DPO failed, if one did that it needs."""
     before = {"sft": "its SFT model failed", "reference": "its reference failed"}
+    objective = OBJECTIVES.get(row["objective"])
+    if objective is not None and not objective.has_reference:
+        del before["reference"]
     for stage, said in before.items():
-        run = stopped.get((cell, stage))
+        run = stopped.get((row["cell"], stage, None))
         if run and run.tags["wit.stage"] == stage and run.status == "FAILED":
             return f"{said} (run {run.run_id})"
     return None
 
 
 def _rows_of_failed_evaluations(
-    study_run: RunRow, unfinished: Iterable[RunRow], measured: set[tuple[str, str]]
+    study_run: RunRow, unfinished: Iterable[RunRow], measured: set[Model]
 ) -> Iterable[dict[str, Any]]:
     """One row without a benchmark for all that ended badly on a model that has other scores."""
     for run in unfinished:
-        model = run.tags.get("wit.cell"), run.params.get("model_stage")
-        if run.tags.get("wit.stage") != "evaluation" or model not in measured:
+        if run.tags.get("wit.stage") != "evaluation" or "model_stage" not in run.params:
+            continue
+        model = model_columns(study_run, run)
+        if model_of(model) not in measured:
             continue
         columns = _stopped_columns(run) | {"fingerprint": run.tags["wit.parent.model"]}
         yield {
-            "study": study_run.tags["wit.study_name"],
-            **cell_columns(run.tags["wit.cell"]),
-            "stage": run.params["model_stage"],
+            **model,
             "higher_is_better": True,
             **columns,
             "run_id": run.tags.get("wit.parent_run.model", run.run_id),

@@ -1,0 +1,151 @@
+"""Several alignments in MLflow: each row of the table is of one model, and says how it was made."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+from tiny_study import STUDY, fail, make, make_without_lineage, runs
+from tiny_study import plan as plan_of_one
+
+from wit import lineage
+from wit.alignment_recipes import DPORecipe
+from wit.artifacts import Artifact
+from wit.config import Study
+from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe
+from wit.lineage.cells import MAX_CELLS_LENGTH, alignments_of, cell_tags
+from wit.lineage.reader import RunRow
+from wit.lineage.score_table import table_of_artifacts
+from wit.lineage.store import open_store
+
+IPO = {"objective": "ipo", "beta": 0.3}
+VALUES = STUDY.model_dump(mode="json", exclude_none=True)
+GRID = Study.model_validate(VALUES | {"alignments": {"plain": {}, "other": IPO}})
+
+
+class Grid(NamedTuple):
+    """Two cells, each aligned twice."""
+
+    artifacts: list[Artifact]
+    plain: list[Artifact]  # DPO models
+    other: list[Artifact]
+    other_evaluations: list[Artifact]
+
+
+def grid_in(root: Path) -> Grid:
+    of_one = plan_of_one(root)
+    recipe = DPORecipe.model_validate({**GRID.alignments["other"].model_dump(), "seed": 0})
+    other = [Artifact(root=root, recipe=recipe, parents=dpo.parents) for dpo in of_one.dpo]
+    measured = of_one.evaluations[-len(other) :]
+    evaluations = [
+        Artifact(root=root, recipe=e.recipe, parents={**e.parents, "model": model})
+        for e, model in zip(measured, other, strict=True)
+    ]
+    return Grid([*of_one.all, *other, *evaluations], of_one.dpo, other, evaluations)
+
+
+@pytest.fixture
+def made(uri: str, tmp_path: Path) -> Grid:
+    grid = grid_in(tmp_path)
+    run = lineage.start_study(GRID, grid.artifacts, uri)
+    make_without_lineage(grid.artifacts)
+    lineage.link(grid.artifacts, run, uri)
+    lineage.end_study(run, uri, is_failed=False)
+    return grid
+
+
+def models_of(table: pd.DataFrame) -> dict[str, set[str]]:
+    """Fingerprints by alignment."""
+    return {str(name): set(rows.fingerprint) for name, rows in table.groupby("alignment")}
+
+
+def test_every_row_is_of_the_alignment_of_its_model(made: Grid, uri: str) -> None:
+    table = lineage.table("tiny", uri)
+    assert models_of(table) == {
+        "plain": {model.fingerprint for model in made.plain},
+        "other": {model.fingerprint for model in made.other},
+    }
+    assert len(table) == 7 * 4  # base, 2 SFT and 4 DPO models; 4 scores of each
+    known = table.set_index("alignment")
+    assert set(known.loc["plain"].objective) == {"dpo"}
+    assert set(known.loc["plain"].beta) == {0.1}
+    assert set(known.loc["other"].objective) == {"ipo"}
+    assert set(known.loc["other"].beta) == {0.3}
+    for row in table.loc[table.stage != "dpo"].to_dict("records"):
+        assert all(pd.isna(row[name]) for name in ("alignment", "objective", "beta"))
+    assert table.alignment.dropna().unique().tolist() == ["plain", "other"]
+
+
+def test_one_query_finds_all_that_is_of_an_objective_and_beta(made: Grid, uri: str) -> None:
+    found = open_store(uri).search("params.objective = 'ipo' AND params.beta = '0.3'")
+    wanted = {a.fingerprint for a in (*made.other, *made.other_evaluations)}
+    assert {run.data.tags["wit.fingerprint"] for run in found} == wanted
+    names = {run.info.run_name for run in found}
+    assert {"dpo p0-r1-s0 ipo beta 0.3", "unseen dpo p0-r1-s0 ipo beta 0.3"} <= names
+
+
+def test_the_table_is_the_same_while_mlflow_is_down(made: Grid, uri: str) -> None:
+    drop = ["run_id", "run_url"]
+    found = table_of_artifacts(GRID, made.artifacts, [])
+    assert found.drop(columns=drop).equals(lineage.table("tiny", uri).drop(columns=drop))
+
+
+def test_each_study_has_its_own_names_for_one_model(made: Grid, uri: str, tmp_path: Path) -> None:
+    named = {"name": "second", "alignments": {"mine": IPO, "yours": {}}}
+    second = Study.model_validate(VALUES | named)
+    lineage.link(made.artifacts, lineage.start_study(second, made.artifacts, uri), uri)
+    first, other = models_of(lineage.table("tiny", uri)), models_of(lineage.table("second", uri))
+    assert other == {"mine": first["other"], "yours": first["plain"]}
+    assert len(runs(uri)) == len(made.artifacts)
+
+
+def test_a_model_that_fails_fails_in_its_own_alignment(uri: str, tmp_path: Path) -> None:
+    grid = grid_in(tmp_path)
+    run = lineage.start_study(GRID, grid.artifacts, uri)
+    fail(grid.other[1], uri, "loss is not finite", run)
+    table = lineage.table("tiny", uri)
+    status = table[table.stage == "dpo"].set_index(["cell", "alignment"]).status.to_dict()
+    assert status == {
+        ("p0-r1-s0", "plain"): "missing",
+        ("p0-r1-s0", "other"): "missing",
+        ("p0.2-r1-s0", "plain"): "missing",
+        ("p0.2-r1-s0", "other"): "failed",
+    }
+    fail(plan_of_one(tmp_path).sft[0], uri, "it broke", run)
+    table = lineage.table("tiny", uri)
+    blocked = table[(table.cell == "p0-r1-s0") & (table.stage == "dpo")]
+    assert blocked.status.tolist() == ["blocked", "blocked"]
+
+
+def test_a_failed_evaluation_stands_with_its_model(uri: str, tmp_path: Path) -> None:
+    grid = grid_in(tmp_path)
+    measured = grid.other_evaluations[1]
+    recipe = BenchmarkEvaluation(benchmark=BenchmarkRecipe.of(STUDY.benchmarks[1]))
+    broken = Artifact(root=tmp_path, recipe=recipe, parents=measured.parents)
+    run = lineage.start_study(GRID, [*grid.artifacts, broken], uri)
+    for artifact in (*grid.artifacts[:5], *grid.other, measured):
+        make(artifact, uri, run)
+    fail(broken, uri, "no memory", run)
+    table = lineage.table("tiny", uri)
+    [row] = table.loc[table.status == "failed"].to_dict("records")
+    assert (row["cell"], row["alignment"], row["objective"]) == ("p0.2-r1-s0", "other", "ipo")
+    assert row["error"].endswith("no memory")
+    assert (table[table.fingerprint == row["fingerprint"]].status == "finished").sum() == 4
+
+
+def test_a_run_that_says_nothing_of_alignments_has_one() -> None:
+    params = {"dpo.objective": "ipo", "dpo.beta": "0.3"}
+    [found] = alignments_of(RunRow("1", "study", "FINISHED", params, {}, {}))
+    assert (found.name, found.objective, found.beta) == ("dpo", "ipo", 0.3)
+    [oldest] = alignments_of(RunRow("1", "study", "FINISHED", {}, {}, {}))
+    assert (oldest.name, oldest.objective, oldest.beta) == ("dpo", None, None)
+
+
+def test_many_alignments_fit_into_tags() -> None:
+    named = {f"alignment-with-a-long-name-{n}": {"beta": 1 + n} for n in range(300)}
+    study = Study.model_validate(VALUES | {"alignments": named})
+    tags = cell_tags(study)
+    assert max(map(len, tags.values())) <= MAX_CELLS_LENGTH + 100
+    found = alignments_of(RunRow("1", "study", "RUNNING", {}, tags, {}))
+    assert [one.name for one in found] == [*named]
+    assert [one.beta for one in found] == [knobs.beta for knobs in study.alignments.values()]

@@ -1,0 +1,226 @@
+"""Several alignments of one study: what they share, what each is, and what is refused."""
+
+import io
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from planned_study import inputs_in, plan_of, study_in
+from pydantic import ValidationError
+from rich.console import Console
+from samples import write_jsonl
+
+from wit.alignment_grid import alignment_id
+from wit.alignment_recipes import DPORecipe
+from wit.config import Runtime, Study, check_together
+from wit.display import plan_as_json, show_plan
+from wit.errors import ConfigError
+from wit.estimate import Estimate, sharing
+from wit.forms import StudyRequest
+from wit.loading import load_study
+from wit.machine import check_pairs
+from wit.plan import Plan
+
+SHARED = {"learning_rate": 4e-5, "num_epochs": 1}
+NAMED: dict[str, Any] = {
+    "dpo": {},
+    "gentle": {"beta": 0.02},
+    "ipo": {"objective": "ipo"},
+    "simpo": {"objective": "simpo"},
+}
+SIZE = {"num_rows": 1, "tokens_per_row": 1, "is_estimated": False}
+FREE = Estimate(
+    sft_tokens=0,
+    dpo_tokens=0,
+    optimizer_steps=0,
+    seconds=None,
+    disk_bytes=None,
+    peak_memory_bytes=None,
+    instructions=SIZE,  # pyright: ignore[reportArgumentType]
+    preferences=SIZE,  # pyright: ignore[reportArgumentType]
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return inputs_in(tmp_path_factory.mktemp("inputs"))
+
+
+def values(folder: Path, **alignments: Any) -> dict[str, Any]:
+    pairs = [{"prompt": 0, "response": 1}, {"prompt": 0.2, "response": 1}]
+    more = {"weights": pairs, "seeds": [0, 1], "dpo": SHARED, "alignments": alignments}
+    return study_in(folder) | more
+
+
+def made(plan: Plan) -> dict[str, str]:
+    """Stage by fingerprint, of all that a plan makes; nothing is made twice."""
+    artifacts = [artifact for artifact, _ in plan.artifacts()]
+    found = {artifact.fingerprint: artifact.stage for artifact in artifacts}
+    assert len(found) == len(artifacts)
+    return found
+
+
+def test_an_alignment_has_what_dpo_says_then_its_own_then_its_objectives(folder: Path) -> None:
+    found = Study.model_validate(values(folder, **NAMED)).aligned_by
+    assert [*found] == ["dpo", "gentle", "ipo", "simpo"]
+    assert {knobs.learning_rate for knobs in found.values()} == {4e-5}  # SimPO's own is 6e-7
+    assert [knobs.beta for knobs in found.values()] == [0.1, 0.02, 0.1, 2.0]
+    assert [knobs.gamma_beta_ratio for knobs in found.values()] == [None, None, None, 0.5]
+    assert found["simpo"].examples_per_step == 128  # nobody says otherwise
+
+
+def test_without_alignments_dpo_is_the_only_one(folder: Path) -> None:
+    plan = plan_of(values(folder))
+    assert plan.study.aligned_by == {"dpo": plan.study.dpo}
+    assert made(plan_of(values(folder, only={}))) == made(plan)
+    assert plan.alignment_of == {}
+    assert {*plan.labels.values()} == {str(cell.cell) for cell in plan.cells}
+
+
+def test_an_alignment_more_makes_its_models_and_their_evaluations_alone(folder: Path) -> None:
+    before = made(plan_of(values(folder, dpo={}, gentle={"beta": 0.02})))
+    plan = plan_of(values(folder, dpo={}, gentle={"beta": 0.02}, ipo={"objective": "ipo"}))
+    after = made(plan)
+    added = [artifact for cell in plan.cells for artifact in cell.aligned[2].artifacts]
+    assert before.items() <= after.items()
+    assert after.keys() - before.keys() == {artifact.fingerprint for artifact in added}
+
+
+def test_another_beta_remakes_that_alignment_alone(folder: Path) -> None:
+    before = plan_of(values(folder, **NAMED))
+    after = plan_of(values(folder, **NAMED | {"gentle": {"beta": 0.03}}))
+    for old, new in zip(before.cells, after.cells, strict=True):
+        same = [a.model == b.model for a, b in zip(old.aligned, new.aligned, strict=True)]
+        assert same == [True, False, True, True]
+        assert old.sft == new.sft
+        assert old.references == new.references
+
+
+def test_names_decide_nothing(folder: Path) -> None:
+    one = plan_of(values(folder, a={}, b={"objective": "ipo"}))
+    other = plan_of(values(folder, c={"objective": "ipo"}, d={}))
+    assert made(one) == made(other)
+    assert one.cells[0].dpo == other.cells[0].aligned[1].model
+
+
+def test_a_reference_is_scored_once_for_all_that_read_it(folder: Path) -> None:
+    more = {"half": {"precision": "bfloat16"}, "kto": {"objective": "kto"}}
+    cell = plan_of(values(folder, **NAMED, **more)).cells[0]
+    by_name = {one.alignment: one.references for one in cell.aligned}
+    assert len(by_name["kto"]) == 2
+    assert len(cell.references) == 3  # own, in half precision, and KTO's mismatched one
+    for one, other in itertools.pairwise(("dpo", "gentle", "ipo")):
+        assert by_name[one][0] is by_name[other][0] is by_name["kto"][0]
+    assert by_name["simpo"] == ()
+    assert by_name["half"][0] not in by_name["dpo"]
+    assert {id(one.model.parents["policy"]) for one in cell.aligned} == {id(cell.sft)}
+
+
+def test_a_plan_says_what_is_shared(folder: Path) -> None:
+    plan = plan_of(values(folder, **NAMED))
+    assert str(sharing(plan)) == (
+        "4 alignments share 4 SFT models and 4 references: 12 trainings and 8 references fewer"
+    )
+    shown = io.StringIO()
+    show_plan(Console(file=shown, width=200), plan, FREE)
+    assert f"\n{sharing(plan)}.\n" in shown.getvalue()
+    printed = plan_as_json(plan, FREE)
+    assert printed["sharing"]["num_trainings_saved"] == 12
+    assert printed["alignments"]["gentle"] == {"objective": "dpo", "beta": 0.02}
+    of_stage = [s["alignment"] for s in printed["stages"] if s["stage"] == "dpo"]
+    assert of_stage == 4 * [*NAMED]
+    assert {s["alignment"] for s in printed["stages"] if s["stage"] in ("sft", "reference")} == {
+        None
+    }
+    alone = sharing(plan_of(values(folder)))
+    assert (alone.num_trainings_saved, alone.num_references_saved) == (0, 0)
+
+
+LORA = {"sft": {"lora": {}}, "dpo": {"lora": {"rank": 4}, "objective": "cdpo"}}
+
+
+@pytest.mark.parametrize("more", [{}, LORA])
+def test_a_stored_study_is_the_same_study(folder: Path, more: dict[str, Any]) -> None:
+    """Whatever ``dpo`` sets and one of them leaves unset."""
+    own = {"whole": {"lora": None}, "ipo": {"objective": "ipo"}, "simpo": {"objective": "simpo"}}
+    study = Study.model_validate(values(folder, **own) | more)
+    stored = study.model_dump(mode="json", exclude_none=True)
+    read = Study.model_validate(yaml.safe_load(yaml.safe_dump(stored, sort_keys=False)))
+    assert read == study
+    assert [*read.aligned_by] == [*study.aligned_by]
+    assert Study.model_validate_json(study.model_dump_json(exclude_none=True)) == study
+    assert Study.model_validate_json(study.model_dump_json()) == study
+
+
+def test_a_stored_study_takes_another_alignment(folder: Path) -> None:
+    """It says what the objective of ``dpo`` has anyway, which is not for others."""
+    cdpo = study_in(folder) | {"dpo": {"objective": "cdpo"}}
+    stored = Study.model_validate(cdpo).model_dump(mode="json", exclude_none=True)
+    found = Study.model_validate(stored | {"alignments": {"a": {}, "b": {"objective": "ipo"}}})
+    assert found.aligned_by["a"] == found.dpo
+    assert found.aligned_by["b"].loss_weights == {"ipo": 1.0}
+    assert found.aligned_by["b"].label_smoothing is None
+
+
+@pytest.mark.parametrize(
+    ("alignments", "says"),
+    [
+        ({"a": {}, "b": {"beta": 0.1}}, "'a' and 'b' have the same knobs"),
+        ({"sft": {}}, "'sft' is what another model is called"),
+        ({"a": {"bta": 0.1}}, "alignments.a.bta"),
+        ({"a": {"beta": 0}}, "alignments.a.beta"),
+        ({"a": 3}, "alignments.a"),
+        ({"a b": {}}, "alignments.a b"),
+        ({"a": {"lora": "continue"}}, "'alignments.a.lora: continue' goes on with the adapter"),
+        ({"ipo": {"objective": "ipo", "gamma_beta_ratio": 1}}, "'gamma_beta_ratio' is of simpo"),
+    ],
+)
+def test_what_makes_no_alignment_is_refused(
+    folder: Path, alignments: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Study.model_validate(values(folder, **alignments))
+    assert says in str(caught.value)
+
+
+def test_what_dpo_has_wrong_is_said_once_and_there(folder: Path) -> None:
+    wrong = values(folder, a={}, b={"beta": 0.2}) | {"dpo": {"num_epochs": 0}}
+    with pytest.raises(ValidationError) as caught:
+        Study.model_validate(wrong)
+    assert [error["loc"] for error in caught.value.errors()] == [("dpo", "num_epochs")]
+
+
+def test_files_overrides_and_forms_set_them(folder: Path) -> None:
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(values(folder, dpo=None, ipo={"objective": "ipo"})))
+    assert load_study(file, ["alignments.ipo.beta=0.3"]).aligned_by["ipo"].beta == 0.3
+    added = load_study(file, ["alignments.kto={objective: kto}"])
+    assert [*added.aligned_by] == ["dpo", "ipo", "kto"]
+    request = StudyRequest(
+        study_file=str(file), dpo_beta=0.2, settings=["alignments.gentle.beta=0.02"]
+    )
+    betas = {name: knobs.beta for name, knobs in request.load_study().aligned_by.items()}
+    assert betas == {"dpo": 0.2, "ipo": 0.2, "gentle": 0.02}
+    file.write_text("alignments:\n  ipo: {objective: ipo, bta: 1}\n")
+    with pytest.raises(ConfigError, match=r"study\.yaml:2: alignments\.ipo\.bta: unknown key"):
+        load_study(file)
+
+
+def test_what_cannot_be_done_is_said_of_the_alignment_that_asks_for_it(folder: Path) -> None:
+    half = Study.model_validate(values(folder, dpo={}, half={"precision": "float16"}))
+    with pytest.raises(ConfigError, match=r"^alignments\.half\.precision = float16: needs a GPU"):
+        check_together(half, Runtime(device="cpu"))
+    single = [{"prompt": "a", "response": "b", "label": True}]
+    rows = {"preferences": {"path": str(write_jsonl(folder / "single.jsonl", single))}}
+    kto = {"objective": "kto"}
+    check_pairs(plan_of(values(folder, a=kto) | rows))
+    with pytest.raises(ConfigError, match=r"^alignments\.ipo\.objective = ipo learns from pairs"):
+        check_pairs(plan_of(values(folder, a=kto, ipo={"objective": "ipo"}) | rows))
+
+
+def test_an_identity_is_that_of_the_knobs_alone() -> None:
+    one, other = (DPORecipe(seed=seed) for seed in (0, 1))
+    assert alignment_id(one) == alignment_id(other) == alignment_id(DPORecipe(seed=0, beta=0.1))
+    assert alignment_id(one) != alignment_id(DPORecipe(seed=0, beta=0.2))
