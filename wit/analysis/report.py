@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field
 
 from wit.analysis import charts
+from wit.analysis.alignment_section import alignment_section
 from wit.analysis.analyse import StudyAnalysis, analyse
 from wit.analysis.answers import side_by_side
 from wit.analysis.chart_parts import parts_chart
@@ -120,7 +121,9 @@ def _content(
     decimals = decimals_of(charts.scores_of(grid))
     roles = {role: select_benchmarks(table, role) for role in ("select", "report", "part")}
     benchmarks = figures_of(table, [name for names in roles.values() for name in names], choice)
-    return _figures(found, rays, near, data), {
+    aligned = alignment_section(whole)
+    figures = _figures(found, rays, near, data) | (aligned.figures if aligned else {})
+    return figures, {
         "subtitle": _subtitle(grid, study, roles["select"]),
         "recommendation": choice,
         "answer": unbroken(choice.sentence),
@@ -130,6 +133,7 @@ def _content(
             *([f"Beware: {data.finding}; see below."] if data and data.finding else []),
         ],
         "data": data,
+        "aligned": aligned,
         "scale": charts.colour_range(grid),
         "grid": grid,
         "decimals": decimals,
