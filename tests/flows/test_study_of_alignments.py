@@ -1,4 +1,4 @@
-"""The flow of a study with several alignments: made, reused, one added, and one that fails."""
+"""The flow of a study with several alignments: made, reused, some added, one of which fails."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,6 @@ def test_sft_and_its_reference_are_made_once(
     named = {stage.label for stage in first.stages if stage.stage == "dpo"}
     assert named == {"dpo p0-r1-s0 plain", "dpo p0-r1-s0 ipo"}
     assert "Alignment objectives" in Path(first.report or "").read_text()
-    assert run(study_file, root, ONE_CELL, TWO).counts == {"reused": len(first.stages)}
 
 
 def test_compare_best_and_the_table_tell_them_apart(first: StudyOutcome, root: Path) -> None:
@@ -64,7 +63,6 @@ def test_one_more_that_fails_fails_alone(first: StudyOutcome, root: Path, study_
     assert seen[broken.model.fingerprint] == "failed"
     assert {seen[e.fingerprint] for e in broken.evaluations} == {"blocked"}
     assert {seen[a.fingerprint] for a in cell.aligned[3].artifacts} == {"made"}
-    assert outcome.exit_code == 1
     [failure] = outcome.failures
     assert failure.label == "dpo p0-r1-s0 gentle"
     scores = table("tiny", outcome.tracking_uri, version=outcome.version)

@@ -9,7 +9,7 @@ from tiny_study import STUDY, fail, make, make_without_lineage, runs
 from tiny_study import plan as plan_of_one
 
 from wit import lineage
-from wit.alignment_recipes import DPORecipe
+from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe
@@ -115,6 +115,18 @@ def test_a_model_that_fails_fails_in_its_own_alignment(uri: str, tmp_path: Path)
     table = lineage.table("tiny", uri)
     blocked = table[(table.cell == "p0-r1-s0") & (table.stage == "dpo")]
     assert blocked.status.tolist() == ["blocked", "blocked"]
+
+
+def test_a_reference_that_fails_blocks_those_that_read_it(uri: str, tmp_path: Path) -> None:
+    simpo = {"plain": {}, "simpo": {"objective": "simpo"}}
+    study = Study.model_validate(VALUES | {"alignments": simpo})
+    of_one = plan_of_one(tmp_path)
+    reference = Artifact(root=tmp_path, recipe=ReferenceRecipe(), parents=of_one.dpo[0].parents)
+    run = lineage.start_study(study, [*of_one.all, reference], uri)
+    fail(reference, uri, "not finite", run)
+    table = lineage.table("tiny", uri)
+    first = table[(table.cell == "p0-r1-s0") & (table.stage == "dpo")].set_index("alignment")
+    assert first.status.to_dict() == {"plain": "blocked", "simpo": "missing"}
 
 
 def test_a_failed_evaluation_stands_with_its_model(uri: str, tmp_path: Path) -> None:
