@@ -111,6 +111,16 @@ class LikelihoodEvaluation(EvaluationRecipe):
     stage: ClassVar[str] = "evaluation@likelihood-1"
 
 
+class AlignmentEvaluation(EvaluationRecipe):
+    """Held-out preferences and drawn responses; of an aligned model, beside its SFT parent."""
+
+    stage: ClassVar[str] = "evaluation@alignment-1"
+
+    num_prompts: PositiveInt = 64  # that are answered: the first so many that are held out
+    max_new_tokens: PositiveInt = 128  # of a response; half of the model's context, if that is less
+    seed: NonNegativeInt = 1234  # of the draws
+
+
 class ForgettingEvaluation(EvaluationRecipe):
     """How far a model has gone from the base: likelihood of plain text, and KL on held-out rows."""
 
@@ -187,6 +197,7 @@ class JudgeEvaluation(EvaluationRecipe):
 EVALUATIONS: tuple[type[EvaluationRecipe], ...] = (
     BenchmarkEvaluation,
     LikelihoodEvaluation,
+    AlignmentEvaluation,
     ForgettingEvaluation,
     SensitivityEvaluation,
     ResponsesEvaluation,

@@ -30,6 +30,21 @@ class TokenMean(NamedTuple):
     num_tokens: int
 
 
+class ResponseLogp(NamedTuple):
+    """How likely one response is, given its prompt."""
+
+    logp: float  # summed over its tokens, in nats
+    num_tokens: int  # its stop token included
+
+
+class HeldOutResponses(NamedTuple):
+    """Held-out responses, in an order that does not depend on the model."""
+
+    chosen: list[ResponseLogp]  # of single responses the good ones
+    rejected: list[ResponseLogp]  # and the bad ones
+    are_pairs: bool  # the n-th of both are of one prompt
+
+
 class RowSums:
     """Values of tokens, summed by row, for their mean and its standard error.
 
@@ -44,8 +59,12 @@ class RowSums:
     def add(self, values: Float[Tensor, " _"]) -> None:
         """Takes the values of one row."""
         if values.numel():
-            self._sums.append(values.double().sum().item())
-            self._counts.append(values.numel())
+            self.add_sum(values.double().sum().item(), values.numel())
+
+    def add_sum(self, total: float, num_tokens: int) -> None:
+        """Takes the sum over the tokens of one row, of which there is at least one."""
+        self._sums.append(total)
+        self._counts.append(num_tokens)
 
     def __bool__(self) -> bool:
         return bool(self._counts)
@@ -106,20 +125,42 @@ def preference_accuracy(model: Module, folder: Path, *, batch_size: int) -> tupl
         The share, and the number of pairs; 0 of 0 if none is held out. Log-probabilities are
         summed over the answer, as DPO does; there is no reference model in it.
     """
-    num_right = num_pairs = 0
     if is_unpaired(folder):
         return 0.0, 0
+    found = held_out_responses(model, folder, batch_size=batch_size)
+    pairs = list(zip(found.chosen, found.rejected, strict=True))
+    num_right = sum(chosen.logp > rejected.logp for chosen, rejected in pairs)
+    return (num_right / len(pairs) if pairs else 0.0), len(pairs)
+
+
+@torch.no_grad()  # not inference mode: weights that are sharded are gathered in place
+def held_out_responses(model: Module, folder: Path, *, batch_size: int) -> HeldOutResponses:
+    """Log-probabilities of the held-out responses of prepared preferences.
+
+    Args:
+        model: In evaluation mode.
+        folder: A ``preferences`` artifact.
+        batch_size: Rows per forward; does not change the result.
+    """
+    are_pairs = not is_unpaired(folder)
+    found = HeldOutResponses([], [], are_pairs)
     for rows in batches(read_split(folder, HELD_OUT), "prompt_ids", batch_size):
-        sums = {}
-        for side in ("chosen_ids", "rejected_ids"):
-            full = [torch.tensor(row["prompt_ids"] + row[side]) for row in rows]
-            log_probs = token_log_probs(model, full)
-            starts = [len(row["prompt_ids"]) - 1 for row in rows]  # shifted by one
-            sums[side] = [v[s:].sum().item() for v, s in zip(log_probs, starts, strict=True)]
-        pairs = zip(sums["chosen_ids"], sums["rejected_ids"], strict=True)
-        num_right += sum(chosen > rejected for chosen, rejected in pairs)
-        num_pairs += len(rows)
-    return (num_right / num_pairs if num_pairs else 0.0), num_pairs
+        if are_pairs:
+            found.chosen.extend(_responses(model, rows, "chosen_ids"))
+            found.rejected.extend(_responses(model, rows, "rejected_ids"))
+            continue
+        for row, response in zip(rows, _responses(model, rows, "response_ids"), strict=True):
+            (found.chosen if row["is_desirable"] else found.rejected).append(response)
+    return found
+
+
+def _responses(
+    model: Module, rows: Sequence[Mapping[str, Any]], column: str
+) -> Iterator[ResponseLogp]:
+    full = [torch.tensor(row["prompt_ids"] + row[column]) for row in rows]
+    for row, values in zip(rows, token_log_probs(model, full), strict=True):
+        of_response = values[len(row["prompt_ids"]) - 1 :]  # shifted by one
+        yield ResponseLogp(of_response.double().sum().item(), len(of_response))
 
 
 def token_log_probs(model: Module, rows: Sequence[Int[Tensor, " _"]]) -> list[Float[Tensor, " _"]]:

@@ -1,7 +1,8 @@
 """What a study will make: every artifact with its fingerprint, before anything is made."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from wit.artifacts import Artifact, Source
 from wit.cell_plan import AlignedPlan, CellPlan
 from wit.config import Cell, Runtime, Study, check_together
 from wit.evaluation_recipes import (
+    AlignmentEvaluation,
     BenchmarkEvaluation,
     BenchmarkRecipe,
     EvaluationRecipe,
@@ -160,11 +162,13 @@ def _planned(study: Study, root: Path) -> Plan:
     measures = _measures(study, base, shared, benchmarks)
     judged = _judged_sets(study)
 
-    def evaluations_of(model: Artifact | Source) -> tuple[Artifact, ...]:
+    def evaluations_of(
+        model: Artifact | Source, measures: Iterable[Measure]
+    ) -> tuple[Artifact, ...]:
         measured = {"model": model, "tokenizer": tokenizer}
         found = [
             Artifact(root=root, recipe=recipe, parents={**measured, **on})
-            for recipe, on in (_on_base(measures) if model is base else measures)
+            for recipe, on in measures
         ]
         for asked, answered, judge, compared in judged:
             responses = Artifact(root=root, recipe=answered, parents={**measured, **asked})
@@ -178,8 +182,9 @@ def _planned(study: Study, root: Path) -> Plan:
             root=root, recipe=recipe, parents={"base": base, "instructions": instructions}
         )
         starts: dict[str, Artifact | Source] = {"policy": sft, "preferences": preferences}
-        references, aligned = _alignments(study, cell.seed, root, starts, evaluations_of)
-        return CellPlan(cell, sft, evaluations_of(sft), references, aligned)
+        after = partial(evaluations_of, measures=tuple(_beside(measures, sft)))
+        references, aligned = _alignments(study, cell.seed, root, starts, after)
+        return CellPlan(cell, sft, evaluations_of(sft, measures), references, aligned)
 
     return Plan(
         study=study,
@@ -189,7 +194,7 @@ def _planned(study: Study, root: Path) -> Plan:
         preferences=preferences,
         items=items,
         overlap=Artifact(root=root, recipe=OverlapRecipe(), parents={"items": items, **shared}),
-        base_evaluations=evaluations_of(base),
+        base_evaluations=evaluations_of(base, _on_base(measures)),
         cells=tuple(cell_plan(cell) for cell in study.cells),
     )
 
@@ -244,6 +249,7 @@ def _measures(
             for benchmark in study.benchmarks
             for part in [f"benchmark:{benchmark.name}"]
         ),
+        (AlignmentEvaluation(), {"preferences": data["preferences"]}),
         (LikelihoodEvaluation(), {name: data[name] for name in TRAINED_ON}),
         (
             ForgettingEvaluation(text=study.text),
@@ -280,9 +286,21 @@ def _responses(asked: Prompts, name: str = "") -> ResponsesEvaluation:
     )
 
 
-def _on_base(measures: list[Measure]) -> Iterator[Measure]:
-    """What is measured on the base, which has not gone from itself: there is no KL."""
+def _beside(measures: list[Measure], sft: Artifact) -> Iterator[Measure]:
+    """What is measured on a model that was aligned: where that matters, beside its SFT parent."""
     for recipe, on in measures:
+        is_beside = isinstance(recipe, AlignmentEvaluation)
+        yield recipe, {**on, "reference": sft} if is_beside else on
+
+
+def _on_base(measures: list[Measure]) -> Iterator[Measure]:
+    """What is measured on the base, which has not gone from itself: there is no KL.
+
+    Nor does it know how to answer: what it would draw says nothing.
+    """
+    for recipe, on in measures:
+        if isinstance(recipe, AlignmentEvaluation):
+            continue
         if not isinstance(recipe, ForgettingEvaluation):
             yield recipe, on
         elif recipe.text is not None:

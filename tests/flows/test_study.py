@@ -36,7 +36,7 @@ def test_the_first_run_makes_every_stage(first: StudyOutcome, root: Path, study_
     assert first.failures == []
     assert first.exit_code == 0
     assert statuses(first) == {a.fingerprint: "made" for a, _ in plan.artifacts()}
-    assert len(first.stages) == (5 + 2) + 2 * 9
+    assert len(first.stages) == (5 + 2) + 2 * 11
     assert all(artifact.verified().exists() for artifact, _ in plan.artifacts())
     assert not list(root.rglob("*.partial"))
     report = Path(first.report).read_text()
@@ -84,7 +84,7 @@ def test_another_beta_remakes_dpo_and_its_evaluation_alone(
     other = run(study_file, root, "dpo.beta=0.5")
     made = {stage.stage for stage in other.stages if stage.status == "made"}
     assert made == {"dpo", "evaluation"}
-    assert other.counts == {"made": 2 * 4, "reused": len(first.stages) - 2 * 4}
+    assert other.counts == {"made": 2 * 5, "reused": len(first.stages) - 2 * 5}
     assert statuses(other).keys() & statuses(first).keys() >= {
         stage.fingerprint for stage in first.stages if stage.stage == "sft"
     }
@@ -97,6 +97,9 @@ def test_every_score_can_be_traced_to_its_data(
     scores = table("tiny", uri, version=first.version)
     selected = scores[scores["benchmark"] == "wit_choice"]
     assert sorted(selected["stage"]) == ["base", "dpo", "dpo", "sft", "sft"]
+    aligned = scores[scores["benchmark"].isin(["kl_reference", "log_ratio_margin"])]
+    assert sorted(aligned["stage"]) == ["dpo"] * 4, "beside the SFT parent"
+    assert aligned["stderr"].notna().all()
     cell = plan_of(study_file, root).cells[1]
     node = lineage(cell.dpo.fingerprint, uri)
     sft = node.parents["policy"]
@@ -171,7 +174,7 @@ def test_one_cell_can_be_run_alone(first: StudyOutcome, study_file: Path, root: 
     weights = Weights(prompt=0.25)
     names = {"study_file": str(study_file), "runtime_file": str(runtime_file)}
     outcome = ended(run_cell, CellRequest(weights=weights, seed=3, **names))
-    assert outcome.counts == {"reused": 5 + 2, "made": 2 * 4 + 1}
+    assert outcome.counts == {"reused": 5 + 2, "made": 11}
     scores = table(outcome.study, outcome.tracking_uri)
     assert set(scores["cell"]) == {"base", "p0.25-r1-s3"}
     assert set(scores["status"]) == {"finished"}

@@ -19,8 +19,9 @@ ASKED = ("sensitivity", "responses", *JUDGED)  # on prompts of the study's own
 
 def evaluations(*measures: str, of: tuple[str, ...] = MEASURED) -> set[str]:
     """Names of evaluations, such as ``seen of dpo``; of everything, if nothing is named."""
-    named = measures or (*BENCHMARKS, "likelihood", "forgetting", *ASKED)
-    return {f"{measure} of {model}" for measure in named for model in of}
+    named = measures or (*BENCHMARKS, "likelihood", "alignment", "forgetting", *ASKED)
+    found = {f"{measure} of {model}" for measure in named for model in of}
+    return found - {"alignment of base"}
 
 
 # Groups of stages.
@@ -32,7 +33,7 @@ MODELS = SFT | REFERENCE | DPO | EVALUATIONS
 ITEMS = {"items", "overlap"}
 TUNED = SFT | REFERENCE | DPO  # what comes of the instructions
 INSTRUCTIONS = {"instructions", "overlap"} | TUNED | evaluations("likelihood")
-PREFERENCES = {"preferences", "overlap"} | REFERENCE | DPO | evaluations("likelihood")
+PREFERENCES = {"preferences", "overlap"} | REFERENCE | DPO | evaluations("likelihood", "alignment")
 TEXT = evaluations("forgetting")
 EVERYTHING = {"tokenizer", "instructions", "preferences", "overlap"} | MODELS  # but the items
 NOTHING: set[str] = set()

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from wit.alignment_recipes import DPOKnobs, DPORecipe
 from wit.config import Runtime, Study
 from wit.evaluation_recipes import (
+    AlignmentEvaluation,
     Benchmark,
     BenchmarkEvaluation,
     ForgettingEvaluation,
@@ -48,6 +49,7 @@ STAGES = (
     ItemsRecipe,
     OverlapRecipe,
     BenchmarkEvaluation,
+    AlignmentEvaluation,
     LikelihoodEvaluation,
     ForgettingEvaluation,
 )

@@ -329,6 +329,6 @@ def test_cells_differ_from_one_another_in_every_stage_of_theirs(folder: Path) ->
     values |= {"seeds": [0, 1], "weights": ["instruction-tuning", "continual-pretraining"]}
     plan = plan_of(values)
     own = [artifact.fingerprint for artifact, cell in plan.artifacts() if cell]
-    assert len(set(own)) == len(own) == 4 * (3 + 2 * 8)
+    assert len(set(own)) == len(own) == 4 * (3 + 2 * 9)
     shared = [artifact.fingerprint for artifact, cell in plan.artifacts() if not cell]
     assert len(set(shared)) == len(shared) == 5 + 8

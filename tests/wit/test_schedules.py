@@ -32,7 +32,7 @@ def test_a_study_in_one_place_is_found_in_prefect(
     up: Up, scheduled: Scheduled, small_study: Path
 ) -> None:
     counts = counts_in(scheduled.first["message"])
-    assert sum(counts.values()) == 5 + 2 + 9
+    assert sum(counts.values()) == 5 + 2 + 11
     assert counts.keys() <= {"made", "reused"}
     assert counts["made"] >= 8, "the cell's"
     run, [plan] = scheduled.runs[0]["id"], plan_of(up, small_study).cells
@@ -41,7 +41,7 @@ def test_a_study_in_one_place_is_found_in_prefect(
     trained = {f"sft {cell}", f"reference {cell}", f"dpo {cell}"}
     measured = {f"{name} of base" for name in ("wit_choice", "likelihood")} | {
         f"{name} of {stage} {cell}"
-        for name in ("wit_choice", "likelihood", "forgetting")
+        for name in ("wit_choice", "likelihood", "alignment", "forgetting")
         for stage in ("sft", "dpo")
     }
     data = {"tokenizer", "items", "instructions", "preferences", "overlap"}

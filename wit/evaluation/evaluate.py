@@ -10,6 +10,7 @@ from wit.evaluation.catalogue import ResolvedBenchmark, resolve_benchmark
 from wit.evaluation.results import EvaluationResult, Outcome
 from wit.evaluation.samples import write_samples
 from wit.evaluation_recipes import (
+    AlignmentEvaluation,
     BenchmarkEvaluation,
     BenchmarkRecipe,
     EvaluationRecipe,
@@ -64,6 +65,8 @@ def evaluate(
             )
         case LikelihoodEvaluation():
             result = _likelihood(model, parents, runtime)
+        case AlignmentEvaluation():
+            result = _alignment(recipe, model, parents, runtime)
         case ForgettingEvaluation():
             result = _forgetting(recipe, model, parents, runtime)
         case SensitivityEvaluation():
@@ -86,8 +89,10 @@ def evaluate(
 
 
 def _generation(recipe: EvaluationRecipe, outcome: Outcome | None) -> list[dict[str, Any]]:
-    """Its settings, greedy whatever files say; none where nothing is generated."""
+    """Its settings, whatever files say; none where nothing is generated."""
     match recipe:
+        case AlignmentEvaluation(max_new_tokens=limit):
+            return [{"do_sample": True, "temperature": 1, "max_new_tokens": limit}]
         case ResponsesEvaluation(max_new_tokens=limit):
             return [{"do_sample": False, "max_new_tokens": limit}]
         case SensitivityEvaluation(knobs=knobs):
@@ -122,6 +127,32 @@ def _likelihood(model: "PreTrainedModel", parents: Parents, runtime: Runtime) ->
         model,
         runtime.evaluation_batch_size,
         lambda num_rows: likelihood_scores(model, *folders, batch_size=num_rows),
+    )
+    return EvaluationResult(scores=scores)
+
+
+def _alignment(
+    recipe: AlignmentEvaluation, model: "PreTrainedModel", parents: Parents, runtime: Runtime
+) -> EvaluationResult:
+    from wit.evaluation.alignment_scores import alignment_scores
+    from wit.evaluation.batch_size import with_as_many_as_fit
+    from wit.models import load_model
+    from wit.tokenizers import load_tokenizer
+
+    sft = parents.get("reference")
+    reference = None if sft is None else load_model(model_folder(sft), model.device)
+    tokenizer = load_tokenizer(parents["tokenizer"].path)
+    scores = with_as_many_as_fit(
+        model,
+        runtime.evaluation_batch_size,
+        lambda num_rows: alignment_scores(
+            recipe,
+            model,
+            reference,
+            preferences=parents["preferences"].path,
+            tokenizer=tokenizer,
+            batch_size=num_rows,
+        ),
     )
     return EvaluationResult(scores=scores)
 

@@ -1,17 +1,21 @@
 """Greedy responses in batches: neither the size of a batch nor the order of prompts shows in them.
 
 Differs from sampling as chat services do it: the likeliest token, always. Two models are then
-compared by what they say, not by their luck.
+compared by what they say, not by their luck. For what is to be known of a model's own
+distribution, ``sampling`` draws from it.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedModel
+from jaxtyping import Float
+from torch import Tensor
+from transformers import LogitsProcessorList, PreTrainedModel
 
 from wit.errors import StageError
 from wit.evaluation.greedy import plain_generation
+from wit.generation.drawing import Drawing
 from wit.tokenizers import Tokenizer
 
 # Names under which configurations keep how many tokens a model can take, prompt and response.
@@ -86,6 +90,7 @@ def generate(
     *,
     max_new_tokens: int,
     batch_size: int,
+    draws: Float[Tensor, "prompts tokens"] | None = None,
 ) -> list[Response]:
     """The greedy response to each prompt, in the order of the prompts.
 
@@ -95,6 +100,8 @@ def generate(
         prompts: Token ids, template applied.
         max_new_tokens: Limit of a response, in tokens, the stop token included.
         batch_size: Prompts per forward pass; no response depends on it.
+        draws: A number in [0, 1) for every token that may come: responses are drawn at temperature
+            1 by them. None: they are greedy.
 
     Raises:
         StageError: A prompt leaves no room for the response.
@@ -112,21 +119,30 @@ def generate(
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             rows = [prompts[number] for number in numbers]
-            responses = _generate_batch(model, tokenizer, rows, max_new_tokens)
+            own = None if draws is None else draws[numbers]
+            responses = _generate_batch(model, tokenizer, rows, max_new_tokens, own)
             found |= zip(numbers, responses, strict=True)
     return [found[number] for number in range(len(prompts))]
 
 
 def _generate_batch(
-    model: Any, tokenizer: Tokenizer, rows: Sequence[Sequence[int]], max_new_tokens: int
+    model: Any,
+    tokenizer: Tokenizer,
+    rows: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    draws: Float[Tensor, "rows tokens"] | None,
 ) -> list[Response]:
     ends: list[int] = model.generation_config.eos_token_id
     input_ids, mask = padded_left(rows)
+    processors = LogitsProcessorList()
+    if draws is not None:
+        processors.append(Drawing(draws.to(model.device), input_ids.shape[1]))
     made = model.generate(
         input_ids=input_ids.to(model.device),
         attention_mask=mask.to(model.device),
         max_new_tokens=max_new_tokens,
         pad_token_id=PAD,
+        logits_processor=processors,
     )
     new = made[:, input_ids.shape[1] :].tolist()
     return [_response(tokenizer, ids, ends) for ids in new]

@@ -31,6 +31,7 @@ LAST_LOSS = "last_loss"  # of the last optimizer step
 GROUPS = {"logits/": "token_logits/", "logps/": "sequence_logps/"}
 # Parts whose rows a figure is of, where that is not the instructions.
 _MEASURED_ON = {PREFERENCE_ACCURACY: "preferences", TEXT_NLL: "text", TEXT_DRIFT: "text"}
+_ROWS = ("prompts", "responses", "preferences")  # parts with the rows of figures that have no other
 Point = tuple[str, float, int, float]  # name, value, step, seconds since 1970
 
 
@@ -167,7 +168,7 @@ def _measured_on(evaluation: Artifact, found: EvaluationResult) -> dict[str, Dat
             profile |= {"few_shot": run.num_fewshot}
             data = DataSet(score.benchmark, run.items_hash, location, profile)
         else:
-            parts = (_MEASURED_ON.get(score.benchmark, "instructions"), "prompts", "responses")
+            parts = (_MEASURED_ON.get(score.benchmark, "instructions"), *_ROWS)
             rows = next(parents[part] for part in parts if part in parents)
             data = _data_set(rows)
         sets |= dict.fromkeys((score.benchmark, f"{score.benchmark}_stderr"), data)

@@ -20,13 +20,16 @@ from wit.evaluation.evaluate import evaluate
 from wit.evaluation.results import EvaluationResult
 from wit.evaluation.samples import read_samples
 from wit.evaluation_recipes import (
+    AlignmentEvaluation,
     BenchmarkEvaluation,
     BenchmarkRecipe,
     LikelihoodEvaluation,
     ResponsesEvaluation,
     SensitivityEvaluation,
 )
+from wit.lineage.outcome import outcome_of
 from wit.recipes import InstructionsRecipe, PreferencesRecipe, TokenizerRecipe
+from wit.score_names import ALIGNMENT
 from wit.sensitivity.recipe import SensitivityKnobs
 from wit.sensitivity.results import SensitivityResult
 
@@ -113,6 +116,34 @@ def test_likelihoods_have_intervals_and_no_items(parents, out):
     assert all(score.stderr for name, score in by_name.items() if name.startswith("nll_"))
     assert 0 < by_name["preference_accuracy"].num_items < len(ROWS)
     assert sorted(file.name for file in out.iterdir()) == ["how.json", "scores.json"]
+
+
+def test_an_aligned_model_is_measured_beside_the_one_it_started_from(parents, model, out, tmp_path):
+    parents = {part: parents[part] for part in ("model", "tokenizer", "preferences")}
+    before = evaluate(AlignmentEvaluation(max_new_tokens=4), parents, out, RUNTIME)
+    start = tmp_path / "start"
+    model.save_pretrained(start)
+    model.lm_head.weight.data.mul_(1.2)
+    model.save_pretrained(parents["model"].path)
+    recipe = AlignmentEvaluation(max_new_tokens=4)
+    sft = Source(kind="model", fingerprint="1" * 12, location=str(start))
+    artifact = Artifact(root=tmp_path, recipe=recipe, parents={**parents, "reference": sft})
+    with artifact.lock(), artifact.writing() as folder:
+        found = evaluate(recipe, artifact.parents, folder, RUNTIME)
+    by_name = {score.benchmark: score for score in found.scores}
+    assert set(by_name) == set(ALIGNMENT)
+    assert by_name["log_ratio_chosen"].value != 0
+    start_scores = {score.benchmark: score.value for score in before.scores}
+    assert set(start_scores) < set(by_name)
+    nll = by_name["nll_chosen"]
+    assert nll.value != start_scores["nll_chosen"]
+    # MLflow has the figures, their errors, and what they are of.
+    outcome = outcome_of(artifact)
+    assert outcome.metrics["kl_reference"] == by_name["kl_reference"].value
+    assert outcome.metrics["log_ratio_margin_stderr"] == by_name["log_ratio_margin"].stderr
+    assert outcome.measured_on["kl_reference"].digest == parents["preferences"].fingerprint
+    [how] = artifact.record()["made"]["how"]["generation"]
+    assert how == {"do_sample": True, "temperature": 1, "max_new_tokens": 4}
 
 
 @pytest.mark.parametrize("recipe", [of("quiz"), of("choice"), LikelihoodEvaluation()])

@@ -17,6 +17,7 @@ from wit.config import Runtime
 from wit.data.prepare import make_instructions, make_preferences, make_tokenizer
 from wit.evaluation.evaluate import evaluate
 from wit.evaluation_recipes import (
+    AlignmentEvaluation,
     BenchmarkEvaluation,
     BenchmarkRecipe,
     EvaluationRecipe,
@@ -51,6 +52,7 @@ ALL: tuple[EvaluationRecipe, ...] = (
     SensitivityEvaluation(
         knobs=SensitivityKnobs(kinds=("paraphrase",), num_variants=2, max_new_tokens=4)
     ),
+    AlignmentEvaluation(max_new_tokens=4),
 )
 
 
