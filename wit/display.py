@@ -136,7 +136,8 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
     # Eighty columns hold one line per cell, if its weights are not too long.
     for column in ("SFT", "DPO", "prompt\nNLL", "response\nNLL", "preference\naccuracy"):
         table.add_column(column, justify="right", overflow="fold")
-    for cell in compare(scores):
+    cells = compare(scores)
+    for cell in cells:
         before = cell.models.get("sft") or cell.models.get("base")
         after = cell.models.get("dpo")
         table.add_row(
@@ -151,6 +152,12 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
             table.add_row(f"  {name}", "", _score(other), "", "", accuracy)
     console.print(table)
     console.print("Likelihoods are those of the SFT model; preference accuracy is that after DPO.")
+    for cell in cells:
+        others = {f"{cell.cell} {name}": model for name, model in cell.other_alignments.items()}
+        for name, model in ({cell.cell: cell.models.get("dpo")} | others).items():
+            if model is not None and model.collapse:
+                said = f"! {name} collapsed: its {'; its '.join(model.collapse)}."
+                console.print(said, highlight=False, markup=False)
     if (alignments := compare_alignments(scores)) is not None:
         main, *others = (result.name for result in alignments.results)
         beside = ", ".join(others)
@@ -168,7 +175,7 @@ def _score(measured: "Measured | None") -> str:
     if measured.score is None:
         return measured.status
     interval = "" if measured.half_width is None else f" ±{measured.half_width:.3f}"
-    return f"{measured.score:.3f}{interval}"
+    return f"{measured.score:.3f}{interval}{' !' if measured.collapse else ''}"
 
 
 def _diagnostic(measured: "Measured | None", name: str) -> str:

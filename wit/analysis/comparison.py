@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
+from wit.analysis.collapse import collapses
 from wit.analysis.grid import ModelScore, stage_scores
 from wit.analysis.intervals import half_width, item_stderr
 from wit.analysis.scores import (
@@ -33,6 +34,7 @@ class Measured(Result):
     half_width: float | None = None  # of its interval, from the benchmarks' standard errors
     benchmarks: dict[str, float] = Field(default_factory=dict)
     failed: tuple[str, ...] = ()  # what could not be measured, and why
+    collapse: tuple[str, ...] = ()  # why it is clearly worse than the SFT model it began as
     diagnostics: dict[str, float] = Field(default_factory=dict)  # nll_<role>, preference_accuracy
     # Of the 95 % interval of each of these, from its items alone. None: it has none, for the score
     # has no closed form of an error, rests on one item, or is no share and the same for all items.
@@ -89,10 +91,16 @@ def _measured_models(table: pd.DataFrame) -> dict[tuple[str, int], tuple[Row, di
     for row in rows_of(table):
         stages = cells.setdefault((row["weights"], row["seed"]), {})
         stages.setdefault(row["stage"], []).append(row)
+    collapsed = {(one.weights, one.seed): one.reasons for one in collapses(table)}
+
+    def measured(cell: tuple[str, int], stage: str) -> Measured:
+        reasons = collapsed.get(cell, ()) if stage == "dpo" else ()
+        return _measured(cells[cell][stage], scores.get((stage, *cell)), reasons)
+
     return {
         cell: (
             next(iter(stages.values()))[0],
-            {s: _measured(stages[s], scores.get((s, *cell))) for s in STAGES if s in stages},
+            {stage: measured(cell, stage) for stage in STAGES if stage in stages},
         )
         for cell, stages in cells.items()
     }
@@ -102,12 +110,13 @@ def _base_first_then_by_angle(cell: ComparedCell) -> tuple[Any, ...]:
     return by_angle(cell.prompt_weight, cell.response_weight, cell.weights), cell.seed or 0
 
 
-def _measured(rows: list[Row], found: ModelScore | None) -> Measured:
+def _measured(rows: list[Row], found: ModelScore | None, collapse: tuple[str, ...]) -> Measured:
     scored = [row for row in rows if isinstance(row["benchmark"], str)]
     stderr = None if found is None or math.isnan(found.stderr) else found.stderr
     errors = [_text(r, "error") for r in rows if not isinstance(r["benchmark"], str)]
     return Measured(
         failed=tuple(filter(None, errors)) if scored else (),
+        collapse=collapse,
         status=rows[0].get("status", "finished"),
         error=_text(rows[0], "error"),
         **alignment_columns(rows[0]),

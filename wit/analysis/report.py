@@ -9,7 +9,8 @@ import yaml
 from pydantic import Field
 
 from wit.analysis import charts
-from wit.analysis.alignment_section import alignment_section
+from wit.analysis.alignment_changes import alignment_changes, marked
+from wit.analysis.alignments_section import alignments_section
 from wit.analysis.analyse import StudyAnalysis, analyse
 from wit.analysis.answers import side_by_side
 from wit.analysis.chart_parts import parts_chart
@@ -55,7 +56,7 @@ from wit.analysis.studies_words import unbroken
 from wit.analysis.variance import VarianceSplit
 from wit.config import Study
 from wit.lineage.addresses import shown
-from wit.score_names import CUT_PROMPTS, JUDGED, RESPONSES, SENSITIVITY, WORDING
+from wit.score_names import ALIGNMENT, CUT_PROMPTS, JUDGED, RESPONSES, SENSITIVITY, WORDING
 
 
 class Extras(Result):
@@ -118,10 +119,11 @@ def _content(
     parts = found.dpo.parts or found.sft.parts
     near = {"sft": near_sft, "dpo": [*choice.within_noise]}
     data = data_section(extras.data)
+    changes = alignment_changes(table, shown_weights(choice))
     decimals = decimals_of(charts.scores_of(grid))
     roles = {role: select_benchmarks(table, role) for role in ("select", "report", "part")}
     benchmarks = figures_of(table, [name for names in roles.values() for name in names], choice)
-    aligned = alignment_section(whole)
+    aligned = alignments_section(whole)
     figures = _figures(found, rays, near, data) | (aligned.figures if aligned else {})
     return figures, {
         "subtitle": _subtitle(grid, study, roles["select"]),
@@ -130,6 +132,7 @@ def _content(
         "basis": capitalised(choice.basis),
         "findings": [
             *map(unbroken, findings(found, decimals, benchmarks.decimals)),
+            *filter(None, [changes["collapse_sentence"]]),
             *([f"Beware: {data.finding}; see below."] if data and data.finding else []),
         ],
         "data": data,
@@ -137,7 +140,7 @@ def _content(
         "scale": charts.colour_range(grid),
         "grid": grid,
         "decimals": decimals,
-        "cells": cells_of(grid, decimals),
+        "cells": marked(cells_of(grid, decimals), changes["collapsed"]),
         "off_grid": sorted({c.weights for c in _all_cells(grid) if not c.is_on_grid}),
         "rays": rays_numbers(found, near_sft, decimals),
         "is_seed_shared": "seeds" in {of.stage.replicates for of in rays.values() if of.rays},
@@ -156,6 +159,7 @@ def _content(
             extras.data.without_overlap if extras.data else {}, shown_weights(choice)
         ),
         **_beside_benchmarks(table, choice),
+        **changes,
         "samples": side_by_side(extras.data and extras.data.samples, shown_weights(choice)),
         "problems": problems(whole),
         "num_excluded": {"SFT": grid.sft.num_excluded, "DPO": grid.dpo.num_excluded},
@@ -184,7 +188,7 @@ def _beside_benchmarks(table: pd.DataFrame, choice: Recommendation) -> dict[str,
     """What is known of models beside how good they are, by sections."""
     measured = select_benchmarks(table, "diagnostic")
     judged = [n for n in measured if n.partition("/")[2] in JUDGED and not _is_uncut(table, n)]
-    known = {name for name in measured if "/" not in name} - {*FORGETTING}
+    known = {name for name in measured if "/" not in name} - {*FORGETTING, *ALIGNMENT}
     responses = [n for n in in_order(known) if n in RESPONSES and not _is_uncut(table, n)]
     wording = [n for n in in_order(known) if n in WORDING or n.startswith(SENSITIVITY)]
     diagnostics = in_order(known - {*wording, *RESPONSES})

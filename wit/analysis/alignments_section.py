@@ -19,7 +19,7 @@ STANDING = {
 }
 
 
-class AlignmentSection(NamedTuple):
+class AlignmentsSection(NamedTuple):
     """What the report says of several alignments."""
 
     sentence: str
@@ -29,7 +29,7 @@ class AlignmentSection(NamedTuple):
     figures: dict[str, charts.Figure]
 
 
-def alignment_section(table: pd.DataFrame) -> AlignmentSection | None:
+def alignments_section(table: pd.DataFrame) -> AlignmentsSection | None:
     """The section; None for a study of one alignment.
 
     Args:
@@ -45,7 +45,7 @@ def alignment_section(table: pd.DataFrame) -> AlignmentSection | None:
         if any(cell.is_on_grid for cell in grid.dpo.cells):
             maps[f"alignment-{place}"] = _called(result)
             figures[f"alignment-{place}"] = charts.heat_map(grid.dpo, shared)
-    return AlignmentSection(
+    return AlignmentsSection(
         sentence=found.sentence,
         numbers=_numbers(found, decimals_of(charts.scores_of(shared))),
         maps=maps,

@@ -1,0 +1,69 @@
+"""The report's section on what alignment changed: figures before and after, and collapses."""
+
+from typing import Any
+
+import pandas as pd
+
+from wit.analysis.collapse import Collapse, collapse_sentence, collapses
+from wit.analysis.digits import decimals_of, plus_minus
+from wit.analysis.grid import stage_scores
+from wit.analysis.report_tables import NONE, Numbers
+from wit.analysis.score_labels import in_order, signal_name
+from wit.score_names import ALIGNMENT, PREFERENCE_ACCURACY
+
+STAGES = ("sft", "dpo")
+MARK = "\N{BLACK DOWN-POINTING SMALL TRIANGLE}"  # of what collapsed
+
+
+def alignment_changes(table: pd.DataFrame, weights: list[str]) -> dict[str, Any]:
+    """What the page shows of it.
+
+    Args:
+        table: Of one study.
+        weights: Whose figures are shown; those without any are left out.
+    """
+    found = collapses(table)
+    return {
+        "collapsed": found,
+        "collapse_sentence": collapse_sentence(found),
+        "collapse_mark": MARK,
+        "alignment": alignment_numbers(table, weights),
+    }
+
+
+def alignment_numbers(table: pd.DataFrame, weights: list[str]) -> Numbers:
+    """A row for each figure, means over seeds; no rows where nothing was measured."""
+    measured = set(table.loc[table["stage"] == "dpo", "benchmark"].dropna())
+    if measured.isdisjoint(ALIGNMENT):
+        return Numbers((), [])
+    names = in_order(measured & {PREFERENCE_ACCURACY, *ALIGNMENT})
+    scores = {
+        (name, stage): stage_scores(table, stage, [name]) for name in names for stage in STAGES
+    }
+    known = {cell.weights for of in scores.values() for cell in of.cells}
+    shown = [one for one in dict.fromkeys(weights) if one in known]
+    rows = []
+    for name in names:
+        cells = [scores[name, stage].cell(one) for one in shown for stage in STAGES]
+        decimals = decimals_of([cell.score for cell in cells if cell is not None])
+        values = (
+            NONE if cell is None else plus_minus(cell.score, cell.half_width, decimals)
+            for cell in cells
+        )
+        rows.append((signal_name(name), *values))
+    columns = [f"{one} {stage.upper()}" for one in shown for stage in STAGES]
+    return Numbers(("", *columns), rows)
+
+
+def marked(cells: Numbers, found: list[Collapse]) -> Numbers:
+    """The numbers of all cells, the DPO scores of those that collapsed with a mark."""
+    collapsed = {one.weights for one in found}
+    place = cells.columns.index("DPO")
+    rows = [
+        tuple(
+            f"{value} {MARK}" if row[0] in collapsed and column == place else value
+            for column, value in enumerate(row)
+        )
+        for row in cells.rows
+    ]
+    return cells._replace(rows=rows)
