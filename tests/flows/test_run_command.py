@@ -47,7 +47,7 @@ def test_a_study_runs_without_its_mlflow_and_is_sent_later(
     place = ["--set-runtime", f"artifact_root={root}"]
     plan = plan_of(study_file, root, ONE_CELL[1])
     num_runs = 1 + sum(artifact.exists() for artifact, _ in plan.artifacts())
-    assert num_runs == 1 + (5 + 2) + (2 * 4 + 1)
+    assert num_runs == 1 + (5 + 2) + (2 * 5 + 1)
     assert f"sent {num_runs} runs" in said_by(wit("lineage", "--sync", *place), 0)
     scores = table("tiny", uri)
     assert sorted(set(scores["stage"])) == ["base", "dpo", "sft"]

@@ -138,7 +138,7 @@ def test_a_cell_that_another_terminal_asks_for_runs_in_a_pool_of_its_own(
         run for run in runs if run["parameters"]["request"].get("study_file") == str(small_study)
     ]
     assert cell["work_pool_name"] == GPU_POOL
-    assert up.wait_for_end(cell["id"])["message"] == "16 reused"
+    assert up.wait_for_end(cell["id"])["message"] == "18 reused"
     assert up.api("GET", f"/flow_runs/{killed}")["work_pool_name"] == WORK_POOL
 
 
