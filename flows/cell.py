@@ -13,7 +13,7 @@ from tasks.parts import hand_back, handed_part
 from tasks.report import begin, conclude, ended, outcomes
 from tasks.requests import as_deployed, refused, run_name
 from tasks.secrets import with_judge_key
-from tasks.training import score_reference, train_dpo, train_sft
+from tasks.training import tune
 from wit.artifacts import Artifact
 from wit.cell_plan import CellPlan
 from wit.config import Runtime
@@ -61,12 +61,10 @@ def submit_evaluations(
 
 def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
     """SFT, every alignment of it, and the evaluations of all."""
-    futures = dict(data)
-    trainings = [(cell.sft, train_sft, cell.label())]
-    trainings += [(reference, score_reference, cell.label()) for reference in cell.references]
-    trainings += [(one.model, train_dpo, cell.label(one.alignment)) for one in cell.aligned]
-    for artifact, train, label in trainings:
-        futures[artifact.fingerprint] = train.submit(
+    futures, names = dict(data), cell.alignment_of
+    for artifact in (cell.sft, *cell.alignment_steps):
+        label = cell.label(names.get(artifact.fingerprint))
+        futures[artifact.fingerprint] = tune.submit(
             artifact, label, study, workers, wait_for=parents_of(artifact, futures)
         )
     for _, name, evaluations in cell.measured:

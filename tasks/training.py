@@ -1,4 +1,4 @@
-"""Weighted SFT, and DPO from each of its checkpoints."""
+"""Weighted SFT, and the steps of alignment from each of its checkpoints."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -11,45 +11,18 @@ from wit.workers import Workers
 
 
 @task(
-    task_run_name="sft {label}",
+    task_run_name="{artifact.stage} {label}",
     cache_policy=NO_CACHE,
     **RETRIES,
 )
-def train_sft(
+def tune(
     artifact: Artifact,
     label: str,  # noqa: ARG001  for the run's name
     study: StudyRun,
     workers: Workers,
 ) -> State:
-    """The base, tuned on the instructions with the cell's weights and seed."""
-    return run_stage(artifact, study, workers)
+    """The base, tuned on the instructions; or a step of alignment.
 
-
-@task(
-    task_run_name="reference {label}",
-    cache_policy=NO_CACHE,
-    **RETRIES,
-)
-def score_reference(
-    artifact: Artifact,
-    label: str,  # noqa: ARG001  for the run's name
-    study: StudyRun,
-    workers: Workers,
-) -> State:
-    """What the cell's SFT model finds of the responses that DPO learns from."""
-    return run_stage(artifact, study, workers)
-
-
-@task(
-    task_run_name="dpo {label}",
-    cache_policy=NO_CACHE,
-    **RETRIES,
-)
-def train_dpo(
-    artifact: Artifact,
-    label: str,  # noqa: ARG001  for the run's name
-    study: StudyRun,
-    workers: Workers,
-) -> State:
-    """Alignment of the cell's SFT model, which is also the frozen reference model."""
+    Steps are pairs made on policy, what the reference finds of the responses, and DPO.
+    """
     return run_stage(artifact, study, workers)

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 
 import tasks.stage
 from tasks.data import prepare
-from tasks.training import train_sft
+from tasks.training import tune
 from wit.artifacts import HALVINGS, Artifact
 from wit.config import Cell, Runtime
 from wit.errors import DiskFullError, TrainingError, WorkerDiedError
@@ -61,7 +61,7 @@ def planned(study_file: Path, root: Path, *overrides: str) -> Plan:
 
 @flow
 def train(artifact: Artifact, cell: Cell, study: StudyRun, workers: Workers) -> list[State]:
-    future = train_sft.submit(artifact, str(cell), study, workers)
+    future = tune.submit(artifact, str(cell), study, workers)
     future.wait()
     return [future.state]
 
@@ -197,7 +197,7 @@ def train_and_prepare(plan: Plan, workers: Workers, pause: Pause) -> list[State]
     """The preferences are asked for when the training waits for its retry."""
     cell = plan.cells[0]
     study = StudyRun(plan.study.name, None, "0" * 12, None, plan.tokenizer.root)
-    training = train_sft.submit(cell.sft, cell.label(), study, workers)
+    training = tune.submit(cell.sft, cell.label(), study, workers)
     while newest_step(cell.sft) < 0:
         time.sleep(0.01)
     kill_worker(workers)

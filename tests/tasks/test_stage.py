@@ -17,7 +17,7 @@ from tasks.stage import (
     run_stage,
     seconds_before,
 )
-from tasks.training import train_sft
+from tasks.training import tune
 from wit import errors
 from wit.artifacts import HALVINGS, Artifact, Source
 from wit.config import Runtime
@@ -41,7 +41,7 @@ PASS = {
 
 def is_retried(error: Exception, attempt: int) -> bool:
     run = TaskRun(task_key="x", dynamic_key="0", run_count=attempt)
-    return train_sft.retry_condition_fn(train_sft, run, Failed(message="x", data=error))
+    return tune.retry_condition_fn(tune, run, Failed(message="x", data=error))
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,9 @@ def _stages(runs: UpRuns, cell: dict[str, Any]) -> tuple[float, float]:
     own = [read_record(artifact.path)["made"]["seconds"] for artifact in planned.artifacts]
     tasks = runs.api("POST", "/task_runs/filter", _of(cell["id"]))
     made = [
-        task for task in tasks if task["name"].startswith(("sft", "reference", "dpo", "evaluate"))
+        task
+        for task in tasks
+        if task["name"].startswith(("sft", "pairs", "reference", "dpo", "evaluate"))
     ]
     first, *_, last = sorted(_time(task["end_time"]) for task in made)
     between = (last - first).total_seconds()
