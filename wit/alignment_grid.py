@@ -17,8 +17,8 @@ TAKEN = ("base", "sft")  # names of other models
 def with_shared_knobs(study: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a study, in which every alignment says what ``dpo`` says for all.
 
-    A knob that neither says is left to the objective. ``loss_weights`` and ``lora`` are replaced
-    whole. Where ``dpo`` itself is wrong nothing is shared: it is complained of once.
+    A knob that neither says is left to the objective. ``loss_weights``, ``lora`` and ``on_policy``
+    are replaced whole. Where ``dpo`` itself is wrong nothing is shared: it is complained of once.
     """
     shared, alignments = study.get("dpo"), study.get("alignments")
     if isinstance(shared, DPOKnobs):
@@ -63,4 +63,6 @@ def check_alignments(alignments: Mapping[str, DPOKnobs]) -> None:
 def alignment_id(knobs: DPOKnobs) -> str:
     """Twelve hex digits over the knobs, whatever a study calls them, and without the seed."""
     values = {name: value for name, value in knobs.identity().items() if name != "seed"}
+    if knobs.on_policy is not None and (where := knobs.on_policy.reward_model) is not None:
+        values["reward_model"] = where.model_dump(mode="json")  # no part of the identity
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

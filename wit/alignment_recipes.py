@@ -20,6 +20,7 @@ from wit.alignment.objectives import (
     TermName,
     defaults_of,
 )
+from wit.on_policy.recipes import OnPolicyKnobs
 from wit.recipes import LoRAKnobs, Recipe, TrainingKnobs
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -49,6 +50,8 @@ class DPOKnobs(TrainingKnobs):
     undesirable_weight: NonNegativeFloat | None = None  # and of bad ones
     # Adapters instead of all weights: new ones on the SFT model, or the SFT's own; unset: none.
     lora: LoRAKnobs | Literal["continue"] | None = None
+    # Pairs of the policy's own responses, in one or more rounds; unset: those of the preferences.
+    on_policy: OnPolicyKnobs | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +98,30 @@ class DPOKnobs(TrainingKnobs):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _rounds_have_an_adapter(self) -> Self:
+        if self.lora == "continue" and self.on_policy and self.on_policy.rounds > 1:
+            raise ValueError(
+                "'lora: continue' goes on with the adapter of SFT, and after the first round that "
+                "is merged; set 'on_policy.rounds' to 1, or give 'lora' an adapter of its own"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The values that enter the fingerprint; what nobody asked for is no part of it."""
+        values = super().identity()
+        if self.on_policy is None:
+            del values["on_policy"]
+        else:
+            del values["on_policy"]["reward_model"]  # counts by its content, as the pairs do
+        return values
+
+    def of_round(self, number: int) -> "DPOKnobs":
+        """The same up to a round: what a study of fewer rounds would make."""
+        assert self.on_policy is not None
+        on_policy = self.on_policy.model_copy(update={"rounds": number})
+        return self.model_copy(update={"on_policy": on_policy})
+
     @property
     def method(self) -> Objective:
         """What is known of its objective."""
@@ -121,7 +148,14 @@ class DPOKnobs(TrainingKnobs):
         weights = {name: w for name, w in self.loss_weights.items() if name != self.objective}
         own = {**self.method.terms}
         more = "".join(f" + {w:g} {n}" for n, w in weights.items()) if weights != own else ""
-        return f"{self.method.title}{more}, beta {self.beta:g}"
+        said = f"{self.method.title}{more}, beta {self.beta:g}"
+        if self.on_policy is None:
+            return said
+        return f"{said}, on policy in {_rounds(self.on_policy.rounds)}"
+
+
+def _rounds(number: int) -> str:
+    return f"{number} round{'s' * (number > 1)}"
 
 
 class DPORecipe(DPOKnobs):

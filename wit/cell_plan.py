@@ -1,9 +1,17 @@
 """What a study makes of one cell: an SFT model, and every alignment of it."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
-from wit.artifacts import Artifact
-from wit.config import Cell
+from wit.alignment_recipes import DPOKnobs, DPORecipe, ReferenceRecipe
+from wit.artifacts import Artifact, Source
+from wit.config import Cell, Study
+from wit.measurements import Measurements
+from wit.on_policy.recipes import PairsRecipe
+from wit.recipes import SFTRecipe
+
+Parents = Mapping[str, Artifact | Source]
 
 
 @dataclass(frozen=True)
@@ -11,19 +19,23 @@ class AlignedPlan:
     """What one alignment makes of the SFT model of a cell."""
 
     alignment: str  # its name
-    model: Artifact
+    made: tuple[Artifact, ...]  # parents first: references, pairs, earlier rounds; its model last
     evaluations: tuple[Artifact, ...]
 
     @property
+    def model(self) -> Artifact:
+        """The aligned model."""
+        return self.made[-1]
+
+    @property
     def artifacts(self) -> tuple[Artifact, ...]:
-        """The model, and what is measured on it."""
-        return (self.model, *self.evaluations)
+        """All that is made, and what is measured on its model."""
+        return (*self.made, *self.evaluations)
 
     @property
     def references(self) -> tuple[Artifact, ...]:
         """What its objective reads of the reference."""
-        parents = self.model.parents.values()
-        return tuple(p for p in parents if isinstance(p, Artifact) and p.stage == "reference")
+        return tuple(artifact for artifact in self.made if artifact.stage == "reference")
 
 
 @dataclass(frozen=True)
@@ -33,8 +45,33 @@ class CellPlan:
     cell: Cell
     sft: Artifact
     sft_evaluations: tuple[Artifact, ...]
-    references: tuple[Artifact, ...]  # that any objective reads
     aligned: tuple[AlignedPlan, ...]  # the main one first
+
+    @classmethod
+    def of(
+        cls, study: Study, cell: Cell, base: Source, data: Parents, measured: Measurements
+    ) -> Self:
+        """What a study makes of a cell.
+
+        Args:
+            study: Of which it is a cell.
+            cell: Weights and seed.
+            base: The model before tuning.
+            data: What all cells share: ``tokenizer``, ``instructions``, ``preferences``, and of
+                alignments that read one ``reward_model:NAME``.
+            measured: What is measured on every model.
+        """
+        recipe = SFTRecipe(**study.sft.model_dump(), weights=cell.weights, seed=cell.seed)
+        parents = {"base": base, "instructions": data["instructions"]}
+        sft = Artifact(root=measured.root, recipe=recipe, parents=parents)
+        aligned = []
+        for name, knobs in study.aligned_by.items():
+            if knobs.on_policy is None:
+                made = _trained(knobs, cell.seed, sft, sft, data["preferences"])
+            else:
+                made = _in_rounds(study, name, cell.seed, sft, data)
+            aligned.append(AlignedPlan(name, made, measured.on_aligned(made[-1], sft)))
+        return cls(cell, sft, measured.on_sft(sft), tuple(aligned))
 
     @property
     def dpo(self) -> Artifact:
@@ -47,10 +84,20 @@ class CellPlan:
         return self.aligned[0].evaluations
 
     @property
+    def alignment_steps(self) -> tuple[Artifact, ...]:
+        """All that is made on the way to the aligned models, and they: each once, parents first."""
+        return _once(artifact for one in self.aligned for artifact in one.made)
+
+    @property
+    def references(self) -> tuple[Artifact, ...]:
+        """What any objective reads of the reference."""
+        return tuple(step for step in self.alignment_steps if step.stage == "reference")
+
+    @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """All of them, parents first."""
         aligned = (artifact for one in self.aligned for artifact in one.artifacts)
-        return (self.sft, *self.sft_evaluations, *self.references, *aligned)
+        return _once((self.sft, *self.sft_evaluations, *aligned))
 
     @property
     def measured(self) -> tuple[tuple[Artifact, str, tuple[Artifact, ...]], ...]:
@@ -58,7 +105,82 @@ class CellPlan:
         aligned = ((o.model, f"dpo {self.label(o.alignment)}", o.evaluations) for o in self.aligned)
         return ((self.sft, f"sft {self.label()}", self.sft_evaluations), *aligned)
 
+    @property
+    def alignment_of(self) -> dict[str, str]:
+        """Of several alignments the name, by fingerprint of what belongs to one of them.
+
+        That is its model, what is measured on it, and what no other alignment reads.
+        """
+        if len(self.aligned) == 1:
+            return {}
+        owners: dict[str, set[str]] = {}
+        for one in self.aligned:
+            for artifact in one.made:
+                owners.setdefault(artifact.fingerprint, set()).add(one.alignment)
+        names = {step: name for step, (name, *others) in owners.items() if not others}
+        for one in self.aligned:
+            own = (one.model, *one.evaluations)
+            names |= dict.fromkeys((artifact.fingerprint for artifact in own), one.alignment)
+        return names
+
     def label(self, alignment: str | None = None) -> str:
         """Names the cell, and the alignment if there are several."""
         has_several = alignment is not None and len(self.aligned) > 1
         return f"{self.cell} {alignment}" if has_several else str(self.cell)
+
+
+def _trained(
+    knobs: DPOKnobs,
+    seed: int,
+    sft: Artifact,
+    policy: Artifact,
+    preferences: Artifact | Source,
+) -> tuple[Artifact, ...]:
+    """What the reference finds of the preferences, and training with them, its model last."""
+    root = sft.root
+    reference: Parents = {"policy": sft, "preferences": preferences}
+    read = {
+        part: Artifact(root=root, recipe=recipe, parents={**reference})
+        for part, recipe in _references(knobs).items()
+    }
+    recipe = DPORecipe(**knobs.model_dump(), seed=seed)
+    parents = {"policy": policy, "preferences": preferences, **read}
+    return *read.values(), Artifact(root=root, recipe=recipe, parents=parents)
+
+
+def _references(knobs: DPOKnobs) -> dict[str, ReferenceRecipe]:
+    """What an objective reads of the reference, by the part that it plays."""
+    recipes = {}
+    if knobs.has_reference:
+        recipes["reference"] = ReferenceRecipe(precision=knobs.precision)
+    if knobs.is_for_unpaired:
+        recipes["mismatched"] = ReferenceRecipe(precision=knobs.precision, responses="mismatched")
+    return recipes
+
+
+def _in_rounds(
+    study: Study, name: str, seed: int, sft: Artifact, data: Parents
+) -> tuple[Artifact, ...]:
+    """Pairs of the policy's own responses and training with them, as often as is asked."""
+    knobs = study.aligned_by[name]
+    assert knobs.on_policy is not None
+    asked: Parents = {part: data[part] for part in ("preferences", "tokenizer")}
+    if knobs.on_policy.reward_model is not None:
+        asked = {**asked, "reward_model": data[f"reward_model:{name}"]}
+    made: list[Artifact] = []
+    policy = sft
+    for number in range(1, knobs.on_policy.rounds + 1):
+        recipe = PairsRecipe.of(knobs.on_policy, number, seed, study.judge)
+        pairs = Artifact(root=sft.root, recipe=recipe, parents={"policy": policy, **asked})
+        trained = _trained(knobs.of_round(number), seed, sft, policy, pairs)
+        made += [pairs, *trained]
+        policy = trained[-1]
+    return tuple(made)
+
+
+def _once(artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
+    """Each artifact once, where it comes first."""
+    found: dict[str, Artifact] = {}
+    for artifact in artifacts:
+        found.setdefault(artifact.fingerprint, artifact)
+    return tuple(found.values())

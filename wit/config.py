@@ -181,6 +181,14 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _responses_are_ranked(self) -> Self:
+        for name, knobs in self.aligned_by.items():
+            if knobs.on_policy and knobs.on_policy.scorer == "judge" and self.judge is None:
+                key = ".".join((*self.key_of(name, "on_policy"), "scorer"))
+                raise ValueError(f"'{key}: judge' needs 'judge', such as judge: {{model: gpt-4o}}")
+        return self
+
+    @model_validator(mode="after")
     def _has_a_judge(self) -> Self:
         if self.judged and self.judge is None:
             raise ValueError("'judged' needs 'judge', such as judge: {model: gpt-4o-mini}")

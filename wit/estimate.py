@@ -1,13 +1,16 @@
 """What a plan will cost, before it is run: tokens, steps, time, disk and memory."""
 
+from collections import Counter
 from pathlib import Path
 
+from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifact_store import store_of
 from wit.artifacts import Artifact
 from wit.config import Runtime, Settings
 from wit.errors import InputError
 from wit.judge_cost import JudgeCost, judge_cost
 from wit.model_size import ModelSize, model_size
+from wit.on_policy.recipes import PairsRecipe
 from wit.plan import Plan
 from wit.recipes import DataRecipe, TrainingKnobs
 from wit.space import bytes_of_model, bytes_while_training
@@ -65,14 +68,14 @@ class Sharing(Settings):
 def sharing(plan: Plan) -> Sharing:
     """How much is made once for all alignments, whether it exists already or not."""
     num_others, num_sft = len(plan.study.aligned_by) - 1, len(plan.cells)
-    num_references = sum(len(cell.references) for cell in plan.cells)
-    apart = sum(len(one.references) for cell in plan.cells for one in cell.aligned)
+    once = Counter(step.stage for cell in plan.cells for step in cell.alignment_steps)
+    apart = Counter(s.stage for cell in plan.cells for one in cell.aligned for s in one.made)
     return Sharing(
         num_alignments=num_others + 1,
         num_sft=num_sft,
-        num_references=num_references,
-        num_trainings_saved=num_others * num_sft,
-        num_references_saved=apart - num_references,
+        num_references=once["reference"],
+        num_trainings_saved=num_others * num_sft + apart["dpo"] - once["dpo"],
+        num_references_saved=apart["reference"] - once["reference"],
     )
 
 
@@ -85,19 +88,17 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     model = model_size(plan.base)
     instructions, preferences = _data_sizes(plan)
     to_make = [c for c in plan.cells if not plan.is_made(c.sft)]
-    to_align = [
-        plan.study.aligned_by[one.alignment]
-        for cell in plan.cells
-        for one in cell.aligned
-        if not plan.is_made(one.model)
-    ]
-    to_score = [r for cell in plan.cells for r in cell.references if not plan.is_made(r)]
+    steps_to_make = [s for c in plan.cells for s in c.alignment_steps if not plan.is_made(s)]
+    to_align = [s.recipe for s in steps_to_make if isinstance(s.recipe, DPORecipe)]
+    to_draw = [s.recipe for s in steps_to_make if isinstance(s.recipe, PairsRecipe)]
+    num_to_score = sum(isinstance(step.recipe, ReferenceRecipe) for step in steps_to_make)
     num_trainings = len(to_make) + len(to_align)
     sft = plan.study.sft
     sft_tokens = round(len(to_make) * sft.num_epochs * _tokens(instructions))
     dpo_tokens = round(sum(knobs.num_epochs for knobs in to_align) * _tokens(preferences))
     # Forward and backward take 6 operations per weight and token, a reference's forward 2.
-    operations = 6 * sft_tokens + 6 * dpo_tokens + 2 * len(to_score) * _tokens(preferences)
+    operations = 6 * sft_tokens + 6 * dpo_tokens + 2 * num_to_score * _tokens(preferences)
+    operations += 2 * sum(_tokens_to_draw(recipe, preferences) for recipe in to_draw)
     steps = len(to_make) * _steps(sft, instructions)
     steps += sum(_steps(knobs, preferences) for knobs in to_align)
     micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
@@ -139,6 +140,12 @@ def _bytes_in_store(artifacts: list[Artifact], runtime: Runtime) -> int | None:
 
 def _tokens(size: DataSize) -> float:
     return size.num_rows * size.tokens_per_row
+
+
+def _tokens_to_draw(recipe: PairsRecipe, preferences: DataSize) -> int:
+    """At most: as if every response were as long as it may be."""
+    num_prompts = min(preferences.num_rows, recipe.max_prompts or preferences.num_rows)
+    return num_prompts * recipe.num_responses * recipe.max_new_tokens
 
 
 def _steps(knobs: TrainingKnobs, size: DataSize) -> int:

@@ -1,52 +1,25 @@
 """What a study will make: every artifact with its fingerprint, before anything is made."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from wit.alignment_recipes import DPOKnobs, DPORecipe, ReferenceRecipe
 from wit.artifact_store import store_of
 from wit.artifacts import Artifact, Source
-from wit.cell_plan import AlignedPlan, CellPlan
+from wit.cell_plan import CellPlan
 from wit.config import Cell, Runtime, Study, check_together
-from wit.evaluation_recipes import (
-    AlignmentEvaluation,
-    BenchmarkEvaluation,
-    BenchmarkRecipe,
-    EvaluationRecipe,
-    ForgettingEvaluation,
-    ItemsRecipe,
-    JudgeEvaluation,
-    LikelihoodEvaluation,
-    OverlapRecipe,
-    Prompts,
-    ResponsesEvaluation,
-    SensitivityEvaluation,
-)
+from wit.evaluation_recipes import BenchmarkRecipe, ItemsRecipe, OverlapRecipe
 from wit.files import check_writable
-from wit.recipes import SFTRecipe, TokenizerRecipe
-from wit.sensitivity.recipe import SensitivityKnobs
+from wit.measurements import Measurements
+from wit.recipes import TokenizerRecipe
 from wit.sharing import RESULTS, inputs_of
 from wit.study_sources import (
     TRAINED_ON,
     base_sources,
     benchmarks_of,
-    judged_files,
-    prompts_of,
+    reward_models_of,
     rows_by_source,
-    rows_of,
 )
-
-Measure = tuple[EvaluationRecipe, Mapping[str, Artifact | Source]]  # and what it is measured on
-
-
-class _JudgedSet(NamedTuple):
-    prompts: dict[str, Source]
-    responses: ResponsesEvaluation
-    judge: JudgeEvaluation
-    references: dict[str, Source]
 
 
 @dataclass(frozen=True)
@@ -82,10 +55,8 @@ class Plan:
 
     @property
     def alignment_of(self) -> dict[str, str]:
-        """Of several alignments the name, by fingerprint of what is made of each and measured."""
-        has_several = len(self.study.aligned_by) > 1
-        aligned = (one for cell in self.cells for one in cell.aligned if has_several)
-        return {a.fingerprint: one.alignment for one in aligned for a in one.artifacts}
+        """Of several alignments the name, by fingerprint; see ``CellPlan.alignment_of``."""
+        return {step: name for cell in self.cells for step, name in cell.alignment_of.items()}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -159,33 +130,8 @@ def _planned(study: Study, root: Path) -> Plan:
     )
     shared = {"tokenizer": tokenizer, "instructions": instructions, "preferences": preferences}
 
-    measures = _measures(study, base, shared, benchmarks)
-    judged = _judged_sets(study)
-
-    def evaluations_of(
-        model: Artifact | Source, measures: Iterable[Measure]
-    ) -> tuple[Artifact, ...]:
-        measured = {"model": model, "tokenizer": tokenizer}
-        found = [
-            Artifact(root=root, recipe=recipe, parents={**measured, **on})
-            for recipe, on in measures
-        ]
-        for asked, answered, judge, compared in judged:
-            responses = Artifact(root=root, recipe=answered, parents={**measured, **asked})
-            on = {"model": model, "responses": responses, **compared}
-            found += [responses, Artifact(root=root, recipe=judge, parents=on)]
-        return tuple(found)
-
-    def cell_plan(cell: Cell) -> CellPlan:
-        recipe = SFTRecipe(**study.sft.model_dump(), weights=cell.weights, seed=cell.seed)
-        sft = Artifact(
-            root=root, recipe=recipe, parents={"base": base, "instructions": instructions}
-        )
-        starts: dict[str, Artifact | Source] = {"policy": sft, "preferences": preferences}
-        after = partial(evaluations_of, measures=tuple(_beside(measures, sft)))
-        references, aligned = _alignments(study, cell.seed, root, starts, after)
-        return CellPlan(cell, sft, evaluations_of(sft, measures), references, aligned)
-
+    measured = Measurements.of(study, root, base, shared, benchmarks)
+    data = {**shared, **reward_models_of(study)}
     return Plan(
         study=study,
         base=base,
@@ -194,40 +140,9 @@ def _planned(study: Study, root: Path) -> Plan:
         preferences=preferences,
         items=items,
         overlap=Artifact(root=root, recipe=OverlapRecipe(), parents={"items": items, **shared}),
-        base_evaluations=evaluations_of(base, _on_base(measures)),
-        cells=tuple(cell_plan(cell) for cell in study.cells),
+        base_evaluations=measured.on_base(),
+        cells=tuple(CellPlan.of(study, cell, base, data, measured) for cell in study.cells),
     )
-
-
-def _alignments(
-    study: Study,
-    seed: int,
-    root: Path,
-    starts: dict[str, Artifact | Source],
-    evaluations_of: Callable[[Artifact], tuple[Artifact, ...]],
-) -> tuple[tuple[Artifact, ...], tuple[AlignedPlan, ...]]:
-    """What all objectives read of the reference, each once, and what each alignment makes."""
-    made: dict[ReferenceRecipe, Artifact] = {}
-    aligned = []
-    for name, knobs in study.aligned_by.items():
-        parents = dict(starts)
-        for part, reference in _references(knobs).items():
-            made.setdefault(reference, Artifact(root=root, recipe=reference, parents=starts))
-            parents[part] = made[reference]
-        recipe = DPORecipe(**knobs.model_dump(), seed=seed)
-        dpo = Artifact(root=root, recipe=recipe, parents=parents)
-        aligned.append(AlignedPlan(name, dpo, evaluations_of(dpo)))
-    return tuple(made.values()), tuple(aligned)
-
-
-def _references(knobs: DPOKnobs) -> dict[str, ReferenceRecipe]:
-    """What an objective reads of the reference, by the part that it plays."""
-    recipes = {}
-    if knobs.has_reference:
-        recipes["reference"] = ReferenceRecipe(precision=knobs.precision)
-    if knobs.is_for_unpaired:
-        recipes["mismatched"] = ReferenceRecipe(precision=knobs.precision, responses="mismatched")
-    return recipes
 
 
 def _with_stored(plan: Plan, runtime: Runtime) -> Plan:
@@ -236,72 +151,3 @@ def _with_stored(plan: Plan, runtime: Runtime) -> Plan:
         return plan
     stages = {artifact.stage for artifact, _ in plan.artifacts()}
     return replace(plan, stored=store.fingerprints(stages))
-
-
-def _measures(
-    study: Study, base: Source, data: Mapping[str, Artifact], benchmarks: Mapping[str, Source]
-) -> list[Measure]:
-    """What is measured on every model that is tuned, each with what it is measured on."""
-    text = {} if study.text is None else {"text": rows_of(study, study.text, "text")}
-    return [
-        *(
-            (BenchmarkEvaluation(benchmark=BenchmarkRecipe.of(benchmark)), {part: benchmarks[part]})
-            for benchmark in study.benchmarks
-            for part in [f"benchmark:{benchmark.name}"]
-        ),
-        (AlignmentEvaluation(), {"preferences": data["preferences"]}),
-        (LikelihoodEvaluation(), {name: data[name] for name in TRAINED_ON}),
-        (
-            ForgettingEvaluation(text=study.text),
-            {"base": base, "instructions": data["instructions"], **text},
-        ),
-        *_of_prompts(study),
-    ]
-
-
-def _of_prompts(study: Study) -> Iterator[Measure]:
-    """What is measured on prompts that the study names."""
-    if (wanted := study.sensitivity) is not None:
-        knobs = SensitivityKnobs(**wanted.model_dump(exclude={"path"}))
-        yield SensitivityEvaluation(knobs=knobs), {"prompts": prompts_of(study, "sensitivity")}
-    if study.samples is not None:
-        yield _responses(study.samples), {"prompts": prompts_of(study, "samples")}
-
-
-def _judged_sets(study: Study) -> list[_JudgedSet]:
-    """Every set that is judged; its files are read once, however many models there are."""
-    if study.judge is None:
-        return []
-    sets = []
-    for number, judged in enumerate(study.judged):
-        prompts, references = judged_files(study, number)
-        judge = JudgeEvaluation(name=judged.name, kind=judged.kind, judge=study.judge)
-        sets.append(_JudgedSet(prompts, _responses(judged, judged.name), judge, references))
-    return sets
-
-
-def _responses(asked: Prompts, name: str = "") -> ResponsesEvaluation:
-    return ResponsesEvaluation(
-        name=name, max_new_tokens=asked.max_new_tokens, num_prompts=asked.num_prompts
-    )
-
-
-def _beside(measures: list[Measure], sft: Artifact) -> Iterator[Measure]:
-    """What is measured on a model that was aligned: where that matters, beside its SFT parent."""
-    for recipe, on in measures:
-        is_beside = isinstance(recipe, AlignmentEvaluation)
-        yield recipe, {**on, "reference": sft} if is_beside else on
-
-
-def _on_base(measures: list[Measure]) -> Iterator[Measure]:
-    """What is measured on the base, which has not gone from itself: there is no KL.
-
-    Nor does it know how to answer: what it would draw says nothing.
-    """
-    for recipe, on in measures:
-        if isinstance(recipe, AlignmentEvaluation):
-            continue
-        if not isinstance(recipe, ForgettingEvaluation):
-            yield recipe, on
-        elif recipe.text is not None:
-            yield recipe, {part: on[part] for part in ("base", "text")}

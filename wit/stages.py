@@ -33,6 +33,7 @@ from wit.memory import (
     said_of,
     with_less,
 )
+from wit.on_policy.recipes import PairsRecipe
 from wit.recipes import InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
 from wit.records import MODEL
 from wit.space import check_space
@@ -140,7 +141,7 @@ def _resumable(artifact: Artifact, error: Exception) -> StageError:
 def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], Any]:
     """The function that fills the artifact's directory; imports what it needs and no more."""
     recipe, parents = artifact.recipe, artifact.parents
-    measures = EvaluationRecipe | ReferenceRecipe
+    measures = EvaluationRecipe | ReferenceRecipe | PairsRecipe
     if not isinstance(recipe, measures) or isinstance(recipe, JudgeEvaluation):
         resident.release()  # what was measured before; whoever trains now needs the memory
 
@@ -175,7 +176,7 @@ def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], A
 
             data = {name: path(name) for name in ("instructions", "preferences")}
             return lambda out: find_overlap(recipe, path("items"), data, path("tokenizer"), out)
-        case SFTRecipe() | ReferenceRecipe() | DPORecipe():
+        case SFTRecipe() | PairsRecipe() | ReferenceRecipe() | DPORecipe():
             return _training(recipe, artifact, runtime, log)
         case EvaluationRecipe():
             from wit.evaluation.evaluate import evaluate
@@ -186,7 +187,10 @@ def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], A
 
 
 def _training(
-    recipe: SFTRecipe | ReferenceRecipe | DPORecipe, artifact: Artifact, runtime: Runtime, log: Log
+    recipe: SFTRecipe | PairsRecipe | ReferenceRecipe | DPORecipe,
+    artifact: Artifact,
+    runtime: Runtime,
+    log: Log,
 ) -> Callable[[Path], Any]:
     def path(part: str) -> Path:
         return artifact.parents[part].path
@@ -202,6 +206,11 @@ def _training(
             return lambda out: train_sft(
                 recipe, path("base"), path("instructions"), tokenizer.path, out, runtime, log
             )
+        case PairsRecipe():
+            from wit.on_policy.stage import write_pairs
+
+            _check_same_tokenizer(artifact)
+            return lambda out: log(write_pairs(recipe, artifact, out, runtime), 0)
         case ReferenceRecipe():
             _check_same_tokenizer(artifact)
             return _reference(recipe, artifact, runtime)
@@ -236,7 +245,7 @@ def _alignment(
     references = [p for p in artifact.parents.values() if isinstance(p, Artifact)]
     references = [parent for parent in references if parent.stage == "reference"]
     for reference in references:
-        check_policy(reference, policy)
+        check_policy(reference)
     return lambda out: train_dpo(
         recipe,
         policy.path,
@@ -246,6 +255,7 @@ def _alignment(
         runtime,
         log,
         base=policy.parents["base"].path if recipe.lora == "continue" else None,
+        starts_at_reference=all(r.parents["policy"] == policy for r in references),
     )
 
 
@@ -255,24 +265,31 @@ def data_workers(runtime: Runtime) -> int:
     return runtime.data_workers or max(1, (cores or 1) // runtime.num_workers)
 
 
-def _parent_of(artifact: Artifact, part: str, part_of_parent: str) -> Artifact | Source:
-    parent = artifact.parents[part]
-    assert isinstance(parent, Artifact)
-    return parent.parents[part_of_parent]
-
-
 def _check_same_tokenizer(alignment: Artifact) -> None:
     """SFT and DPO must share tokenizer, template and stop token, or they speak past each other.
 
     Raises:
         ArtifactError: They do not.
     """
-    policy = alignment.parents["policy"]
-    assert isinstance(policy, Artifact)
-    of_sft = _parent_of(policy, "instructions", "tokenizer").fingerprint
+    of_sft = _parent_of(sft_of(alignment), "instructions", "tokenizer").fingerprint
     of_preferences = _parent_of(alignment, "preferences", "tokenizer").fingerprint
     if of_sft != of_preferences:
         raise ArtifactError(
             f"SFT was trained with tokenizer and template {of_sft}, the preferences were prepared "
             f"with {of_preferences}; prepare both with the same base and template"
         )
+
+
+def sft_of(alignment: Artifact) -> Artifact:
+    """The SFT model at which alignment began, however many rounds ago."""
+    while alignment.stage != "sft":
+        policy = alignment.parents["policy"]
+        assert isinstance(policy, Artifact)
+        alignment = policy
+    return alignment
+
+
+def _parent_of(artifact: Artifact, part: str, part_of_parent: str) -> Artifact | Source:
+    parent = artifact.parents[part]
+    assert isinstance(parent, Artifact)
+    return parent.parents[part_of_parent]

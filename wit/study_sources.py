@@ -65,6 +65,36 @@ def base_sources(study: Study) -> tuple[Source, Source]:
     )
 
 
+def reward_models_of(study: Study) -> dict[str, Source]:
+    """Reward models that rank responses on policy, as ``reward_model:NAME`` of the alignment.
+
+    Raises:
+        InputError: One is not there, or gives no reward; says where it stands.
+    """
+    found = {}
+    for name, knobs in study.aligned_by.items():
+        where = knobs.on_policy and knobs.on_policy.reward_model
+        if where is None:
+            continue
+        part, key = f"reward_model:{name}", (*study.key_of(name, "on_policy"), "reward_model")
+        if where.repo is not None:
+            digest = digest_of_files([], f"{where.repo}@{where.revision}")
+            found[part] = _hub_source("model", where, digest)
+            continue
+        from wit.on_policy.reward_files import check_reward_model
+
+        with _about(study, *key, "path"):
+            check_reward_model(Path(str(where.path)))
+            files = [file for kind in base_files(Path(str(where.path))) for file in kind]
+        found[part] = Source(
+            kind="model",
+            fingerprint=digest_of_files(files),
+            location=str(where.path),
+            stamps=stamps_of(files),
+        )
+    return found
+
+
 def row_files(artifact: Artifact) -> dict[str, Path]:
     """Local files of a data stage's sources, by name; the empty name is that of a single place."""
     return {

@@ -83,7 +83,8 @@ def test_an_alignment_more_makes_its_models_and_their_evaluations_alone(folder: 
     before = made(plan_of(values(folder, dpo={}, gentle={"beta": 0.02})))
     plan = plan_of(values(folder, dpo={}, gentle={"beta": 0.02}, ipo={"objective": "ipo"}))
     after = made(plan)
-    added = [artifact for cell in plan.cells for artifact in cell.aligned[2].artifacts]
+    third = [cell.aligned[2] for cell in plan.cells]
+    added = [artifact for one in third for artifact in (one.model, *one.evaluations)]
     assert before.items() <= after.items()
     assert after.keys() - before.keys() == {artifact.fingerprint for artifact in added}
 
@@ -112,7 +113,7 @@ def test_a_reference_is_scored_once_for_all_that_read_it(folder: Path) -> None:
     assert len(by_name["kto"]) == 2
     assert len(cell.references) == 3  # own, in half precision, and KTO's mismatched one
     for one, other in itertools.pairwise(("dpo", "gentle", "ipo")):
-        assert by_name[one][0] is by_name[other][0] is by_name["kto"][0]
+        assert by_name[one][0] == by_name[other][0] == by_name["kto"][0]
     assert by_name["simpo"] == ()
     assert by_name["half"][0] not in by_name["dpo"]
     assert {id(one.model.parents["policy"]) for one in cell.aligned} == {id(cell.sft)}

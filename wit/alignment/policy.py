@@ -50,12 +50,14 @@ def is_stale(artifact: Artifact) -> bool:
     return not is_of_policy(artifact.path, policy.record())
 
 
-def check_policy(reference: Artifact, policy: Artifact) -> None:
-    """Refuses log-probabilities of other weights than those that training starts from.
+def check_policy(reference: Artifact) -> None:
+    """Refuses log-probabilities of other weights than the SFT model has now.
 
     Raises:
         ArtifactError: Says which, and the remedy.
     """
+    policy = reference.parents["policy"]
+    assert isinstance(policy, Artifact)
     if not is_of_policy(reference.path, policy.record()):
         raise ArtifactError(
             f"{reference.path}: its log-probabilities are of other weights than {policy.path} has "

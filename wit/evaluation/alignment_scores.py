@@ -93,14 +93,15 @@ def alignment_scores(
         return tuple(scores)
     limit = min(recipe.max_new_tokens, (max_tokens_of(model) or 2 * recipe.max_new_tokens) // 2)
     prompts = fit_prompts(model, wanted, max_new_tokens=limit).prompts
-    drawn = sample(
+    responses = sample(
         model,
         tokenizer,
         prompts,
         max_new_tokens=limit,
-        seed=recipe.seed,
+        seed=str(recipe.seed),
         batch_size=batch_size,
     )
+    drawn = [response for [response] in responses]
     scores += _of_drawn(drawn)
     if reference is not None:
         ratios = log_ratios_of_drawn(model, reference, prompts, drawn, batch_size)

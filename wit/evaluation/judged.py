@@ -13,18 +13,17 @@ from wit.errors import ConfigError
 from wit.evaluation.clustered import clustered_share
 from wit.evaluation.results import Score
 from wit.evaluation_recipes import JudgeEvaluation
-from wit.judging.cache import ReplyCache
+from wit.judging.cache import REPLIES, ReplyCache
 from wit.judging.client import Judge
 from wit.judging.judgements import Judged, Judgement
 from wit.judging.pairwise import WinRate, compare, win_rate
 from wit.judging.questions import read_answers, read_references
 from wit.judging.rating import Ratings, mean_rating, rate
 from wit.judging.settings import NO_JUDGE
+from wit.judging.usage import USAGE_FILE
 from wit.score_names import LENGTH_CONTROLLED, UNPARSABLE
 
-REPLIES = "judge-replies"  # folder of the artifact root
 JUDGEMENTS_FILE = "judgements.parquet"
-USAGE_FILE = "usage.json"
 
 
 def judge_responses(

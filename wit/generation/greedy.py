@@ -91,6 +91,7 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     draws: Float[Tensor, "prompts tokens"] | None = None,
+    temperature: float = 1.0,
 ) -> list[Response]:
     """The greedy response to each prompt, in the order of the prompts.
 
@@ -100,8 +101,9 @@ def generate(
         prompts: Token ids, template applied.
         max_new_tokens: Limit of a response, in tokens, the stop token included.
         batch_size: Prompts per forward pass; no response depends on it.
-        draws: A number in [0, 1) for every token that may come: responses are drawn at temperature
-            1 by them. None: they are greedy.
+        draws: A number in [0, 1) for every token that may come: responses are drawn by them. None:
+            they are greedy.
+        temperature: Of draws.
 
     Raises:
         StageError: A prompt leaves no room for the response.
@@ -119,8 +121,11 @@ def generate(
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             rows = [prompts[number] for number in numbers]
-            own = None if draws is None else draws[numbers]
-            responses = _generate_batch(model, tokenizer, rows, max_new_tokens, own)
+            processors = LogitsProcessorList()
+            if draws is not None:
+                own = draws[numbers].to(model.device)
+                processors.append(Drawing(own, max(map(len, rows)), temperature))
+            responses = _generate_batch(model, tokenizer, rows, max_new_tokens, processors)
             found |= zip(numbers, responses, strict=True)
     return [found[number] for number in range(len(prompts))]
 
@@ -130,13 +135,10 @@ def _generate_batch(
     tokenizer: Tokenizer,
     rows: Sequence[Sequence[int]],
     max_new_tokens: int,
-    draws: Float[Tensor, "rows tokens"] | None,
+    processors: LogitsProcessorList,
 ) -> list[Response]:
     ends: list[int] = model.generation_config.eos_token_id
     input_ids, mask = padded_left(rows)
-    processors = LogitsProcessorList()
-    if draws is not None:
-        processors.append(Drawing(draws.to(model.device), input_ids.shape[1]))
     made = model.generate(
         input_ids=input_ids.to(model.device),
         attention_mask=mask.to(model.device),

@@ -17,6 +17,7 @@ from wit.judging.prompts import JudgeRequest
 from wit.judging.settings import JudgeModel
 from wit.settings import Settings
 
+REPLIES = "judge-replies"  # folder of the artifact root
 VERSION = 2  # of Reply, and of how it is kept
 
 

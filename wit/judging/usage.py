@@ -8,6 +8,8 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from wit.judging.cache import Reply
 from wit.settings import Settings
 
+USAGE_FILE = "usage.json"  # beside what was judged
+
 
 class Usage(Settings):
     """What asking took, and what was paid before for the answers that the cache had.

@@ -7,6 +7,7 @@ PRINCIPAL = {
     "preferences": "tokenizer",
     "overlap": "instructions",
     "sft": "instructions",
+    "pairs": "policy",
     "reference": "policy",
     "dpo": "policy",
     "evaluation": "model",

@@ -55,6 +55,7 @@ class AlignmentTrainer(DPOTrainer):
         args: DPOConfig,
         train_dataset: Dataset,
         processing_class: Any,
+        starts_at_reference: bool = True,
     ) -> None:
         """Takes rows with the reference's log-probabilities beside them, if there is one.
 
@@ -64,8 +65,10 @@ class AlignmentTrainer(DPOTrainer):
             args: Of the library.
             train_dataset: Rows; see ``wit.training.responses``.
             processing_class: Tokenizer.
+            starts_at_reference: Whether ``model`` is the reference, so that the start is checked.
         """
         self.knobs = knobs
+        self._is_start_known = starts_at_reference and knobs.has_reference
         rows = None
         if knobs.is_for_unpaired:
             rows = train_dataset
@@ -121,7 +124,7 @@ class AlignmentTrainer(DPOTrainer):
             loss = loss + weight * of_response.sum() / max(divisors["good_tokens"], 1)
         if weight := knobs.loss_weights.get(PROMPT_NLL):
             loss = loss + weight * nll.sum() / max(divisors["good_targets"], 1)
-        if self.state.global_step == 0 and model.training and knobs.has_reference:
+        if self.state.global_step == 0 and model.training and self._is_start_known:
             self._check_start(losses.mean().item(), responses, is_good)
         self._add_figures(responses, is_good)
         return (loss, outputs) if return_outputs else loss

@@ -35,20 +35,23 @@ def train_dpo(
     log: Log,
     *,
     base: Path | None = None,
+    starts_at_reference: bool = True,
 ) -> None:
-    """Trains the SFT model ``policy``, which is also the reference; leaves ``model/``.
+    """Trains ``policy``, which is the SFT model and the reference; leaves ``model/``.
 
     Continues from the last checkpoint in ``out``, if there is one.
 
     Args:
         recipe: Of the stage.
-        policy: Folder of the SFT artifact.
+        policy: Folder of the artifact that training starts from.
         preferences: Folder of the preferences artifact.
         references: ``reference`` artifacts that the objective reads; none where it reads none.
         out: Where to write.
         runtime: Where and how fast.
         log: Takes figures and their step.
         base: Folder of the model that the policy's adapter is of, if training goes on with it.
+        starts_at_reference: Unset for later rounds on policy: the policy is the model of the round
+            before then, and the reference still the SFT model.
 
     Raises:
         ConfigError: Recipe, policy and preferences do not go together.
@@ -67,6 +70,7 @@ def train_dpo(
         ),
         train_dataset=rows,
         processing_class=load_tokenizer(policy / MODEL),
+        starts_at_reference=starts_at_reference,
     )
     model: Any = trainer.model
     if isinstance(model, PeftModel) and "ref" in model.peft_config:

@@ -139,7 +139,9 @@ def test_the_estimate_of_kl_is_unbiased(
     exact = (own.exp() * (own - before)).sum().item()
     ratios = []
     for seed in range(400):
-        drawn = sample(aligned, tokenizer, [prompt], max_new_tokens=1, seed=seed, batch_size=1)
+        [drawn] = sample(
+            aligned, tokenizer, [prompt], max_new_tokens=1, seed=f"{seed}", batch_size=1
+        )
         ratios += log_ratios_of_drawn(aligned, model, [prompt], drawn, 1)
     mean, spread = torch.tensor(ratios).mean().item(), torch.tensor(ratios).std().item()
     assert exact > 0.01

@@ -45,7 +45,9 @@ def test_a_response_depends_on_its_prompt_and_the_seed_alone(tokenizer: Any) -> 
     model.lm_head.weight.data *= 0.2  # several tokens are likely
 
     def say(prompts: list[list[int]], seed: int = 0, batch_size: int = 4) -> list[Any]:
-        return sample(model, tokenizer, prompts, max_new_tokens=8, seed=seed, batch_size=batch_size)
+        return sample(
+            model, tokenizer, prompts, max_new_tokens=8, seed=f"{seed}", batch_size=batch_size
+        )
 
     expected = say(PROMPTS)
     assert say(PROMPTS[::-1], batch_size=2) == expected[::-1]
@@ -57,5 +59,5 @@ def test_a_response_depends_on_its_prompt_and_the_seed_alone(tokenizer: Any) -> 
 
 
 def test_draws_of_fewer_tokens_are_the_first_of_more() -> None:
-    assert torch.equal(draws_of(0, [1, 2], 4), draws_of(0, [1, 2], 9)[:4])
-    assert not torch.equal(draws_of(0, [1, 2], 4), draws_of(0, [12], 4))
+    assert torch.equal(draws_of("0", [1, 2], 3, 4), draws_of("0", [1, 2], 3, 9)[:, :4])
+    assert not torch.equal(draws_of("0", [1, 2], 3, 4), draws_of("0", [12], 3, 4))

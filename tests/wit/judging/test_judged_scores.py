@@ -8,7 +8,7 @@ import pytest
 from judge_server import KEY, VARIABLE, Body, JudgeServer, Reaction
 
 from wit.config import Runtime
-from wit.evaluation.judged import JUDGEMENTS_FILE, USAGE_FILE, judge_responses
+from wit.evaluation.judged import JUDGEMENTS_FILE, judge_responses
 from wit.evaluation.results import EvaluationResult, Score
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.errors import UnparsableError

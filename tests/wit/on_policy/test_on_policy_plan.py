@@ -1,0 +1,129 @@
+"""Rounds on policy in a plan: what is made of what, what is shared, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planned_study import inputs_in, plan_of, study_in
+from pydantic import ValidationError
+
+from wit.alignment_recipes import DPOKnobs, DPORecipe
+from wit.artifacts import Artifact
+from wit.cell_plan import AlignedPlan
+from wit.config import Study
+from wit.estimate import sharing
+from wit.lineage.description import cell_of, run_name
+from wit.on_policy.recipes import PairsRecipe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return inputs_in(tmp_path_factory.mktemp("inputs"))
+
+
+def aligned(folder: Path, **alignments: Any) -> dict[str, AlignedPlan]:
+    [cell] = plan_of(study_in(folder) | {"alignments": alignments}).cells
+    return {one.alignment: one for one in cell.aligned}
+
+
+def on_policy(**knobs: Any) -> dict[str, Any]:
+    return {"on_policy": {"max_new_tokens": 8, **knobs}}
+
+
+def parent(artifact: Artifact, part: str) -> Artifact:
+    found = artifact.parents[part]
+    assert isinstance(found, Artifact)
+    return found
+
+
+def test_every_round_begins_where_the_last_ended_beside_the_sft_model(folder: Path) -> None:
+    plan = plan_of(study_in(folder) | {"dpo": on_policy(rounds=3)})
+    [cell] = plan.cells
+    [one] = cell.aligned
+    assert [step.stage for step in one.made] == ["pairs", "reference", "dpo"] * 3
+    policy = cell.sft
+    for number in range(3):
+        pairs, reference, dpo = one.made[3 * number : 3 * number + 3]
+        assert isinstance(pairs.recipe, PairsRecipe)
+        assert pairs.recipe.round == number + 1
+        assert parent(pairs, "policy") == parent(dpo, "policy") == policy
+        assert parent(pairs, "preferences") == plan.preferences
+        assert parent(reference, "policy") == cell.sft, "the reference is the SFT model throughout"
+        assert parent(reference, "preferences") == parent(dpo, "preferences") == pairs
+        assert parent(dpo, "reference") == reference
+        policy = dpo
+    assert one.model == policy
+    measured = [e for e in one.evaluations if "preferences" in e.parents]
+    assert {parent(e, "preferences").fingerprint for e in measured} == {
+        plan.preferences.fingerprint
+    }, "what is measured is measured on the preferences that are held out"
+
+
+def test_rounds_are_shared_by_those_who_go_on(folder: Path) -> None:
+    one, two = on_policy(rounds=1), on_policy(rounds=2)
+    found = aligned(folder, one=one, two=two)
+    assert found["two"].made[:3] == found["one"].made
+    plan = plan_of(study_in(folder) | {"alignments": {"one": one, "two": two}})
+    artifacts = [artifact.fingerprint for artifact, _ in plan.artifacts()]
+    assert len(artifacts) == len(set(artifacts))
+    assert sharing(plan).num_trainings_saved == 1 + 1  # SFT, and the first round
+    names = plan.alignment_of
+    assert names[found["one"].model.fingerprint] == "one"
+    assert {names.get(step.fingerprint) for step in found["two"].made[:2]} == {None}
+    assert {names[step.fingerprint] for step in found["two"].made[3:]} == {"two"}
+
+
+def test_another_seed_or_knob_draws_anew_and_another_objective_does_not(folder: Path) -> None:
+    one = aligned(
+        folder,
+        dpo=on_policy(),
+        ipo={"objective": "ipo", **on_policy()},
+        warm=on_policy(temperature=0.7),
+        more=on_policy(num_responses=4),
+    )
+    pairs = {name: plan.made[0].fingerprint for name, plan in one.items()}
+    assert pairs["dpo"] == pairs["ipo"]
+    assert len(set(pairs.values())) == 3
+    assert one["dpo"].made[1] == one["ipo"].made[1], "so is the reference"
+
+
+def test_without_rounds_nothing_has_another_identity() -> None:
+    recipe = DPORecipe(seed=0)
+    assert "on_policy" not in recipe.identity()
+    assert DPORecipe(seed=0, **on_policy()).identity()["on_policy"]["rounds"] == 1
+
+
+def test_runs_are_named_after_their_cell(folder: Path) -> None:
+    pairs, reference, dpo = aligned(folder, only=on_policy())["only"].made
+    assert run_name(pairs) == "pairs p0-r1-s0"
+    assert run_name(reference) == "reference p0-r1-s0"
+    cell = cell_of(dpo)
+    assert cell is not None
+    assert cell.model_stage == "dpo"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"on_policy": {"extract": "("}}, "is no regular expression"),
+        ({"on_policy": {"extract": "(a)(b)"}}, "has 2 groups"),
+        ({"on_policy": {"scorer": "reward_model"}}, "needs 'reward_model'"),
+        ({"on_policy": {"reward_model": {"path": "x"}}}, "the scorer is 'exact_match'"),
+        ({"on_policy": {"scorer": "judge", "extract": "a"}}, "'extract' is of exact_match"),
+        ({"on_policy": {"num_responses": 1}}, "greater than or equal to 2"),
+        ({"on_policy": {"rounds": 2}, "lora": "continue"}, "set 'on_policy.rounds' to 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(knobs: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        DPOKnobs.model_validate(knobs)
+    assert said in str(caught.value)
+
+
+def test_a_judge_ranks_only_where_there_is_one(folder: Path) -> None:
+    values = study_in(folder) | {"dpo": on_policy(scorer="judge")}
+    Study.model_validate(values)
+    del values["judge"]
+    values["judged"] = []
+    with pytest.raises(ValidationError, match=r"'dpo.on_policy.scorer: judge' needs 'judge'"):
+        Study.model_validate(values)

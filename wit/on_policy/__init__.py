@@ -1,0 +1,1 @@
+"""Preference pairs made of a policy's own responses."""
