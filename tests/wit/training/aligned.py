@@ -51,6 +51,7 @@ def align(
     *,
     references: list[Path] | None = None,
     base: Path | None = None,
+    starts_at_reference: bool = True,
     **runtime: Any,
 ) -> Aligned:
     figures: dict[int, dict[str, float]] = {}
@@ -63,5 +64,6 @@ def align(
     out = folder / "out"
     out.mkdir(parents=True, exist_ok=True)
     where = Runtime(device="cpu", **runtime)
-    dpo.train_dpo(chosen, policy, preferences, references, out, where, log, base=base)
+    more = {"base": base, "starts_at_reference": starts_at_reference}
+    dpo.train_dpo(chosen, policy, preferences, references, out, where, log, **more)
     return Aligned(figures, load_model(out / "model").state_dict())

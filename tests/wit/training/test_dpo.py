@@ -12,6 +12,7 @@ from wit.errors import ArtifactError, HandOverError
 from wit.likelihood import token_log_probs
 from wit.models import load_model
 from wit.recipes import PreferencesRecipe
+from wit.training.dpo import rows_of
 
 
 def test_it_starts_at_its_constants_and_learns_the_preferences(
@@ -59,6 +60,34 @@ def test_the_base_as_reference_is_refused(
     with pytest.raises(HandOverError, match="same SFT model"):
         align(tmp_path, policy, preferences, chosen, references=wrong)
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_later_round_is_measured_from_the_sft_model(
+    policy: Path, base_as_policy: Path, preferences: Path, tmp_path: Path
+) -> None:
+    """The base takes the place of a policy that has gone on: its rewards are not 0 any more."""
+    chosen = recipe(num_epochs=1, examples_per_step=1000, warmup_fraction=0, beta=0.3)
+    of_sft = references_of(tmp_path / "sft", policy, preferences, chosen)
+    before, now = (
+        rows_of(chosen, preferences, references).to_pandas()
+        for references in (
+            of_sft,
+            references_of(tmp_path / "now", base_as_policy, preferences, chosen),
+        )
+    )
+    figures, _ = align(
+        tmp_path,
+        base_as_policy,
+        preferences,
+        chosen,
+        references=of_sft,
+        starts_at_reference=False,
+    )
+    for side in ("chosen", "rejected"):
+        column = f"{side}_reference_logp"
+        expected = 0.3 * (now[column] - before[column]).mean()
+        assert abs(expected) > 0.1
+        assert figures[1][f"rewards/{side}"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_reference_of_other_rows_is_refused(
