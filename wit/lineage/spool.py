@@ -26,6 +26,7 @@ from wit.errors import ArtifactError
 from wit.evaluation_recipes import EVALUATIONS, ItemsRecipe, OverlapRecipe
 from wit.files import replace_durably
 from wit.lineage.addresses import shown
+from wit.on_policy.recipes import PairsRecipe
 from wit.recipes import InstructionsRecipe, PreferencesRecipe, Recipe, SFTRecipe, TokenizerRecipe
 from wit.settings import Settings
 
@@ -38,6 +39,7 @@ RECIPES: tuple[type[Recipe], ...] = (
     ItemsRecipe,
     OverlapRecipe,
     SFTRecipe,
+    PairsRecipe,
     ReferenceRecipe,
     DPORecipe,
     *EVALUATIONS,

@@ -9,6 +9,7 @@ from tiny_study import BASE, STUDY, fail, make, num_runs, plan, runs
 from wit import lineage
 from wit.errors import ArtifactError
 from wit.lineage.spool import (
+    RECIPES,
     UNSENT,
     UnsentArtifact,
     UnsentStudy,
@@ -18,6 +19,7 @@ from wit.lineage.spool import (
     study_file,
 )
 from wit.lineage.store import open_store
+from wit.recipes import Recipe
 
 OTHER_BASE = BASE.model_copy(update={"fingerprint": "0ddba5e0ddba"})
 
@@ -151,3 +153,14 @@ def test_a_run_with_the_password_sends_what_was_kept_without_it(server, tmp_path
 
 def holds(file, text):
     return file.is_file() and text.encode() in file.read_bytes()
+
+
+def test_what_any_stage_is_told_can_be_kept() -> None:
+    """``tiny_study`` plans, so all recipes that there are have been imported."""
+
+    def stages_of(kind: type[Recipe]) -> set[str]:
+        is_ours = "stage" in vars(kind) and kind.__module__.startswith("wit.")
+        own = {kind.stage} if is_ours else set()
+        return own.union(*(stages_of(other) for other in kind.__subclasses__()))
+
+    assert stages_of(Recipe) == {recipe.stage for recipe in RECIPES}
