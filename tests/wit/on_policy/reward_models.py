@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+)
 
 from wit.builtin import BASE_DIR
 from wit.tokenizers import load_tokenizer
@@ -37,6 +42,26 @@ def _make(folder: Path, pad: int | None) -> LlamaForSequenceClassification:
 def random_reward_model(folder: Path, *, pad: int | None = 0) -> Path:
     """Scores depend on every token."""
     _make(folder, pad).save_pretrained(folder)
+    return folder
+
+
+def bidirectional_reward_model(folder: Path) -> Path:
+    """Its tokens attend to those after them, so that padding must be masked."""
+    tokenizer = load_tokenizer(BASE_DIR)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=BITS,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=CONTEXT,
+        pad_token_id=0,
+        id2label={0: "score"},
+        initializer_range=0.4,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
     return folder
 
 

@@ -124,6 +124,15 @@ def test_a_row_that_has_gone_or_says_nothing_is_an_error_that_names_it(
         prompts_of_rows(PreferencesRecipe(path="rows.jsonl"), file, rows)
 
 
+def test_a_pair_whose_scores_are_too_close_now_says_nothing(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "rows.jsonl", SCORED)  # row 4 differs by 1
+    recipe = PreferencesRecipe(path="rows.jsonl")
+    assert texts(prompts_of_rows(recipe, file, [("", 4)])) == [[("user", "Add 3\n\n3 and 1")]]
+    wider = recipe.model_copy(update={"min_margin": 1.5})
+    with pytest.raises(DataError, match=r"row 4 was prepared and says nothing.*differ by 1, less"):
+        prompts_of_rows(wider, file, [("", 4)])
+
+
 def test_a_file_that_changes_while_it_is_read_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

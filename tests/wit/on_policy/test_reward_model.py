@@ -1,6 +1,8 @@
 """A reward model's scores: those of the library on each conversation alone, whatever the batch."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from hypothesis import assume, given
 from reward_models import (
     CONTEXT,
+    bidirectional_reward_model,
     known_reward_model,
     random_reward_model,
     score_of_number,
@@ -61,12 +64,28 @@ def test_the_score_is_that_of_the_last_token_of_the_response(known: Path) -> Non
     assert model.scores([ASKED, longer], [responses, responses[:2]]) == [expected, expected[:2]]
 
 
-# Padding of its own, none, and such as conversations end with.
-@pytest.mark.parametrize("pad", [0, None, LINE_BREAK])
+def ending_with(markup: str, folder: Path) -> Path:
+    """The same, with a template that writes this at the end."""
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + markup)
+    return folder
+
+
+MODELS: dict[str, Callable[[Path], Path]] = {
+    "padding of its own": random_reward_model,
+    "padding ends rows": partial(random_reward_model, pad=LINE_BREAK),
+    "no padding": partial(random_reward_model, pad=None),
+    "no padding, 0 ends rows": lambda at: ending_with("<|pad|>", random_reward_model(at, pad=None)),
+    "padding that is no token": partial(random_reward_model, pad=-1),
+    "both directions": bidirectional_reward_model,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_a_score_does_not_depend_on_its_batch_and_is_the_librarys_own(
-    pad: int | None, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
-    folder = random_reward_model(tmp_path, pad=pad)
+    folder = MODELS[name](tmp_path)
     random = Random(0)
     words = ["red", "fox", "no", "\n", "Why?", "x"]
     prompts: list[Messages] = []
@@ -80,7 +99,6 @@ def test_a_score_does_not_depend_on_its_batch_and_is_the_librarys_own(
         RewardModel(folder, batch_size=size).scores(prompts, responses) for size in (1, 3, 8)
     )
     library: Any = AutoModelForSequenceClassification.from_pretrained(folder)
-    assert library.config.pad_token_id == pad
     for i, prompt in enumerate(prompts):
         for j, text in enumerate(responses[i]):
             ids = templated(folder, (*prompt, Message("assistant", text)))
@@ -112,10 +130,11 @@ def test_where_memory_holds_fewer_rows_the_scores_are_the_same(
 ) -> None:
     texts = ["No", "Why?", "The fox is red", "x", ""]
     [expected] = RewardModel(some, batch_size=8).scores([ASKED], [texts])
-    whole, sizes = LlamaForSequenceClassification.forward, list[int]()
+    whole: Any = LlamaForSequenceClassification.forward
+    sizes: list[tuple[int, int]] = []
 
     def small(self: Any, input_ids: torch.Tensor, **rest: Any) -> Any:
-        sizes.append(len(input_ids))
+        sizes.append((len(input_ids), input_ids.shape[1]))
         if len(input_ids) > 2:
             raise torch.OutOfMemoryError("out of memory")
         return whole(self, input_ids, **rest)
@@ -123,7 +142,9 @@ def test_where_memory_holds_fewer_rows_the_scores_are_the_same(
     monkeypatch.setattr(LlamaForSequenceClassification, "forward", small)
     [found] = RewardModel(some, batch_size=8).scores([ASKED], [texts])
     assert found == pytest.approx(expected, abs=2e-5)
-    assert sizes == [5, 4, 2, 2, 1]
+    nums_rows, lengths = zip(*sizes, strict=True)
+    assert nums_rows == (5, 4, 2, 2, 1)
+    assert lengths == (*sorted(lengths, reverse=True),)  # the longest first
 
 
 ENCODER = ConversationEncoder(TOKENIZER)
