@@ -55,7 +55,7 @@ def write_tiny_study(folder: Path, name: str, **changes: Any) -> Path:
         "benchmarks": [{"name": "wit_choice", "role": "select", "limit": 8}],
     }
     for part, change in changes.items():
-        study[part] = {**study[part], **change} if isinstance(change, dict) else change
+        study[part] = {**study.get(part, {}), **change} if isinstance(change, dict) else change
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(study))
     return file

@@ -13,7 +13,7 @@ from wit.evaluation.results import EvaluationResult, Score
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.errors import UnparsableError
 from wit.judging.settings import JudgeModel
-from wit.judging.usage import Usage
+from wit.judging.usage import USAGE_FILE, Usage
 from wit.lineage.outcome import evaluation_metrics
 
 NUM = 20

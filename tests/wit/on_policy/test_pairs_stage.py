@@ -7,8 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from coins import HEADS, TAILS, coin, token_of
 
 from wit.builtin import BASE_DIR
 from wit.data.encode import PREFERENCE_COLUMNS
@@ -20,48 +19,12 @@ from wit.on_policy.ranking import TIE, exact_matches
 from wit.on_policy.recipes import PairsRecipe
 from wit.tokenizers import Tokenizer, load_tokenizer
 
-HEADS, TAILS = "a", "b"
 CONTEXT = 32
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return load_tokenizer(BASE_DIR)
-
-
-def coin(tokenizer: Tokenizer, tails: float = 0.0) -> LlamaForCausalLM:
-    """Says heads or tails, ``tails`` nats more of tails, and stops; whatever it is asked."""
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=4,
-        intermediate_size=4,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        max_position_embeddings=CONTEXT,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config).eval()
-    sides = [token_of(tokenizer, side) for side in (HEADS, TAILS)]
-    with torch.no_grad():
-        for weight in model.model.layers.parameters():
-            weight.zero_()
-        embedding, head = model.model.embed_tokens.weight, model.lm_head.weight
-        embedding.zero_()
-        embedding[:, 0] = 1  # asked
-        embedding[sides, 0] = 0
-        embedding[sides, 1] = 1  # has answered
-        head.fill_(-20)
-        head[sides, 0] = 20
-        head[sides[1], 0] += tails / 2  # the norm doubles what one of four numbers holds
-        head[tokenizer.eos_token_id, 1] = 20
-    return model
-
-
-def token_of(tokenizer: Tokenizer, text: str) -> int:
-    [token] = tokenizer.encode(text, add_special_tokens=False)
-    return token
 
 
 def preferences_in(folder: Path, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]) -> Path:
@@ -109,7 +72,7 @@ def make(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., tuple[Path, dict
         recipe = {"round": 1, "seed": 0, "num_responses": 4, "max_new_tokens": 3} | knobs
         figures = make_pairs(
             PairsRecipe.model_validate(recipe),
-            coin(tokenizer, tails),
+            coin(tokenizer, tails, CONTEXT),
             tokenizer,
             preferences,
             score,
