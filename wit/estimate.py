@@ -122,7 +122,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         preferences=preferences,
         num_downloads=len(downloads),
         download_bytes=_bytes_in_store(downloads, runtime),
-        judge=judge_cost(plan, runtime),
+        judge=judge_cost(plan, runtime, preferences.num_rows),
     )
 
 

@@ -101,10 +101,16 @@ def _judged(
 
 
 def _prompts_of(drawn: Drawn, preferences: Artifact) -> list[Messages]:
-    """The conversations as their source has them: others than the policy read them."""
+    """The conversations as their source has them: others than the policy read them.
+
+    Raises:
+        ArtifactError: A source was changed since the study was planned.
+    """
     from wit.on_policy.prompts import prompts_of_rows
 
     recipe = preferences.recipe
     assert isinstance(recipe, PreferencesRecipe)
+    for source in preferences.parents.values():
+        source.verified()  # else a row may be another one now
     rows = [(asked.source, asked.row) for asked in drawn.asked]
     return prompts_of_rows(recipe, row_files(preferences), rows)

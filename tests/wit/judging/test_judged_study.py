@@ -218,7 +218,7 @@ def test_a_plan_says_what_the_judge_costs_at_most(
     priced = runtime.model_copy(update={"judge": server.endpoint(**prices)})
     server.behaviour = judge
     plan = make_plan(Study.model_validate(values), priced)
-    before = judge_cost(plan, priced)
+    before = judge_cost(plan, priced, 1)
     assert before is not None
     # Of the base, the SFT and the DPO model: four ratings, and two pairs in both orders.
     assert before.num_requests == 3 * (4 + 2 * 2)
@@ -226,12 +226,12 @@ def test_a_plan_says_what_the_judge_costs_at_most(
     tokens = before.num_prompt_tokens + 2 * before.max_completion_tokens
     assert before.max_usd == pytest.approx(tokens / 1e6)
     make_base_s(plan, priced)
-    after = judge_cost(plan, priced)
+    after = judge_cost(plan, priced, 1)
     assert after is not None
     assert after.num_requests == 2 * (4 + 2 * 2)
     asked = sum(len(request.user) for request in server.asked)
     assert asked / 4 <= before.num_prompt_tokens / 3, "at most"
-    assert judge_cost(plan, runtime).max_usd is None  # pyright: ignore[reportOptionalMemberAccess]
+    assert judge_cost(plan, runtime, 1).max_usd is None  # pyright: ignore[reportOptionalMemberAccess]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from wit.builtin import BASE_DIR
 from wit.config import Runtime
 from wit.data.splits import TRAIN, read_table
 from wit.errors import ConfigError
+from wit.judge_cost import judge_cost
+from wit.judging.prompts import judge_prompts
 from wit.loading import load_study
 from wit.on_policy.pairs import RESPONSES_FILE
 from wit.plan import make_plan
@@ -119,6 +121,19 @@ def test_a_judge_ranks_by_its_ratings(
             pairs.model_copy(update={"root": folder / "nowhere"}),
             runtime.model_copy(update={"judge": None}),
         )
+
+
+def test_a_plan_says_what_the_judge_costs_at_most(folder: Path, runtime: Runtime) -> None:
+    elsewhere = runtime.model_copy(update={"artifact_root": folder / "unmade"})
+    plan = make_plan(load_study(folder / "scorers.yaml"), elsewhere)
+    cost = judge_cost(plan, runtime, num_rows=30)
+    assert cost is not None
+    assert cost.num_requests == 4 * 12
+    shortest = len(judge_prompts()["single-v1"].user) / 4 + 3
+    assert 4 * 12 * shortest < cost.num_prompt_tokens < 4 * 12 * (shortest + 40)
+    more = judge_cost(plan, runtime, num_rows=5)
+    assert more is not None
+    assert more.num_requests == 4 * 5
 
 
 def test_exact_match_asks_what_the_chosen_response_says(
