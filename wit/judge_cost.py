@@ -12,7 +12,6 @@ from wit.on_policy.recipes import PairsRecipe
 from wit.plan import Plan
 from wit.study_sources import row_files
 
-
 SAMPLE_PROMPTS = 100  # from whose length that of all is told
 
 
