@@ -9,6 +9,7 @@ from wit.analysis.digits import decimals_of, plus_minus
 from wit.analysis.grid import stage_scores
 from wit.analysis.report_tables import NONE, Numbers
 from wit.analysis.score_labels import in_order, signal_name
+from wit.analysis.scores import of_alignment
 from wit.score_names import ALIGNMENT, PREFERENCE_ACCURACY
 
 STAGES = ("sft", "dpo")
@@ -16,10 +17,10 @@ MARK = "\N{BLACK DOWN-POINTING SMALL TRIANGLE}"  # of what collapsed
 
 
 def alignment_changes(table: pd.DataFrame, weights: list[str]) -> dict[str, Any]:
-    """What the page shows of it.
+    """What the page shows of it: collapses after every alignment, and figures of the main one.
 
     Args:
-        table: Of one study.
+        table: Of one study, with all of its alignments.
         weights: Whose figures are shown; those without any are left out.
     """
     found = collapses(table)
@@ -27,7 +28,7 @@ def alignment_changes(table: pd.DataFrame, weights: list[str]) -> dict[str, Any]
         "collapsed": found,
         "collapse_sentence": collapse_sentence(found),
         "collapse_mark": MARK,
-        "alignment": alignment_numbers(table, weights),
+        "alignment": alignment_numbers(of_alignment(table), weights),
     }
 
 
@@ -56,8 +57,8 @@ def alignment_numbers(table: pd.DataFrame, weights: list[str]) -> Numbers:
 
 
 def marked(cells: Numbers, found: list[Collapse]) -> Numbers:
-    """The numbers of all cells, the DPO scores of those that collapsed with a mark."""
-    collapsed = {one.weights for one in found}
+    """The numbers of all cells, with a mark at DPO scores of those that the main one collapsed."""
+    collapsed = {one.weights for one in found if one.alignment is None}
     place = cells.columns.index("DPO")
     rows = [
         tuple(

@@ -3,14 +3,15 @@
 Two signs, either of which is enough:
 
 * The score, the mean over the select benchmarks, fell by more than ``MIN_DROP`` of what it was.
-* Responses that are empty, or that the limit cut, became more common by more than ``MIN_RISE``.
+* Responses that are empty became more common by more than ``MIN_RISE``. That more of them reach the
+  limit of tokens is no sign: alignment makes responses longer, and longer ones can be better.
 
 Each only where the 95 % interval of the difference leaves 0 out, for all differences of the study
-together (Bonferroni; scores and shares have half of the error each): of many models that did not
-change, some look worse. The intervals are those of items or prompts. Both models have the same
-ones, and mostly fail on the same; a table does not say how far, so the intervals are those of
-different ones, which are wider: a small collapse on few items is not seen. Scores without standard
-errors say nothing.
+together, whatever the alignment (Bonferroni; scores and shares have half of the error each): of
+many models that did not change, some look worse. The intervals are those of items or prompts. Both
+models have the same ones, and mostly fail on the same; a table does not say how far, so the
+intervals are those of different ones, which are wider: a small collapse on few items is not seen.
+Scores without standard errors say nothing.
 """
 
 import math
@@ -23,12 +24,19 @@ from wit.analysis.digits import number
 from wit.analysis.grid import ModelScore, StageScores, stage_scores
 from wit.analysis.intervals import half_width, item_stderr, of_difference
 from wit.analysis.score_labels import signal_name
-from wit.analysis.scores import Result, Row, rows_of, select_benchmarks
-from wit.score_names import EMPTY_RESPONSES, SAMPLED_EMPTY, SAMPLED_UNENDED, UNENDED_RESPONSES
+from wit.analysis.scores import (
+    Result,
+    Row,
+    alignments_in,
+    of_alignment,
+    rows_of,
+    select_benchmarks,
+)
+from wit.score_names import EMPTY_RESPONSES, SAMPLED_EMPTY
 
 MIN_DROP = 0.1  # of the SFT model's score
 MIN_RISE = 0.2  # of all responses
-SHARES = (SAMPLED_EMPTY, SAMPLED_UNENDED, EMPTY_RESPONSES, UNENDED_RESPONSES)
+SHARES = (SAMPLED_EMPTY, EMPTY_RESPONSES)
 
 
 class Collapse(Result):
@@ -36,12 +44,14 @@ class Collapse(Result):
 
     weights: str
     seed: int
+    alignment: str | None  # None: the main one
     reasons: tuple[str, ...]  # such as "score fell from 0.52 to 0.21 (...)"
 
     @property
     def cell(self) -> str:
-        """As cells are called."""
-        return f"{self.weights}-s{self.seed}"
+        """As cells are called, with the alignment if it is another than the main one."""
+        cell = f"{self.weights}-s{self.seed}"
+        return cell if self.alignment is None else f"{cell} {self.alignment}"
 
 
 class _Change(NamedTuple):
@@ -58,22 +68,30 @@ class _Change(NamedTuple):
 
 
 def collapses(table: pd.DataFrame) -> list[Collapse]:
-    """Models that collapsed, in the order of the table.
+    """Models that collapsed, those of the main alignment first.
 
     Args:
-        table: Of one study, as ``wit.lineage.table`` gives it.
+        table: Of one study, with all of its alignments, as ``wit.lineage.table`` gives it.
     """
-    kinds = [found for of in (_of_scores, _of_shares) if (found := list(of(table)))]
-    reasons: dict[tuple[str, int], list[str]] = {}
+    names = (None, *alignments_in(table)[1:])
+    tables = {name: of_alignment(table, name) for name in names}
+    by_kind = (
+        [(name, change) for name, of_one in tables.items() for change in changes(of_one)]
+        for changes in (_of_scores, _of_shares)
+    )
+    kinds = [found for found in by_kind if found]
+    reasons: dict[tuple[str | None, str, int], list[str]] = {}
     for kind in kinds:
-        for change in kind:
+        for name, change in kind:
             width = half_width(None, change.stderr, 0, len(kind) * len(kinds))
             if width is not None and change.worse > max(change.least, width):
                 reason = _reason(change, width)
-                reasons.setdefault((change.weights, change.seed), []).append(reason)
+                reasons.setdefault((name, change.weights, change.seed), []).append(reason)
     return [
-        Collapse(weights=weights, seed=seed, reasons=tuple(of_cell))
-        for (weights, seed), of_cell in reasons.items()
+        Collapse(weights=weights, seed=seed, alignment=name, reasons=tuple(of_model))
+        for name in names
+        for (its, weights, seed), of_model in reasons.items()
+        if its == name
     ]
 
 
@@ -127,7 +145,7 @@ def _of_shares(table: pd.DataFrame) -> Iterator[_Change]:
 
 
 def _are_shares(table: pd.DataFrame) -> pd.Series:
-    """Which rows are of a share of responses that are empty or not ended."""
+    """Which rows are of a share of responses that are empty."""
     names = table["benchmark"].where(table["benchmark"].notna(), "").astype(str)
     # A benchmark of that name would be a score.
     return names.str.rpartition("/")[2].isin(SHARES) & ~names.isin(select_benchmarks(table))

@@ -20,6 +20,9 @@ from wit.analysis.scores import (
     rows_of,
 )
 
+# Why a model collapsed, by alignment (None: the main one), weights and seed.
+Reasons = dict[tuple[str | None, str, int], tuple[str, ...]]
+
 
 class Measured(Result):
     """What was measured on one model, or why nothing was."""
@@ -59,9 +62,10 @@ def compare(table: pd.DataFrame) -> list[ComparedCell]:
     Args:
         table: Of one study, as ``wit.lineage.table`` gives it.
     """
-    cells = _measured_models(of_alignment(table))
+    reasons: Reasons = {(c.alignment, c.weights, c.seed): c.reasons for c in collapses(table)}
+    cells = _measured_models(table, None, reasons)
     others = alignments_in(table)[1:]
-    beside = {name: _measured_models(of_alignment(table, name)) for name in others}
+    beside = {name: _measured_models(table, name, reasons) for name in others}
     compared = []
     for (weights, seed), (row, models) in cells.items():
         is_base = weights == "base"
@@ -80,8 +84,11 @@ def compare(table: pd.DataFrame) -> list[ComparedCell]:
     return sorted(compared, key=_base_first_then_by_angle)
 
 
-def _measured_models(table: pd.DataFrame) -> dict[tuple[str, int], tuple[Row, dict[str, Measured]]]:
+def _measured_models(
+    whole: pd.DataFrame, alignment: str | None, reasons: Reasons
+) -> dict[tuple[str, int], tuple[Row, dict[str, Measured]]]:
     """By weights and seed: a row of the cell, and its models by stage; of one alignment."""
+    table = of_alignment(whole, alignment)
     scores = {
         (stage, model.weights, model.seed): model
         for stage in STAGES
@@ -91,11 +98,10 @@ def _measured_models(table: pd.DataFrame) -> dict[tuple[str, int], tuple[Row, di
     for row in rows_of(table):
         stages = cells.setdefault((row["weights"], row["seed"]), {})
         stages.setdefault(row["stage"], []).append(row)
-    collapsed = {(one.weights, one.seed): one.reasons for one in collapses(table)}
 
     def measured(cell: tuple[str, int], stage: str) -> Measured:
-        reasons = collapsed.get(cell, ()) if stage == "dpo" else ()
-        return _measured(cells[cell][stage], scores.get((stage, *cell)), reasons)
+        collapse = reasons.get((alignment, *cell), ()) if stage == "dpo" else ()
+        return _measured(cells[cell][stage], scores.get((stage, *cell)), collapse)
 
     return {
         cell: (

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -19,11 +19,11 @@ from wit.analysis.chart_scatter import points_of, scatter
 from wit.analysis.data_section import DataSection, data_section
 from wit.analysis.data_summary import DataSummary
 from wit.analysis.digits import decimals_of
-from wit.analysis.forgetting import FORGETTING, forgetting_sentence
 from wit.analysis.grid import CellScore, Grid
 from wit.analysis.overlap_section import without_sections
 from wit.analysis.page import write_page
 from wit.analysis.rays import Rays, rays_of
+from wit.analysis.report_diagnostics import diagnostics_of
 from wit.analysis.report_findings import (
     capitalised,
     constants_sentence,
@@ -31,8 +31,8 @@ from wit.analysis.report_findings import (
     parts_sentence,
     relation_words,
     signals_sentence,
-    variance_note,
 )
+from wit.analysis.report_spread import split_of
 from wit.analysis.report_tables import (
     cells_of,
     correlations_of,
@@ -43,7 +43,6 @@ from wit.analysis.report_tables import (
     runs_of,
     signals_of,
 )
-from wit.analysis.score_labels import in_order, signal_name
 from wit.analysis.scores import (
     INSTRUCTION_TUNING,
     Result,
@@ -53,10 +52,8 @@ from wit.analysis.scores import (
 )
 from wit.analysis.selection import Recommendation, within_noise
 from wit.analysis.studies_words import unbroken
-from wit.analysis.variance import VarianceSplit
 from wit.config import Study
 from wit.lineage.addresses import shown
-from wit.score_names import ALIGNMENT, CUT_PROMPTS, JUDGED, RESPONSES, SENSITIVITY, WORDING
 
 
 class Extras(Result):
@@ -65,25 +62,6 @@ class Extras(Result):
     tracking_uri: str | None = None  # where the runs are
     versions: dict[str, str] = Field(default_factory=dict)  # of packages, by name
     data: DataSummary | None = None  # None where the scores did not come from here
-
-
-class Share(NamedTuple):
-    """A piece of the bar of what scores differ by."""
-
-    name: str
-    deviation: float  # standard deviation, in units of the score
-    percent: float  # of the variance
-    colour: str
-
-
-class Split(NamedTuple):
-    """How the scores of a stage differ."""
-
-    stage: str
-    shares: list[Share]  # empty: nothing can be told
-    note: str  # what cannot be told, and why
-    noise_sd: float | None  # within rays; None also where all runs of a ray are alike
-    freedom: int
 
 
 def write_report(table: pd.DataFrame, study: Study | None, extras: Extras, out: Path) -> Path:
@@ -116,14 +94,13 @@ def _content(
     grid, choice = found.grid, found.recommendation
     rays = {"sft": rays_of(grid.sft), "dpo": rays_of(grid.dpo)}
     near_sft = [ray.ray for ray in within_noise(rays["sft"])]
-    parts = found.dpo.parts or found.sft.parts
     near = {"sft": near_sft, "dpo": [*choice.within_noise]}
     data = data_section(extras.data)
-    changes = alignment_changes(table, shown_weights(choice))
+    changes = alignment_changes(whole, shown_weights(choice))
     decimals = decimals_of(charts.scores_of(grid))
     roles = {role: select_benchmarks(table, role) for role in ("select", "report", "part")}
     benchmarks = figures_of(table, [name for names in roles.values() for name in names], choice)
-    aligned = alignments_section(whole)
+    aligned = alignments_section(whole, changes["collapsed"])
     figures = _figures(found, rays, near, data) | (aligned.figures if aligned else {})
     return figures, {
         "subtitle": _subtitle(grid, study, roles["select"]),
@@ -147,28 +124,44 @@ def _content(
         "has_noise": {name: bool(of.noise.deviation) for name, of in rays.items()},
         "has_halo": {"sft": bool(found.sft.from_usual), "dpo": bool(found.dpo.from_usual)},
         **_before_and_after(found, decimals),
-        "parts": parts and parts.together and parts_numbers(parts),
-        "parts_ratio": parts and parts.ratio,
-        "parts_stage": parts and parts.stage,
-        "parts_sentence": parts_sentence(parts),
+        **_what_makes_the_difference(found, rays),
         "is_scale_seen": _is_scale_seen(rays["dpo"]) or _is_scale_seen(rays["sft"]),
-        "splits": [_split(found, name, stage) for name, stage in rays.items() if stage.rays],
         "select": roles["select"],
         "benchmarks": benchmarks,
         "without_overlap": without_sections(
             extras.data.without_overlap if extras.data else {}, shown_weights(choice)
         ),
-        **_beside_benchmarks(table, choice),
+        **diagnostics_of(table, choice),
         **changes,
         "samples": side_by_side(extras.data and extras.data.samples, shown_weights(choice)),
         "problems": problems(whole),
         "num_excluded": {"SFT": grid.sft.num_excluded, "DPO": grid.dpo.num_excluded},
+        **_how_it_was_made(whole, study, extras),
+    }
+
+
+def _what_makes_the_difference(found: StudyAnalysis, rays: dict[str, Rays]) -> dict[str, Any]:
+    """Which benchmarks drive the gain, and what scores differ by."""
+    parts = found.dpo.parts or found.sft.parts
+    return {
+        "parts": parts and parts.together and parts_numbers(parts),
+        "parts_ratio": parts and parts.ratio,
+        "parts_stage": parts and parts.stage,
+        "parts_sentence": parts_sentence(parts),
+        "splits": [split_of(found, name, stage) for name, stage in rays.items() if stage.rays],
+    }
+
+
+def _how_it_was_made(table: pd.DataFrame, study: Study | None, extras: Extras) -> dict[str, Any]:
+    """The study, and where its runs are."""
+    tracking = extras.tracking_uri or ""
+    return {
         "study_yaml": _yaml(study),
         "extras": extras,
-        "runs": runs_of(whole),
-        "tracking": shlex.quote(shown(extras.tracking_uri or "")),
-        "is_tracking_whole": shown(extras.tracking_uri or "") == extras.tracking_uri,
-        "is_server": (extras.tracking_uri or "").startswith("http"),
+        "runs": runs_of(table),
+        "tracking": shlex.quote(shown(tracking)),
+        "is_tracking_whole": shown(tracking) == extras.tracking_uri,
+        "is_server": tracking.startswith("http"),
     }
 
 
@@ -182,36 +175,6 @@ def _before_and_after(found: StudyAnalysis, decimals: int) -> dict[str, Any]:
         "signals_sentence": signals_sentence(found.signals),
         "constants_sentence": constants_sentence(found.signals),
     }
-
-
-def _beside_benchmarks(table: pd.DataFrame, choice: Recommendation) -> dict[str, Any]:
-    """What is known of models beside how good they are, by sections."""
-    measured = select_benchmarks(table, "diagnostic")
-    judged = [n for n in measured if n.partition("/")[2] in JUDGED and not _is_uncut(table, n)]
-    known = {name for name in measured if "/" not in name} - {*FORGETTING, *ALIGNMENT}
-    responses = [n for n in in_order(known) if n in RESPONSES and not _is_uncut(table, n)]
-    wording = [n for n in in_order(known) if n in WORDING or n.startswith(SENSITIVITY)]
-    diagnostics = in_order(known - {*wording, *RESPONSES})
-    forgotten = [*select_benchmarks(table, "forgetting"), *FORGETTING]
-    return {
-        "judged": figures_of(table, judged, choice),
-        "judged_names": {name: signal_name(name) for name in judged},
-        "forgetting": figures_of(table, forgotten, choice),
-        "forgetting_names": {name: signal_name(name) for name in FORGETTING},
-        "forgetting_sentence": forgetting_sentence(table, choice),
-        "wording": figures_of(table, wording, choice),
-        "wording_names": {name: signal_name(name) for name in wording},
-        "responses": figures_of(table, responses, choice),
-        "responses_names": {name: signal_name(name) for name in responses},
-        "diagnostics": figures_of(table, diagnostics, choice),
-        "diagnostic_names": {name: signal_name(name) for name in diagnostics},
-    }
-
-
-def _is_uncut(table: pd.DataFrame, name: str) -> bool:
-    """Whether it counts prompts that were cut, and there are none."""
-    is_zero = not table.loc[table["benchmark"] == name, "score"].any()
-    return is_zero and name.rpartition("/")[2] == CUT_PROMPTS
 
 
 def _figures(
@@ -243,36 +206,6 @@ def _is_scale_seen(rays: Rays) -> bool:
     """Whether several objectives have one ratio: the recipe makes them differ by scale."""
     angles = [ray.degrees for ray in rays.rays if ray.degrees is not None]
     return len(set(angles)) < len(angles)
-
-
-def _split(study: StudyAnalysis, name: str, rays: Rays) -> Split:
-    stage = study.sft if name == "sft" else study.dpo
-    num_seeds = len({model.seed for model in rays.stage.models})
-    scores = [model.score for model in rays.stage.models]
-    return Split(
-        stage=name.upper(),
-        shares=_shares(stage.variance, scores),
-        note=variance_note(stage.variance, num_seeds, is_alike=_are_alike(scores)),
-        noise_sd=stage.noise_sd or None,
-        freedom=stage.noise_freedom,
-    )
-
-
-def _shares(split: VarianceSplit, scores: list[float]) -> list[Share]:
-    parts = [
-        ("objective", split.ray, "#0072b2"),
-        ("seed", split.seed, "#e69f00"),
-        ("rest", split.rest, "#8c939d"),
-    ]
-    known = [(name, value, colour) for name, value, colour in parts if value is not None]
-    total = sum(value**2 for _, value, _ in known)
-    if not split.rest or not total or _are_alike(scores):
-        return []
-    return [Share(name, value, 100 * value**2 / total, colour) for name, value, colour in known]
-
-
-def _are_alike(scores: list[float]) -> bool:
-    return max(scores) - min(scores) <= 1e-9 * max(map(abs, scores))  # but for rounding
 
 
 def _all_cells(grid: Grid) -> tuple[CellScore, ...]:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from wit.analysis.collapse import collapse_sentence, collapses
 from wit.analysis.comparison import Measured, compare
 from wit.analysis.digits import decimals_of, number, plus_minus
 from wit.analysis.grid import stage_scores, summarise
 from wit.analysis.heat_map_png import heat_maps
 from wit.analysis.rays import rays_of
 from wit.analysis.report_tables import problems
-from wit.analysis.scores import of_alignment, with_objectives
+from wit.analysis.scores import alignments_in, of_alignment, with_objectives
 from wit.analysis.selection import recommend
 from wit.config import Study
 
@@ -23,7 +24,7 @@ MARKUP = re.compile(r"([\\`*_\[\]<>|#~$&!])")  # what Markdown, HTML and tables 
 def markdown_summary(
     table: pd.DataFrame, report: Path, tracking: str, study: Study | None = None
 ) -> str:
-    """The recommendation, a picture, every objective and cell, what failed, where to read on.
+    """The recommendation, what collapsed, a picture, every objective and cell, what failed.
 
     Args:
         table: As ``wit.lineage.table`` gives it, of one study.
@@ -33,7 +34,10 @@ def markdown_summary(
     """
     whole = with_objectives(table, study)
     table = of_alignment(whole)
-    lines = [plain(recommend(table).sentence), "", *_picture(table), *_rays(table)]
+    lines = [plain(recommend(table).sentence), ""]
+    if collapsed := collapse_sentence(collapses(whole)):
+        lines += [plain(collapsed), ""]
+    lines += [*_picture(table), *_rays(table)]
     lines += ["| cell | SFT | DPO |", "|---|---|---|"]
     for cell in compare(whole):
         before = cell.models.get("sft") or cell.models.get("base")
@@ -56,14 +60,16 @@ def markdown_summary(
 def cells_table(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per cell and seed with plain values, for a table that can be sorted."""
     rows = []
+    # Of several alignments each has its name: another than the main one may be called dpo.
+    main, *others = alignments_in(table) or ["dpo"]
+    called = {"base": "base", "sft": "sft", "dpo": main if others else "dpo"}
     for cell in compare(table):
+        models = {called[stage]: measured for stage, measured in cell.models.items()}
         row: dict[str, Any] = {"cell": cell.cell}
-        for stage in ("base", "sft", "dpo"):
-            measured = cell.models.get(stage)
-            if measured is not None:
-                row |= {f"{stage} score": measured.score, f"{stage} state": measured.status}
-        for name, other in cell.other_alignments.items():
-            row |= {f"{name} score": other.score, f"{name} state": other.status}
+        for name, measured in (models | cell.other_alignments).items():
+            row |= {f"{name} score": measured.score, f"{name} state": measured.status}
+            if measured.collapse:
+                row[f"{name} collapse"] = "; ".join(measured.collapse)
         rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return [{name: row.get(name) for name in columns} for row in rows]
@@ -103,4 +109,5 @@ def _score(measured: Measured | None) -> str:
         return ""
     if measured.score is None:
         return measured.status if measured.status != "finished" else "no complete score"
-    return number(measured.score, decimals_of([measured.score]))
+    collapsed = " (collapsed)" if measured.collapse else ""
+    return number(measured.score, decimals_of([measured.score])) + collapsed

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from pages import Page
+from pages import Page, SpacedPage
 from reported import STUDY, failed, row
 from rich.console import Console
 
+from wit.analysis.alignment_changes import MARK
 from wit.analysis.alignments import compare_alignments, paired_gain
+from wit.analysis.alignments_section import alignments_section
 from wit.analysis.comparison import compare
 from wit.analysis.grid import stage_scores
 from wit.analysis.report import Extras, write_report
@@ -182,6 +184,63 @@ def test_what_failed_is_named_with_its_alignment(whole: pd.DataFrame) -> None:
     summary = markdown_summary(table, Path("report.html"), "here")
     assert "p0.5-r1-s2 ipo | dpo | failed | it broke" in summary
     assert {"dpo score", "ipo score", "simpo score"} <= cells_table(table)[0].keys()
+
+
+def test_models_that_any_alignment_collapsed_are_shown_everywhere(tmp_path: Path) -> None:
+    whole = table_of("dpo", "ipo")
+    is_bad = (whole.alignment == "ipo") & (whole.cell == "p0.5-r1-s1")
+    whole.loc[is_bad, "score"] = 0.05
+    others = {cell.cell: cell.other_alignments for cell in compare(whole)}
+    [reason] = others["p0.5-r1-s1"]["ipo"].collapse
+    assert others["p0.5-r1-s0"]["ipo"].collapse == ()
+    summary = markdown_summary(whole, Path("report.html"), "here")
+    assert "one model clearly worse than its SFT parent, p0.5-r1-s1 ipo: unseen fell" in summary
+    assert "| p0.5-r1-s1 ipo | | 0.050 (collapsed) |" in summary
+    assert summary.count("(collapsed)") == 1
+    by_cell = {line["cell"]: line for line in cells_table(whole)}
+    assert by_cell["p0.5-r1-s1"]["ipo collapse"] == reason
+    assert by_cell["p0-r1-s0"]["ipo collapse"] is None
+    page = SpacedPage(write_report(whole, STUDY, Extras(), tmp_path / "report.html"))
+    assert "clearly worse than its SFT parent, p0.5-r1-s1 ipo: unseen fell" in page.text
+    assert f"ipo (ipo, beta 0.3) 1 of 6 {MARK}" in page.text
+    assert "dpo (dpo, beta 0.1) 0 of 6 " in page.text
+    assert page.text.count(MARK) == 2, "there and below; the numbers of all weights are of dpo"
+
+
+def test_figures_of_every_alignment_stand_beside_each_other(
+    whole: pd.DataFrame, tmp_path: Path
+) -> None:
+    """KL is of aligned models alone; NLL before and after; of dpo one model has no NLL."""
+    diagnostic = {"role": "diagnostic", "higher_is_better": False, "status": "finished"}
+    models = whole.loc[whole.stage != "base"]
+    is_ipo = models.alignment == "ipo"
+    nll = models.assign(benchmark="nll_chosen", **diagnostic)
+    nll["score"] = 1.0 + nll.seed + 0.5 * (models.stage == "dpo") + 2.0 * is_ipo
+    nll = nll.loc[~((nll.alignment == "dpo") & (nll.cell == "p0-r1-s1"))]
+    kl = models.loc[is_ipo].assign(benchmark="kl_reference", score=models.seed + 3.0, **diagnostic)
+    table = pd.concat([whole, nll, kl], ignore_index=True)
+    section = alignments_section(table, [])
+    assert section is not None
+    columns = ("", "KL from the SFT model", "NLL, chosen", "collapsed models")
+    assert section.changes.columns == columns
+    assert section.changes.rows == [
+        ("dpo (dpo, beta 0.1)", "\N{EN DASH}", "1.40 \N{RIGHTWARDS ARROW} 1.90", "0 of 6"),
+        ("ipo (ipo, beta 0.3)", "3.50", "1.50 \N{RIGHTWARDS ARROW} 4.00", "0 of 6"),
+        ("simpo (simpo, beta 2)", "\N{EN DASH}", "1.50 \N{RIGHTWARDS ARROW} 2.00", "0 of 6"),
+    ]
+    page = SpacedPage(write_report(table, STUDY, Extras(), tmp_path / "report.html"))
+    assert "ipo (ipo, beta 0.3) 3.50 1.50 \N{RIGHTWARDS ARROW} 4.00 0 of 6" in page.text
+    assert "Of the first alignment; of the others see Alignment objectives." in page.text
+
+
+def test_an_alignment_that_is_called_dpo_need_not_be_the_main_one() -> None:
+    table = table_of("ipo", "dpo")
+    assert alignments_in(table) == ["ipo", "dpo"]
+    by_cell = {line["cell"]: line for line in cells_table(table)}
+    assert by_cell["p0-r1-s0"]["ipo score"] == pytest.approx(0.8)
+    assert by_cell["p0-r1-s0"]["dpo score"] == pytest.approx(0.4)
+    [alone, *_] = cells_table(table_of("ipo"))[1:]
+    assert alone["dpo score"] == pytest.approx(0.8), "the only one"
 
 
 def test_the_best_after_another_alignment_can_be_chosen(

@@ -50,7 +50,7 @@ def simulated(generator: np.random.Generator, *, drop: float = 0.0, rise: float 
                 found = share(generator, probability, 60)
                 rows.append({**of_cell, "stage": stage, "benchmark": name, **found})
                 rows[-1]["role"] = "select"
-            for name in ("sampled_empty", "sampled_unended"):
+            for name in ("sampled_empty", "quiz/empty_responses"):
                 found = share(generator, 0.05 + (rise if is_worse else 0), 64)
                 rows.append({**of_cell, "stage": stage, "benchmark": name, **found})
                 rows[-1] |= {"role": "diagnostic", "higher_is_better": False}
@@ -83,7 +83,7 @@ def test_both_conditions_count() -> None:
 
 
 def test_shares_of_bad_responses_may_rise_a_little() -> None:
-    def found(rise: float, name: str = "sampled_unended") -> list[Any]:
+    def found(rise: float, name: str = "sampled_empty") -> list[Any]:
         table = both(0.5, 0.5, role="select")
         shares = both(0.1, 0.1 + rise, name, role="diagnostic", higher_is_better=False)
         return collapses(pd.concat([table, shares], ignore_index=True))
@@ -92,9 +92,16 @@ def test_shares_of_bad_responses_may_rise_a_little() -> None:
     assert found(MIN_RISE + 0.01, "quiz/empty_responses"), "of answers to a benchmark"
     assert not found(MIN_RISE - 0.01)
     assert not found(-MIN_RISE - 0.01), "fewer are better"
-    assert not found(MIN_RISE + 0.01, "sampled_tokens"), "long responses are no bad ones"
-    [one] = found(0.5, "sampled_empty")
+    [one] = found(0.5)
     assert "empty drawn responses rose from 0.10 to 0.60" in one.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["sampled_tokens", "sampled_unended", "unended_responses", "quiz/unended_responses"]
+)
+def test_a_model_that_became_longer_has_not_collapsed(name: str) -> None:
+    longer = both(0.1, 0.9, name, role="diagnostic", higher_is_better=False)
+    assert not collapses(pd.concat([both(0.5, 0.5, role="select"), longer], ignore_index=True))
 
 
 def test_of_costs_more_is_worse() -> None:
@@ -110,6 +117,37 @@ def test_the_same_drop_needs_more_proof_among_many() -> None:
     others = {cell: [0.5] for cell in PAPER_GRID if cell != CELL}
     more = [table_of(stage, others, "quiz", **SURE | {"stderr": 0.05}) for stage in ("sft", "dpo")]
     assert not collapses(pd.concat([one, *more], ignore_index=True))
+
+
+def aligned(scores: dict[str, float], *, before: float, stderr: float) -> pd.DataFrame:
+    """One model before, and after each of these alignments."""
+    sure = SURE | {"stderr": stderr}
+    parts = [table_of("sft", {CELL: [before]}, "quiz", **sure)]
+    for name, score in scores.items():
+        parts.append(table_of("dpo", {CELL: [score]}, "quiz", alignment=name, **sure))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_the_proof_is_that_of_the_whole_study_whatever_the_alignment() -> None:
+    """Of 20 differences the interval is 3.02 standard errors wide, of one 1.96."""
+    apart = 2.5 * math.hypot(0.05, 0.05)
+    alone = aligned({"dpo": 0.5, "ipo": 0.5 - apart}, before=0.5, stderr=0.05)
+    assert [one.cell for one in collapses(alone)] == ["p0-r1-s0 ipo"]
+    others = {f"other-{number}": 0.5 for number in range(18)}
+    many = aligned({"dpo": 0.5, "ipo": 0.5 - apart, **others}, before=0.5, stderr=0.05)
+    assert collapses(many) == []
+    assert [cell.other_alignments["ipo"].collapse for cell in compare(many)] == [()]
+
+
+def test_every_alignment_has_its_own_collapses_the_main_one_first() -> None:
+    table = aligned({"dpo": 0.5, "ipo": 0.1, "kto": 0.05}, before=0.5, stderr=0.001)
+    empty = {"benchmark": "sampled_empty", "role": "diagnostic"}
+    shares = table.assign(**empty, score=[0.0, 0.9, 0.0, 0.9])
+    found = collapses(pd.concat([table.assign(role="select"), shares], ignore_index=True))
+    assert [(one.alignment, len(one.reasons)) for one in found] == [
+        *((None, 1), ("ipo", 1), ("kto", 2)),
+    ]
+    assert collapse_sentence(found).endswith("So too p0-r1-s0 ipo, p0-r1-s0 kto.")
 
 
 def test_models_without_a_partner_say_nothing() -> None:
