@@ -18,14 +18,17 @@ from wit.analysis.scores import Result, alignment_columns, alignments_in, of_ali
 from wit.analysis.selection import best_cell_of, within_noise
 
 # How the objective that is best before alignment fares after it.
-Standing = Literal["best", "within noise", "worse", "unknown"]
+Standing = Literal["best", "within noise", "worse", "worse, noise unknown", "unknown"]
+ROUNDING = 1e-9  # of scores: how far gains may differ that are alike
 
 
 class PairedGain(Result):
     """How much better models are than the SFT models that they began as."""
 
     mean: float  # over cells and seeds; positive: better
-    half_width: float | None  # of its 95 % interval over them; None: one pair, or all alike
+    # Of its 95 % interval: the wider of that over cells and seeds, which is unknown for one pair or
+    # where all are alike, and that over items; None: neither is known.
+    half_width: float | None
     share: float  # of the models, that are better
     num_models: int
 
@@ -86,31 +89,48 @@ def _result(table: pd.DataFrame, name: str, sft: StageScores, before: Rays) -> A
 
 
 def _standing(before: Rays, after: Rays, near: Sequence[str]) -> Standing:
-    if before.best is None or after.best is None or after.ray(before.best.ray) is None:
+    best = after.best
+    fared = None if before.best is None else after.ray(before.best.ray)
+    if best is None or fared is None:
         return "unknown"
-    if before.best.ray == after.best.ray:
+    if fared == best:
         return "best"
-    return "within noise" if before.best.ray in near else "worse"
+    if fared.ray in near:
+        return "within noise"
+    return "worse, noise unknown" if after.noise_of(fared, [best]) is None else "worse"
 
 
 def paired_gain(sft: StageScores, after: StageScores) -> PairedGain | None:
     """The gain of aligned models over their own SFT models, by weights and seed."""
-    begun = {(model.weights, model.seed): model.score for model in sft.models}
-    sign = -1 if after.is_less_better else 1
-    gains = [
-        sign * (model.score - begun[model.weights, model.seed])
+    begun = {(model.weights, model.seed): model for model in sft.models}
+    pairs = [
+        (begun[model.weights, model.seed], model)
         for model in after.models
         if (model.weights, model.seed) in begun
     ]
-    if not gains:
+    if not pairs:
         return None
-    stderr = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    sign = -1 if after.is_less_better else 1
+    gains = [sign * (model.score - start.score) for start, model in pairs]
+    # All answer the same items, so more pairs do not lessen that part.
+    items = fmean(math.hypot(start.stderr, model.stderr) for start, model in pairs)
     return PairedGain(
         mean=fmean(gains),
-        half_width=half_width(stderr or None, None, len(gains) - 1),
+        half_width=half_width(
+            _stderr_over(gains, max(abs(model.score) for pair in pairs for model in pair)),
+            None if math.isnan(items) else items,
+            len(gains) - 1,
+        ),
         share=sum(gain > 0 for gain in gains) / len(gains),
         num_models=len(gains),
     )
+
+
+def _stderr_over(gains: Sequence[float], largest_score: float) -> float | None:
+    """Of their mean, from how they differ; None: they do not, but for rounding."""
+    if len(gains) < 2 or max(gains) - min(gains) <= ROUNDING * largest_score:
+        return None
+    return stdev(gains) / math.sqrt(len(gains))
 
 
 def _sentence(sft_best: CellScore | None, results: Sequence[AlignmentResult]) -> str:
@@ -129,6 +149,7 @@ def _sentence(sft_best: CellScore | None, results: Sequence[AlignmentResult]) ->
         "best": "the best after {}",
         "within noise": "within the noise of the best after {}",
         "worse": "worse than the best, beyond the noise, after {}",
+        "worse, noise unknown": "worse than the best, with nothing known of the noise, after {}",
         "unknown": "not measured after {}",
     }
     parts = [

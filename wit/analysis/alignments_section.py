@@ -23,6 +23,7 @@ STANDING = {
     "best": "the same",
     "within noise": "within the noise",
     "worse": "worse, beyond the noise",
+    "worse, noise unknown": "worse; noise unknown",
     "unknown": NONE,
 }
 

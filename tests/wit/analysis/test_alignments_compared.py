@@ -90,7 +90,10 @@ def test_a_table_that_knows_no_alignments_is_of_one() -> None:
 
 
 def test_what_each_gains_is_paired_with_its_own_sft_models(whole: pd.DataFrame) -> None:
-    """Gains of 0.5, 0.1 and 0.1, each twice: mean 0.2333, SD 0.2066, t(5) 2.571."""
+    """Gains of 0.5, 0.1 and 0.1, each twice: mean 0.2333, SD 0.2066, t(5) 2.571.
+
+    Of dpo all gains are alike: that of items, 1.96 hypot(0.001, 0.001), is what is left.
+    """
     found = compare_alignments(whole)
     assert found is not None
     gains = {result.name: result.gain for result in found.results}
@@ -99,6 +102,7 @@ def test_what_each_gains_is_paired_with_its_own_sft_models(whole: pd.DataFrame) 
     assert ipo is not None
     assert simpo is not None
     assert (dpo.mean, dpo.share, dpo.num_models) == (pytest.approx(0.1), 1, 6)
+    assert dpo.half_width == pytest.approx(1.959964 * math.sqrt(2) * 0.001)
     assert ipo.mean == pytest.approx(0.7 / 3)
     deviation = math.sqrt((2 * (0.8 / 3) ** 2 + 4 * (0.4 / 3) ** 2) / 5)
     assert ipo.half_width == pytest.approx(2.570582 * deviation / math.sqrt(6))
@@ -124,6 +128,50 @@ def test_it_says_whether_the_best_sft_weights_stay_best(whole: pd.DataFrame) -> 
     assert both.sentence == (
         "The best SFT weights, p0.2-r1, are the best after every one of the 2 alignments."
     )
+
+
+def test_more_models_do_not_lessen_the_error_of_the_items_that_all_of_them_answer() -> None:
+    """Each pair errs by hypot(0.2, 0.2), and so does the mean of six; SD 0.2066 says less."""
+    table = table_of("ipo", stderr=0.2)
+    sft, after = (stage_scores(table, stage) for stage in ("sft", "dpo"))
+    found = paired_gain(sft, after)
+    assert found is not None
+    assert found.half_width == pytest.approx(1.959964 * math.sqrt(2) * 0.2)
+    one = table.loc[(table.stage == "base") | (table.cell == "p0-r1-s0")]
+    alone = paired_gain(stage_scores(one, "sft"), stage_scores(one, "dpo"))
+    assert alone is not None
+    assert alone.half_width == pytest.approx(found.half_width)
+    unknown = table.assign(stderr=math.nan)
+    over_runs = paired_gain(stage_scores(unknown, "sft"), stage_scores(unknown, "dpo"))
+    assert over_runs is not None
+    assert over_runs.half_width == pytest.approx(0.2168, abs=1e-4)
+
+
+def test_gains_that_differ_by_rounding_alone_have_no_interval_over_runs(tmp_path: Path) -> None:
+    both = table_of("dpo", "ipo", stderr=math.nan)
+    table = both.loc[both.alignment != "ipo"]
+    scores = {score for score in table.loc[table.stage != "base", "score"]}
+    assert len({score + 0.1 - score for score in scores}) > 1, "they do"
+    found = paired_gain(stage_scores(table, "sft"), stage_scores(table, "dpo"))
+    assert found is not None
+    assert found.half_width is None
+    page = SpacedPage(write_report(both, STUDY, Extras(), tmp_path / "report.html"))
+    assert "+0.100 100 % of 6" in page.text
+
+
+def test_worse_is_not_called_beyond_the_noise_where_none_is_known(tmp_path: Path) -> None:
+    table = table_of("dpo", "ipo", stderr=math.nan)
+    table = table.loc[table.seed == 0]
+    found = compare_alignments(table)
+    assert found is not None
+    assert found.results[1].sft_best == "worse, noise unknown"
+    assert found.sentence == (
+        "The best SFT weights, p0.2-r1, are the best after dpo; worse than the best, with nothing "
+        "known of the noise, after ipo."
+    )
+    page = SpacedPage(write_report(table, STUDY, Extras(), tmp_path / "report.html"))
+    assert "worse; noise unknown" in page.text
+    assert "beyond the noise, after" not in page.text
 
 
 def test_what_noise_hides_is_not_called_worse() -> None:
