@@ -14,7 +14,7 @@ from wit.analysis.scores import STAGES, Row
 from wit.errors import InputError
 
 NEEDED = ("stage", "prompt_weight", "response_weight", "benchmark", "score")
-OPTIONAL = ("study", "seed", "role", "stderr", "num_items", "higher_is_better")
+OPTIONAL = ("study", "seed", "alignment", "role", "stderr", "num_items", "higher_is_better")
 ROLES = ("select", "report", "forgetting", "diagnostic", "part")
 AVERAGE = "average"  # where a file has this benchmark, it is the score, and the others its parts
 DIAGNOSTICS = ("POSIX", "sensitivity", "preference_accuracy")  # no benchmarks: they choose nothing
@@ -30,6 +30,7 @@ def read_scores(
     benchmarks: Collection[str] = (),
     lower_is_better: Collection[str] = (),
     scales: Mapping[str, float] | None = None,
+    alignment: str | None = None,
 ) -> pd.DataFrame:
     """A table as the analysis takes it.
 
@@ -42,11 +43,14 @@ def read_scores(
             role select, else all but diagnostics.
         lower_is_better: Names of benchmarks; nll_<role>, sensitivity and POSIX are known.
         scales: Factors on the scores of benchmarks whose unit differs, by name.
+        alignment: Whose models are read, beside the base and the SFT models; unset: a study has
+            one alone.
 
     Raises:
         InputError: The file cannot be read; names the line, what is wrong and what is allowed.
     """
     rows = [_checked(f"{path}:{line}", row) for line, row in _read(path)]
+    rows = _of_alignment(path, rows, alignment)
     _refuse_twice(path, rows)
     known = sorted({row["benchmark"] for row in rows})
     _refuse_near_duplicates(path, known)
@@ -168,6 +172,10 @@ def _name(text: str) -> str:
     return text
 
 
+def _alignment(text: str) -> str:
+    return "" if text.lower() in NOT_MEASURED else text
+
+
 def _truth(text: str) -> bool:
     if text.lower() not in TRUTHS:
         raise ValueError(f"is none of {', '.join(TRUTHS)}")
@@ -180,6 +188,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "prompt_weight": _weight,
     "response_weight": _weight,
     "seed": _seed,
+    "alignment": _alignment,
     "benchmark": _name,
     "score": _score,
     "role": _one_of(ROLES),
@@ -187,6 +196,25 @@ READERS: dict[str, Callable[[str], Any]] = {
     "num_items": _measure,
     "higher_is_better": _truth,
 }
+
+
+def _of_alignment(path: Path, rows: list[Row], wanted: str | None) -> list[Row]:
+    """The rows of the base, the SFT models and one alignment; that column is done with."""
+    said = [row.pop("alignment", "") for row in rows]
+    names = [name if row["stage"] == "dpo" else "" for name, row in zip(said, rows, strict=True)]
+    by_study: dict[str, set[str]] = {}
+    for name, row in zip(names, rows, strict=True):
+        if name:
+            by_study.setdefault(row.get("study", ""), set()).add(name)
+    has = ", ".join(dict.fromkeys(filter(None, names)))
+    if wanted is not None and wanted not in names:
+        raise InputError(f"--alignment {wanted}: {path} has no such alignment, but {has or 'none'}")
+    if wanted is None and max(map(len, by_study.values()), default=0) > 1:
+        raise InputError(
+            f"{path}: has models of several alignments, {has}; choose one, such as "
+            f"--alignment {next(filter(None, names))}"
+        )
+    return [row for name, row in zip(names, rows, strict=True) if name in ("", wanted or name)]
 
 
 def _refuse_twice(path: Path, rows: list[Row]) -> None:

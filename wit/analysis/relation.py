@@ -19,6 +19,7 @@ from wit.analysis.grid import (
 )
 from wit.analysis.resampling import CORRELATIONS, Estimate, draws, estimate, interval_of
 from wit.analysis.scores import Result, rows_of
+from wit.score_names import ALIGNMENT
 
 MIN_FOR_RANKS = 3  # cells; two points always agree or disagree fully
 
@@ -133,11 +134,16 @@ def _luck(
 
 
 def signals(table: pd.DataFrame) -> list[Signal]:
-    """Every measure of the SFT models, the one with the best rank correlation first."""
+    """Every measure of the SFT models, the one with the best rank correlation first.
+
+    But for the figures of what alignment changed: they say what to watch, of most of them more is
+    not better, and the luckiest of many measures would be believed.
+    """
     dpo = stage_scores(table, "dpo")
     score = stage_scores(table, "sft")
     measured = {row["benchmark"] for row in rows_of(table) if row["stage"] == "sft"}
-    named = {name for name in measured if isinstance(name, str)} - set(score.benchmarks)
+    named = {name for name in measured if isinstance(name, str)}
+    named -= {*score.benchmarks, *ALIGNMENT}
     stages = [("SFT score", score)]
     stages += [(name, stage_scores(table, "sft", [name])) for name in sorted(named)]
     if len(score.benchmarks) > 1:

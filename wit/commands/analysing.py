@@ -25,6 +25,9 @@ def analyze(
         list[str] | None,
         typer.Option("--scale", metavar="NAME=FACTOR", help="Before a mean, such as MT-Bench=10"),
     ] = None,
+    alignment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a table with several of them")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file to write")] = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -41,6 +44,7 @@ def analyze(
         benchmarks=benchmarks or (),
         lower_is_better=lower_is_better or (),
         scales=dict(map(_factor, scales or [])),
+        alignment=alignment,
     )
     analysis, warnings = analyse(table), doubts(table)
     for warning in warnings:

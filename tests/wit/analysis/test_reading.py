@@ -66,6 +66,41 @@ def test_the_roles_of_a_file_count(tmp_path):
     assert (found.benchmarks, found.is_less_better, found.cells[0].score) == (("b",), True, 3)
 
 
+ALIGNED = (
+    "stage,prompt_weight,response_weight,benchmark,score,alignment\nbase,,,a,1,\nsft,0,1,a,2,\n"
+    "dpo,0,1,a,3,dpo\ndpo,0,1,a,4,ipo\n"
+)
+
+
+@pytest.mark.parametrize(("name", "score"), [("dpo", 3), ("ipo", 4)])
+def test_of_several_alignments_one_is_read(tmp_path, name, score):
+    table = read_scores(written(tmp_path, ALIGNED), alignment=name)
+    assert stage_scores(table, "dpo").cells[0].score == score
+    assert list(table["stage"]) == ["base", "sft", "dpo"]
+
+
+def test_several_alignments_are_refused_with_the_remedy(tmp_path):
+    path = written(tmp_path, ALIGNED)
+    remedy = "several alignments, dpo, ipo; choose one, such as --alignment dpo"
+    with pytest.raises(InputError, match=remedy):
+        read_scores(path)
+    other = analyze(path, "--alignment", "ipo", "--json")
+    assert json.loads(other.stdout)["studies"]["scores"]["best_dpo"] == [0, 1]
+    assert analyze(path).returncode == 2
+    with pytest.raises(InputError, match=r"--alignment kto: .* no such alignment, but dpo, ipo"):
+        read_scores(path, alignment="kto")
+    with pytest.raises(InputError, match=r"--alignment ipo: .* no such alignment, but none"):
+        read_scores(written(tmp_path, GOOD), alignment="ipo")
+
+
+def test_studies_may_have_an_alignment_each(tmp_path):
+    text = HEAD.replace("seed", "alignment") + "s,dpo,0,1,ipo,a,1\nt,dpo,0,1,kto,a,2\n"
+    text += "t,sft,0,1,none,a,2\n"
+    assert len(read_scores(written(tmp_path, text))) == 3
+    # What SFT models are said to be aligned by is not what they are told apart by.
+    assert len(read_scores(written(tmp_path, text + "t,sft,1,1,other,a,2\n"))) == 4
+
+
 BAD = {
     "": "has no column 'stage'",
     HEAD: "no rows",

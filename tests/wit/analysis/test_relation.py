@@ -10,6 +10,7 @@ from wit.analysis.grid import stage_scores
 from wit.analysis.relation import relate, signals
 from wit.analysis.report_findings import constants_sentence
 from wit.analysis.report_tables import signals_of
+from wit.score_names import ALIGNMENT
 
 EFFECTS = {ray: float(place) for place, ray in enumerate(rays_of_grid())}
 
@@ -101,6 +102,16 @@ def test_the_signal_that_foretells_the_score_comes_first():
     assert found[-1].spearman is not None
     assert found[-1].spearman.value == pytest.approx(-1)
     assert found[-1].regret > 10
+
+
+def test_what_alignment_changed_foretells_nothing():
+    """Of many figures the luckiest would be believed, and of most of them more is not better."""
+    cells = {(0, 1): [1.0], (0.5, 1): [2.0], (1, 1): [4.0]}
+    names = ("preference_accuracy", *ALIGNMENT)
+    tables = [table_of("sft", cells, name, role="diagnostic") for name in names]
+    tables += [table_of(stage, cells, role="select") for stage in ("sft", "dpo")]
+    found = {signal.name for signal in signals(pd.concat(tables))}
+    assert found == {"SFT score", "preference_accuracy"}
 
 
 def test_without_dpo_nothing_can_be_foretold():

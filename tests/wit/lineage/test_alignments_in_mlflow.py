@@ -1,15 +1,15 @@
 """Several alignments in MLflow: each row of the table is of one model, and says how it was made."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from tiny_grid import GRID, IPO, VALUES, Grid, grid_in
 from tiny_study import STUDY, fail, make, make_without_lineage, runs
 from tiny_study import plan as plan_of_one
 
 from wit import lineage
-from wit.alignment_recipes import DPORecipe, ReferenceRecipe
+from wit.alignment_recipes import ReferenceRecipe
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe
@@ -17,31 +17,6 @@ from wit.lineage.cells import MAX_CELLS_LENGTH, alignments_of, cell_tags
 from wit.lineage.reader import RunRow
 from wit.lineage.score_table import table_of_artifacts
 from wit.lineage.store import open_store
-
-IPO = {"objective": "ipo", "beta": 0.3}
-VALUES = STUDY.model_dump(mode="json", exclude_none=True)
-GRID = Study.model_validate(VALUES | {"alignments": {"plain": {}, "other": IPO}})
-
-
-class Grid(NamedTuple):
-    """Two cells, each aligned twice."""
-
-    artifacts: list[Artifact]
-    plain: list[Artifact]  # DPO models
-    other: list[Artifact]
-    other_evaluations: list[Artifact]
-
-
-def grid_in(root: Path) -> Grid:
-    of_one = plan_of_one(root)
-    recipe = DPORecipe.model_validate({**GRID.alignments["other"].model_dump(), "seed": 0})
-    other = [Artifact(root=root, recipe=recipe, parents=dpo.parents) for dpo in of_one.dpo]
-    measured = of_one.evaluations[-len(other) :]
-    evaluations = [
-        Artifact(root=root, recipe=e.recipe, parents={**e.parents, "model": model})
-        for e, model in zip(measured, other, strict=True)
-    ]
-    return Grid([*of_one.all, *other, *evaluations], of_one.dpo, other, evaluations)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from typing import Any
 import mlflow
 import pytest
 from commands import wit
-from tiny_study import STUDY, fail, make, plan
+from tiny_grid import GRID, grid_in
+from tiny_study import STUDY, fail, make, make_without_lineage, plan
 
 from wit import lineage
 
@@ -45,8 +46,9 @@ def store(empty_store, tmp_path_factory):
 
 
 def answer(section: str) -> dict[str, Any]:
-    """Names that the blocks of a section leave behind."""
-    names: dict[str, Any] = {"print": lambda *_: None}
+    """Names that the blocks of a section leave behind, and what they print."""
+    printed: list[Any] = []
+    names: dict[str, Any] = {"print": lambda *what: printed.extend(what), "printed": printed}
     for code in blocks(FIRST, "python") + blocks(section, "python"):
         exec(compile(code, "docs/querying.md", "exec"), names)
     return names
@@ -85,6 +87,21 @@ def test_the_answers_are_those_of_the_study(store):
     assert failed == {"study tiny": None, "unseen dpo p0.2-r1-s0": "the loss is not finite"}
     assert [point.step for point in answer(section(8))["curve"]] == [1, 2, 3, 4, 5]
     assert len(answer(section(10))["cells"]) == len(artifacts.all)
+
+
+def test_models_of_several_alignments_make_no_mean(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = grid_in(tmp_path)
+    run = lineage.start_study(GRID, grid.artifacts, uri)
+    make_without_lineage(grid.artifacts)
+    lineage.link(grid.artifacts, run, uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    [pivot] = answer(section(2))["printed"]
+    weights = ("p0-r1", "p0.2-r1")
+    assert {*pivot.index} == {(name, pair) for name in ("plain", "other") for pair in weights}
+    assert answer(section(9))["study"].relation.num_cells == 2
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.mark.parametrize("command", [c for s in SECTIONS for c in blocks(s, "sh")])
