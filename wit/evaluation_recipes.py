@@ -114,7 +114,7 @@ class LikelihoodEvaluation(EvaluationRecipe):
 class AlignmentEvaluation(EvaluationRecipe):
     """Held-out preferences and drawn responses; of an aligned model, beside its SFT parent."""
 
-    stage: ClassVar[str] = "evaluation@alignment-1"
+    stage: ClassVar[str] = "evaluation@alignment-2"
 
     num_prompts: PositiveInt = 64  # that are answered: the first so many that are held out
     max_new_tokens: PositiveInt = 128  # of a response; half of the model's context, if that is less

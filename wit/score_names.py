@@ -20,7 +20,8 @@ OF_RESPONSES = (NLL_CHOSEN, NLL_REJECTED, *LOG_RATIOS)
 KL_REFERENCE = "kl_reference"  # from its SFT parent, of a whole response
 SAMPLED_TOKENS = "sampled_tokens"  # in the mean
 SAMPLED_EMPTY, SAMPLED_UNENDED = "sampled_empty", "sampled_unended"  # shares
-OF_SAMPLED = (KL_REFERENCE, SAMPLED_TOKENS, SAMPLED_EMPTY, SAMPLED_UNENDED)
+SAMPLED_CUT = "sampled_cut"  # share of the prompts that lost their beginning
+OF_SAMPLED = (KL_REFERENCE, SAMPLED_TOKENS, SAMPLED_EMPTY, SAMPLED_UNENDED, SAMPLED_CUT)
 ALIGNMENT = (*OF_PAIRS, *OF_RESPONSES, *OF_SAMPLED)
 # Share of prompts that are answered rightly: in every wording, in the mean of the wordings, in any.
 WORST_WORDING, MEAN_WORDING, BEST_WORDING = "worst_wording", "mean_wording", "best_wording"
@@ -36,7 +37,7 @@ RESPONSES = (EMPTY_RESPONSES, UNENDED_RESPONSES, RESPONSE_TOKENS, CUT_PROMPTS)
 # What likelihoods, distances from the base and sensitivities begin with, of which less is better.
 COSTS = (
     *("nll_", "kl_", SENSITIVITY, EMPTY_RESPONSES, UNENDED_RESPONSES, CUT_PROMPTS),
-    *(LOG_RATIO_REJECTED, SAMPLED_EMPTY, SAMPLED_UNENDED),
+    *(LOG_RATIO_REJECTED, SAMPLED_EMPTY, SAMPLED_UNENDED, SAMPLED_CUT),
 )
 OTHERS = (PREFERENCE_ACCURACY, *WORDING, RESPONSE_TOKENS, *ALIGNMENT)
 

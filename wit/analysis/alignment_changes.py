@@ -7,6 +7,7 @@ import pandas as pd
 from wit.analysis.collapse import Collapse, collapse_sentence, collapses
 from wit.analysis.digits import decimals_of, plus_minus
 from wit.analysis.grid import stage_scores
+from wit.analysis.report_diagnostics import is_uncut
 from wit.analysis.report_tables import NONE, Numbers
 from wit.analysis.score_labels import in_order, signal_name
 from wit.analysis.scores import of_alignment
@@ -37,7 +38,8 @@ def alignment_numbers(table: pd.DataFrame, weights: list[str]) -> Numbers:
     measured = set(table.loc[table["stage"] == "dpo", "benchmark"].dropna())
     if measured.isdisjoint(ALIGNMENT):
         return Numbers((), [])
-    names = in_order(measured & {PREFERENCE_ACCURACY, *ALIGNMENT})
+    shown_of = measured & {PREFERENCE_ACCURACY, *ALIGNMENT}
+    names = in_order(name for name in shown_of if not is_uncut(table, name))
     scores = {
         (name, stage): stage_scores(table, stage, [name]) for name in names for stage in STAGES
     }

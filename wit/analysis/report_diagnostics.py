@@ -9,15 +9,23 @@ from wit.analysis.report_tables import figures_of
 from wit.analysis.score_labels import in_order, signal_name
 from wit.analysis.scores import select_benchmarks
 from wit.analysis.selection import Recommendation
-from wit.score_names import ALIGNMENT, CUT_PROMPTS, JUDGED, RESPONSES, SENSITIVITY, WORDING
+from wit.score_names import (
+    ALIGNMENT,
+    CUT_PROMPTS,
+    JUDGED,
+    RESPONSES,
+    SAMPLED_CUT,
+    SENSITIVITY,
+    WORDING,
+)
 
 
 def diagnostics_of(table: pd.DataFrame, choice: Recommendation) -> dict[str, Any]:
     """What the page shows of it, by sections."""
     measured = select_benchmarks(table, "diagnostic")
-    judged = [n for n in measured if n.partition("/")[2] in JUDGED and not _is_uncut(table, n)]
+    judged = [n for n in measured if n.partition("/")[2] in JUDGED and not is_uncut(table, n)]
     known = {name for name in measured if "/" not in name} - {*FORGETTING, *ALIGNMENT}
-    responses = [n for n in in_order(known) if n in RESPONSES and not _is_uncut(table, n)]
+    responses = [n for n in in_order(known) if n in RESPONSES and not is_uncut(table, n)]
     wording = [n for n in in_order(known) if n in WORDING or n.startswith(SENSITIVITY)]
     diagnostics = in_order(known - {*wording, *RESPONSES})
     forgotten = [*select_benchmarks(table, "forgetting"), *FORGETTING]
@@ -36,7 +44,7 @@ def diagnostics_of(table: pd.DataFrame, choice: Recommendation) -> dict[str, Any
     }
 
 
-def _is_uncut(table: pd.DataFrame, name: str) -> bool:
+def is_uncut(table: pd.DataFrame, name: str) -> bool:
     """Whether it counts prompts that were cut, and there are none."""
     is_zero = not table.loc[table["benchmark"] == name, "score"].any()
-    return is_zero and name.rpartition("/")[2] == CUT_PROMPTS
+    return is_zero and name.rpartition("/")[2] in (CUT_PROMPTS, SAMPLED_CUT)

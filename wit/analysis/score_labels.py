@@ -21,6 +21,7 @@ from wit.score_names import (
     PREFERENCE_ACCURACY,
     RESPONSE_TOKENS,
     REWARD_ACCURACY,
+    SAMPLED_CUT,
     SAMPLED_EMPTY,
     SAMPLED_TOKENS,
     SAMPLED_UNENDED,
@@ -59,6 +60,7 @@ DIAGNOSTICS = {
     SAMPLED_TOKENS: "tokens of a drawn response",
     SAMPLED_EMPTY: "empty drawn responses",
     SAMPLED_UNENDED: "unended drawn responses",
+    SAMPLED_CUT: "cut prompts of drawn responses",
     LENGTH_CONTROLLED: "win rate at equal length",
     UNPARSABLE: "share without a verdict",
 }

@@ -9,10 +9,11 @@
 * ``kl_reference``: the mean of log pi(y | x) / pi_SFT(y | x) over responses that the model itself
   drew, an unbiased estimate of its KL from its SFT parent, of whole responses up to the limit.
 * ``sampled_tokens``, ``sampled_empty``, ``sampled_unended``: how long those responses are, and how
-  many of them are empty or were cut by the limit.
+  many of them are empty or were cut by the limit; ``sampled_cut``: how many of the prompts had to
+  lose their beginning. Prompts of which the same is left are one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from transformers import PreTrainedModel
 from wit.data.splits import HELD_OUT, read_split
 from wit.errors import StageError
 from wit.evaluation.likelihood_scores import token_score
-from wit.evaluation.results import Score
+from wit.evaluation.results import Score, share_score
 from wit.evaluation_recipes import AlignmentEvaluation
 from wit.generation.greedy import Response, fit_prompts, max_tokens_of
 from wit.generation.sampling import sample
@@ -45,6 +46,7 @@ from wit.score_names import (
     NLL_CHOSEN,
     NLL_REJECTED,
     REWARD_ACCURACY,
+    SAMPLED_CUT,
     SAMPLED_EMPTY,
     SAMPLED_TOKENS,
     SAMPLED_UNENDED,
@@ -91,8 +93,9 @@ def alignment_scores(
     wanted = held_out_prompts(preferences, recipe.num_prompts)
     if not wanted:
         return tuple(scores)
-    limit = min(recipe.max_new_tokens, (max_tokens_of(model) or 2 * recipe.max_new_tokens) // 2)
-    prompts = fit_prompts(model, wanted, max_new_tokens=limit).prompts
+    limit = response_limit(recipe, model)
+    fitted = fit_prompts(model, wanted, max_new_tokens=limit)
+    prompts = list(_once(fitted.prompts))
     responses = sample(
         model,
         tokenizer,
@@ -102,25 +105,31 @@ def alignment_scores(
         batch_size=batch_size,
     )
     drawn = [response for [response] in responses]
-    scores += _of_drawn(drawn)
+    scores += [*_of_drawn(drawn), _share_of_cut(fitted.num_cut, len(wanted))]
     if reference is not None:
         ratios = log_ratios_of_drawn(model, reference, prompts, drawn, batch_size)
         scores.append(_mean(KL_REFERENCE, "log-ratio", ratios))
     return tuple(scores)
 
 
+def response_limit(recipe: AlignmentEvaluation, model: PreTrainedModel) -> int:
+    """Limit of a drawn response, in tokens: half of a small context is the prompt's."""
+    limit, context = recipe.max_new_tokens, max_tokens_of(model)
+    return limit if context is None else min(limit, context // 2)
+
+
 def held_out_prompts(preferences: Path, num_prompts: int) -> list[list[int]]:
     """The first so many different prompts of the held-out rows."""
     rows = read_split(preferences, HELD_OUT).select_columns("prompt_ids")
-    prompts = (tuple(row["prompt_ids"]) for row in rows)  # pyright: ignore
-    return list(map(list, islice(_once(prompts), num_prompts)))
+    prompts = (row["prompt_ids"] for row in rows)  # pyright: ignore
+    return list(islice(_once(prompts), num_prompts))
 
 
-def _once(prompts: Iterator[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+def _once(prompts: Iterable[list[int]]) -> Iterator[list[int]]:
     seen: set[tuple[int, ...]] = set()
     for prompt in prompts:
-        if prompt not in seen:
-            seen.add(prompt)
+        if (ids := tuple(prompt)) not in seen:
+            seen.add(ids)
             yield prompt
 
 
@@ -188,6 +197,11 @@ def _of_drawn(responses: Sequence[Response]) -> Iterator[Score]:
     yield _mean(SAMPLED_TOKENS, "tokens", [float(one.num_tokens) for one in responses])
     yield _mean(SAMPLED_EMPTY, "share", [float(not one.text.strip()) for one in responses])
     yield _mean(SAMPLED_UNENDED, "share", [float(not one.stopped) for one in responses])
+
+
+def _share_of_cut(num_cut: int, num_prompts: int) -> Score:
+    share = share_score(SAMPLED_CUT, "share", num_cut / num_prompts, num_prompts)
+    return share.model_copy(update={"higher_is_better": not is_cost(SAMPLED_CUT)})
 
 
 def _pairs(found: HeldOutResponses) -> list[tuple[ResponseLogp, ResponseLogp]]:

@@ -83,15 +83,20 @@ def evaluate(
         device=str(model.device),
         precision=str(model.dtype).removeprefix("torch."),
         rows_at_once=fitting_batch_size(model, runtime.evaluation_batch_size),
-        generation=_generation(recipe, outcome),
+        generation=_generation(recipe, model, outcome),
     )
     return result
 
 
-def _generation(recipe: EvaluationRecipe, outcome: Outcome | None) -> list[dict[str, Any]]:
+def _generation(
+    recipe: EvaluationRecipe, model: "PreTrainedModel", outcome: Outcome | None
+) -> list[dict[str, Any]]:
     """Its settings, whatever files say; none where nothing is generated."""
     match recipe:
-        case AlignmentEvaluation(max_new_tokens=limit):
+        case AlignmentEvaluation():
+            from wit.evaluation.alignment_scores import response_limit
+
+            limit = response_limit(recipe, model)
             return [{"do_sample": True, "temperature": 1, "max_new_tokens": limit}]
         case ResponsesEvaluation(max_new_tokens=limit):
             return [{"do_sample": False, "max_new_tokens": limit}]

@@ -193,6 +193,13 @@ def test_figures_stand_before_and_after(tmp_path: Any) -> None:
         ("KL from the SFT model", "\N{EN DASH}", "0.750 ± 0.002"),
     ]
     assert alignment_changes(both(0.5, 0.6), ["p0-r1"])["alignment"].rows == []
+    cut = both(0.0, 0.0, "sampled_cut", **diagnostic)
+    assert alignment_numbers(pd.concat([table, cut]), ["p0-r1"]).rows == found.rows, "none is cut"
+    cut = both(0.25, 0.25, "sampled_cut", **diagnostic)
+    page = write_report(pd.concat([table, cut]), None, Extras(), tmp_path / "cut.html").read_text()
+    assert "cut prompts of drawn responses" in page
+    assert "too long for the model and lost their beginning" in page
     page = write_report(table, None, Extras(), tmp_path / "report.html").read_text()
+    assert "lost their beginning" not in page
     assert "What alignment changed" in page
     assert page.count("NLL, chosen") == 1, "there, and not among the likelihoods"

@@ -19,6 +19,7 @@ from wit.evaluation.alignment_scores import (
     alignment_scores,
     held_out_prompts,
     log_ratios_of_drawn,
+    response_limit,
 )
 from wit.evaluation.results import Score
 from wit.evaluation_recipes import AlignmentEvaluation
@@ -31,7 +32,7 @@ RECIPE = AlignmentEvaluation(max_new_tokens=6)
 NUM_PAIRS = 12
 ALONE = {"logp_margin", "logp_margin_per_token", "nll_chosen", "nll_rejected"}
 BESIDE = {"log_ratio_chosen", "log_ratio_rejected", "log_ratio_margin", "reward_accuracy"}
-DRAWN = {"sampled_tokens", "sampled_empty", "sampled_unended"}
+DRAWN = {"sampled_tokens", "sampled_empty", "sampled_unended", "sampled_cut"}
 
 
 class Coin(nn.Module):
@@ -245,8 +246,23 @@ def test_responses_have_room_in_a_small_context(
     aligned: LlamaForCausalLM, measure: Any, pairs: Path
 ) -> None:
     aligned.config.max_position_embeddings = 40
-    found = measure(aligned, pairs, recipe=AlignmentEvaluation(max_new_tokens=1000))
-    assert 1 <= found["sampled_tokens"].value <= 20
+    recipe = AlignmentEvaluation(max_new_tokens=1000)
+    found = measure(aligned, pairs, recipe=recipe)
+    assert 1 <= found["sampled_tokens"].value <= 20 == response_limit(recipe, aligned)
+    assert response_limit(RECIPE, aligned) == 6
+    assert found["sampled_cut"].value == 0, "20 tokens are the longest prompt"
+
+
+def test_prompts_that_were_cut_are_counted_and_those_that_became_equal_are_one(
+    aligned: LlamaForCausalLM, measure: Any, tmp_path: Path
+) -> None:
+    """Room for 14 tokens: the first two prompts end alike, the third ends otherwise."""
+    aligned.config.max_position_embeddings = 20
+    ends = ([40] * 16, [41] + [40] * 15, [40] * 15 + [41], [42] * 14)
+    rows = [{**row, "prompt_ids": end} for row, end in zip(random_pairs(4), ends, strict=True)]
+    found = measure(aligned, save(tmp_path / "long", rows))
+    assert (found["sampled_cut"].value, found["sampled_cut"].num_items) == (3 / 4, 4)
+    assert {found[name].num_items for name in OF_SAMPLED if name != "sampled_cut"} == {3}
 
 
 def test_a_model_that_stops_at_once_says_nothing(

@@ -146,6 +146,14 @@ def test_an_aligned_model_is_measured_beside_the_one_it_started_from(parents, mo
     assert how == {"do_sample": True, "temperature": 1, "max_new_tokens": 4}
 
 
+def test_the_record_has_the_limit_that_was_used(parents, model, out):
+    parents = {part: parents[part] for part in ("model", "tokenizer", "preferences")}
+    context = model.config.max_position_embeddings
+    evaluate(AlignmentEvaluation(max_new_tokens=2 * context), parents, out, RUNTIME)
+    [how] = json.loads((out / "how.json").read_text())["generation"]
+    assert how["max_new_tokens"] == context // 2
+
+
 @pytest.mark.parametrize("recipe", [of("quiz"), of("choice"), LikelihoodEvaluation()])
 def test_another_batch_size_says_the_same(parents, recipe, out):
     first = evaluate(recipe, parents, out, RUNTIME)
