@@ -56,6 +56,9 @@ def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
 def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     """Prints the cells with the state of each stage, and the cost of what is to be made."""
     console.print(_table_of_cells(plan))
+    for name, knobs in plan.study.aligned_by.items():
+        said = f"alignment {name}: {knobs.label} ({knobs.method.source})"
+        console.print(said, soft_wrap=True, highlight=False, markup=False)
     if len(plan.study.aligned_by) > 1:
         console.print(f"{sharing(plan)}.", highlight=False)
     console.print(f"artifacts: {plan.tokenizer.root}", soft_wrap=True, highlight=False)

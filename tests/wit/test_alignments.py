@@ -127,6 +127,9 @@ def test_a_plan_says_what_is_shared(folder: Path) -> None:
     shown = io.StringIO()
     show_plan(Console(file=shown, width=200), plan, FREE)
     assert f"\n{sharing(plan)}.\n" in shown.getvalue()
+    assert "\nalignment dpo: DPO, beta 0.1 (arXiv 2305.18290, Eq. 7)\n" in shown.getvalue()
+    assert "\nalignment gentle: DPO, beta 0.02 (arXiv" in shown.getvalue()
+    assert "\nalignment simpo: SimPO, beta 2 (arXiv 2405.14734, Eq. 6)\n" in shown.getvalue()
     printed = plan_as_json(plan, FREE)
     assert printed["sharing"]["num_trainings_saved"] == 12
     assert printed["alignments"]["gentle"] == {"objective": "dpo", "beta": 0.02}
