@@ -14,6 +14,7 @@ from rich.console import Console
 from wit.analysis.alignment_changes import MARK
 from wit.analysis.alignments import compare_alignments, paired_gain
 from wit.analysis.alignments_section import alignments_section
+from wit.analysis.collapse import Collapse
 from wit.analysis.comparison import compare
 from wit.analysis.grid import stage_scores
 from wit.analysis.report import Extras, write_report
@@ -276,6 +277,10 @@ def test_figures_of_every_alignment_stand_beside_each_other(
         ("ipo (ipo, beta 0.3)", "3.50", "1.50 \N{RIGHTWARDS ARROW} 4.00", "0 of 6"),
         ("simpo (simpo, beta 2)", "\N{EN DASH}", "1.50 \N{RIGHTWARDS ARROW} 2.00", "0 of 6"),
     ]
+    of_main = Collapse(weights="p0-r1", seed=0, alignment=None, reasons=("it fell",))
+    marked = alignments_section(table, [of_main])
+    assert marked is not None
+    assert [row[-1] for row in marked.changes.rows] == [f"1 of 6 {MARK}", "0 of 6", "0 of 6"]
     page = SpacedPage(write_report(table, STUDY, Extras(), tmp_path / "report.html"))
     assert "ipo (ipo, beta 0.3) 3.50 1.50 \N{RIGHTWARDS ARROW} 4.00 0 of 6" in page.text
     assert "Of the first alignment; of the others see Alignment objectives." in page.text

@@ -319,3 +319,4 @@ def test_tables_and_scores_agree_on_what_is_better(
     assert not is_cost("nll_rejected")
     assert is_cost("nll_chosen")
     assert is_cost("kl_reference")
+    assert is_cost("sampled_cut")
