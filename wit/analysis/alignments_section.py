@@ -116,13 +116,6 @@ def _changes(
     main, *_ = found.results
     tables = [of_alignment(table, result.name) for result in found.results]
     columns = {"": [_called(result) for result in found.results]}
-    for name in CHANGES:
-        means = [_means(of_one, name) for of_one in tables]
-        if any(means):
-            decimals = decimals_of(value for values in means for value in values)
-            columns[signal_name(name)] = [
-                TO.join(number(value, decimals) for value in values) or NONE for values in means
-            ]
     counts = [
         sum(one.alignment == (None if result is main else result.name) for one in collapsed)
         for result in found.results
@@ -131,6 +124,13 @@ def _changes(
         f"{count} of {_num_models(of_one)}{f' {MARK}' if count else ''}"
         for count, of_one in zip(counts, tables, strict=True)
     ]
+    for name in CHANGES:
+        means = [_means(of_one, name) for of_one in tables]
+        if any(means):
+            decimals = decimals_of(value for values in means for value in values)
+            columns[signal_name(name)] = [
+                TO.join(number(value, decimals) for value in values) or NONE for values in means
+            ]
     return Numbers(tuple(columns), list(zip(*columns.values(), strict=True)))
 
 

@@ -270,19 +270,19 @@ def test_figures_of_every_alignment_stand_beside_each_other(
     table = pd.concat([whole, nll, kl], ignore_index=True)
     section = alignments_section(table, [])
     assert section is not None
-    columns = ("", "KL from the SFT model", "NLL, chosen", "collapsed models")
+    columns = ("", "collapsed models", "KL from the SFT model", "NLL, chosen")
     assert section.changes.columns == columns
     assert section.changes.rows == [
-        ("dpo (dpo, beta 0.1)", "\N{EN DASH}", "1.40 \N{RIGHTWARDS ARROW} 1.90", "0 of 6"),
-        ("ipo (ipo, beta 0.3)", "3.50", "1.50 \N{RIGHTWARDS ARROW} 4.00", "0 of 6"),
-        ("simpo (simpo, beta 2)", "\N{EN DASH}", "1.50 \N{RIGHTWARDS ARROW} 2.00", "0 of 6"),
+        ("dpo (dpo, beta 0.1)", "0 of 6", "\N{EN DASH}", "1.40 \N{RIGHTWARDS ARROW} 1.90"),
+        ("ipo (ipo, beta 0.3)", "0 of 6", "3.50", "1.50 \N{RIGHTWARDS ARROW} 4.00"),
+        ("simpo (simpo, beta 2)", "0 of 6", "\N{EN DASH}", "1.50 \N{RIGHTWARDS ARROW} 2.00"),
     ]
     of_main = Collapse(weights="p0-r1", seed=0, alignment=None, reasons=("it fell",))
     marked = alignments_section(table, [of_main])
     assert marked is not None
-    assert [row[-1] for row in marked.changes.rows] == [f"1 of 6 {MARK}", "0 of 6", "0 of 6"]
+    assert [row[1] for row in marked.changes.rows] == [f"1 of 6 {MARK}", "0 of 6", "0 of 6"]
     page = SpacedPage(write_report(table, STUDY, Extras(), tmp_path / "report.html"))
-    assert "ipo (ipo, beta 0.3) 3.50 1.50 \N{RIGHTWARDS ARROW} 4.00 0 of 6" in page.text
+    assert "ipo (ipo, beta 0.3) 0 of 6 3.50 1.50 \N{RIGHTWARDS ARROW} 4.00" in page.text
     assert "Of the first alignment; of the others see Alignment objectives." in page.text
 
 
