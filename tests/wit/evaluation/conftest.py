@@ -1,5 +1,6 @@
 """A tiny random Llama, and benchmarks written on the spot."""
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from held_out_pairs import RECIPE, random_pairs, save
 from quiz_model import CONTEXT, END, ByHand, make_byte_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from wit.evaluation.alignment_scores import alignment_scores
 from wit.evaluation.catalogue import ResolvedBenchmark, resolve_benchmark
-from wit.evaluation_recipes import BenchmarkRecipe
+from wit.evaluation.results import Score
+from wit.evaluation_recipes import AlignmentEvaluation, BenchmarkRecipe
 
 Administered = tuple[ResolvedBenchmark, BenchmarkRecipe]
 Write = Callable[..., Administered]
@@ -90,3 +94,36 @@ def write_benchmark(tmp_path: Path) -> Write:
 @pytest.fixture
 def by_hand(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> ByHand:
     return ByHand(model, tokenizer)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return save(tmp_path / "pairs", random_pairs())
+
+
+@pytest.fixture
+def aligned(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    """The model, gone a little way."""
+    other = copy.deepcopy(model)
+    torch.manual_seed(1)
+    for weights in other.parameters():
+        weights.data += 0.02 * torch.randn_like(weights)
+    return other
+
+
+@pytest.fixture
+def measure(model: LlamaForCausalLM, tokenizer: Any) -> Any:
+    def scores(
+        one: LlamaForCausalLM,
+        folder: Path,
+        *,
+        batch_size: int = 4,
+        recipe: AlignmentEvaluation = RECIPE,
+        beside: LlamaForCausalLM | None = model,
+    ) -> dict[str, Score]:
+        found = alignment_scores(
+            recipe, one, beside, preferences=folder, tokenizer=tokenizer, batch_size=batch_size
+        )
+        return {score.benchmark: score for score in found}
+
+    return scores
