@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wit.alignment.objectives import KNOBS, defaults_of
+from wit.alignment.objectives import KNOBS, NAMES, OBJECTIVES, defaults_of
 from wit.alignment_recipes import DPOKnobs
 
 ONLY_ALIGNMENT = "dpo"  # name of the alignment of a study that names none
@@ -15,31 +15,46 @@ TAKEN = ("base", "sft")  # names of other models
 
 
 def with_shared_knobs(study: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a study, in which every alignment says what ``dpo`` says for all.
+    """The keys of a study, in which every alignment says what ``dpo`` says for it too.
 
-    A knob that neither says is left to the objective. ``loss_weights``, ``lora`` and ``on_policy``
-    are replaced whole. Where ``dpo`` itself is wrong nothing is shared: it is complained of once.
+    What belongs to an objective is for alignments of the same objective alone: ``beta``,
+    ``loss_weights``, the knobs that only some have, and whatever either of the two objectives has
+    otherwise than DPO. All else is for every alignment. ``loss_weights``, ``lora`` and
+    ``on_policy`` are replaced whole. Where ``dpo`` itself is wrong nothing is shared: it is
+    complained of once.
     """
-    shared, alignments = study.get("dpo"), study.get("alignments")
-    if isinstance(shared, DPOKnobs):
-        shared = shared.model_dump(mode="json", exclude_none=True)
-    if not isinstance(shared or {}, dict) or not isinstance(alignments, dict):
+    alignments = study.get("alignments")
+    if not isinstance(alignments, dict):
         return {**study}
     try:
-        knobs = DPOKnobs.model_validate(shared or {})
+        shared = DPOKnobs.model_validate(study.get("dpo") or {})
     except ValidationError:
         return {**study}
-    # What its objective has anyway is not for others, such as the {dpo: 1.0} of a stored study.
-    anyway = defaults_of(knobs.objective)
-    of_objective = {
-        name for name in (*KNOBS, "loss_weights") if getattr(knobs, name) == anyway.get(name)
-    }
-    of_all = {name: value for name, value in (shared or {}).items() if name not in of_objective}
     whole = {
-        name: {**of_all, **(own or {})} if isinstance(own or {}, dict) else own
+        name: {**_shared_with(own or {}, shared), **(own or {})}
+        if isinstance(own or {}, dict)
+        else own
         for name, own in alignments.items()
     }
     return {**study, "alignments": whole}
+
+
+def _shared_with(own: Mapping[str, Any], shared: DPOKnobs) -> dict[str, Any]:
+    """What an alignment takes over.
+
+    Stated or not: a study that is stored and read again says every knob. Of those that are taken
+    over, both objectives have the same defaults.
+    """
+    name = own.get("objective", shared.objective)
+    if name == shared.objective:
+        terms = own.get("loss_weights", shared.loss_weights) or {name: 1.0}
+        used = [OBJECTIVES[one].knobs for one in NAMES if isinstance(terms, dict) and one in terms]
+        of_objective = KNOBS.difference(*used)
+    else:
+        of_own = defaults_of(name) if name in NAMES else {}
+        of_objective = {"beta", *KNOBS, *defaults_of(shared.objective), *of_own}
+    values = shared.model_dump(mode="json")
+    return {knob: value for knob, value in values.items() if knob not in of_objective}
 
 
 def check_alignments(alignments: Mapping[str, DPOKnobs]) -> None:

@@ -125,6 +125,10 @@ class Study(Settings):
         # A knob that is left out is read as that of ``dpo``.
         return {name: knobs.model_dump(mode="json") for name, knobs in alignments.items()}
 
+    def stated(self) -> dict[str, Any]:
+        """As of all settings; alignments say what is unset, too."""
+        return super().stated() | {"alignments": self.model_dump(mode="json")["alignments"]}
+
     @field_validator("alignments")
     @classmethod
     def _alignments_differ(cls, alignments: dict[str, DPOKnobs]) -> dict[str, DPOKnobs]:

@@ -51,9 +51,12 @@ def check_pairs(plan: Plan) -> None:
     if will_be_unpaired(study.preferences, row_files(preferences)):
         loc, knobs = study.key_of(of_pairs[0], "objective"), study.aligned_by[of_pairs[0]]
         place, key = study.places.of(loc) or study.places.of(("preferences",)), ".".join(loc)
+        remedy = f"set {key}: kto, or give pairs"
+        if len(study.aligned_by) > 1:  # there may be one of kto already
+            remedy += f", or leave alignment {of_pairs[0]!r} out"
         raise ConfigError(
             f"{f'{place}: ' if place else ''}{key} = {knobs.objective} learns from pairs, and the "
-            f"preferences are single responses, good or bad; set {key}: kto, or give pairs"
+            f"preferences are single responses, good or bad; {remedy}"
         )
 
 

@@ -2,18 +2,22 @@
 
 import io
 import itertools
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
 import yaml
+from hypothesis import assume, given
 from planned_study import inputs_in, plan_of, study_in
 from pydantic import ValidationError
 from rich.console import Console
 from samples import write_jsonl
 
 from wit.alignment_grid import alignment_id
-from wit.alignment_recipes import DPORecipe
+from wit.alignment_recipes import DPOKnobs, DPORecipe
 from wit.config import Runtime, Study, check_together
 from wit.display import plan_as_json, show_plan
 from wit.errors import ConfigError
@@ -23,7 +27,7 @@ from wit.loading import load_study
 from wit.machine import check_pairs
 from wit.plan import Plan
 
-SHARED = {"learning_rate": 4e-5, "num_epochs": 1}
+SHARED = {"learning_rate": 4e-5, "num_epochs": 1, "max_grad_norm": 0.5}
 NAMED: dict[str, Any] = {
     "dpo": {},
     "gentle": {"beta": 0.02},
@@ -65,10 +69,43 @@ def made(plan: Plan) -> dict[str, str]:
 def test_an_alignment_has_what_dpo_says_then_its_own_then_its_objectives(folder: Path) -> None:
     found = Study.model_validate(values(folder, **NAMED)).aligned_by
     assert [*found] == ["dpo", "gentle", "ipo", "simpo"]
-    assert {knobs.learning_rate for knobs in found.values()} == {4e-5}  # SimPO's own is 6e-7
+    assert [knobs.learning_rate for knobs in found.values()] == [4e-5, 4e-5, 4e-5, 6e-7]
+    assert {knobs.max_grad_norm for knobs in found.values()} == {0.5}
     assert [knobs.beta for knobs in found.values()] == [0.1, 0.02, 0.1, 2.0]
     assert [knobs.gamma_beta_ratio for knobs in found.values()] == [None, None, None, 0.5]
-    assert found["simpo"].examples_per_step == 128  # nobody says otherwise
+    assert found["simpo"].examples_per_step == 128
+
+
+def test_what_belongs_to_an_objective_is_for_alignments_of_the_same_one(folder: Path) -> None:
+    """A beta of 0.3 says as much of SimPO as one of 0.001 of DPO."""
+    of_dpo = {"beta": 0.3, "loss_weights": {"dpo": 1, "sft": 0.2}, "weight_decay": 0.1}
+    own = {"same": {"num_epochs": 5}, "other": {"objective": "sppo-hard"}, "simpo": NAMED["simpo"]}
+    found = Study.model_validate(values(folder, **own) | {"dpo": of_dpo}).aligned_by
+    assert {knobs.weight_decay for knobs in found.values()} == {0.1}
+    assert [knobs.beta for knobs in found.values()] == [0.3, 0.001, 2.0]
+    assert found["same"].loss_weights == {"dpo": 1.0, "sft": 0.2}
+    assert found["other"].loss_weights == {"sppo-hard": 1.0}
+    of_simpo = {"objective": "simpo", "beta": 2.5, "gamma_beta_ratio": 0.3, "schedule": "constant"}
+    own = {"same": {"num_epochs": 5}, "dpo": {"objective": "dpo"}}
+    found = Study.model_validate(values(folder, **own) | {"dpo": of_simpo}).aligned_by
+    assert found["dpo"] == DPOKnobs()
+    assert found["same"] == DPOKnobs.model_validate(of_simpo | own["same"])
+
+
+@pytest.mark.parametrize(
+    ("dpo", "own"),
+    [
+        ({"objective": "robust-dpo", "label_smoothing": 0.2}, {"objective": "dpo"}),
+        ({"loss_weights": {"dpo": 1, "simpo": 1}, "gamma_beta_ratio": 0.3}, {"loss_weights": None}),
+        ({"objective": "kto", "desirable_weight": 2}, {"objective": "simpo"}),
+    ],
+)
+def test_no_alignment_is_given_a_knob_that_it_has_not(
+    folder: Path, dpo: dict[str, Any], own: dict[str, Any]
+) -> None:
+    found = Study.model_validate(values(folder, same={}, other=own) | {"dpo": dpo}).aligned_by
+    assert found["same"] == DPOKnobs.model_validate(dpo)
+    assert found["other"] == DPOKnobs.model_validate(own)
 
 
 def test_without_alignments_dpo_is_the_only_one(folder: Path) -> None:
@@ -142,30 +179,48 @@ def test_a_plan_says_what_is_shared(folder: Path) -> None:
     assert (alone.num_trainings_saved, alone.num_references_saved) == (0, 0)
 
 
-LORA = {"sft": {"lora": {}}, "dpo": {"lora": {"rank": 4}, "objective": "cdpo"}}
+# What an alignment may say, or ``dpo`` for all; null is no more than to leave it out.
+SAID = st.fixed_dictionaries(
+    {},
+    optional={
+        "objective": st.sampled_from(["dpo", "dpo-norm", "cdpo", "ipo", "simpo", "orpo"]),
+        "beta": st.sampled_from([None, 0.3]),
+        "learning_rate": st.sampled_from([None, 3e-6]),
+        "num_epochs": st.sampled_from([None, 3]),
+        "weight_decay": st.sampled_from([None, 0.1]),
+        "lora": st.sampled_from([None, "continue", {}, {"rank": 4, "modules": ["q_proj"]}]),
+    },
+)
 
 
-@pytest.mark.parametrize("more", [{}, LORA])
-def test_a_stored_study_is_the_same_study(folder: Path, more: dict[str, Any]) -> None:
-    """Whatever ``dpo`` sets and one of them leaves unset."""
-    own = {"whole": {"lora": None}, "ipo": {"objective": "ipo"}, "simpo": {"objective": "simpo"}}
-    study = Study.model_validate(values(folder, **own) | more)
-    stored = study.model_dump(mode="json", exclude_none=True)
-    read = Study.model_validate(yaml.safe_load(yaml.safe_dump(stored, sort_keys=False)))
-    assert read == study
-    assert [*read.aligned_by] == [*study.aligned_by]
-    assert Study.model_validate_json(study.model_dump_json(exclude_none=True)) == study
-    assert Study.model_validate_json(study.model_dump_json()) == study
+def handed_on(study: Study) -> Iterator[Any]:
+    """The study as it is stored, sent, handed out and kept."""
+    yield study.stated()
+    yield yaml.safe_load(yaml.safe_dump(study.stated(), sort_keys=False))
+    yield study.model_dump()
+    for nulls_are_said in (True, False):
+        yield json.loads(study.model_dump_json(exclude_none=not nulls_are_said))
+    yield {name: getattr(study, name) for name in Study.model_fields}
 
 
-def test_a_stored_study_takes_another_alignment(folder: Path) -> None:
-    """It says what the objective of ``dpo`` has anyway, which is not for others."""
-    cdpo = study_in(folder) | {"dpo": {"objective": "cdpo"}}
-    stored = Study.model_validate(cdpo).model_dump(mode="json", exclude_none=True)
-    found = Study.model_validate(stored | {"alignments": {"a": {}, "b": {"objective": "ipo"}}})
-    assert found.aligned_by["a"] == found.dpo
-    assert found.aligned_by["b"].loss_weights == {"ipo": 1.0}
-    assert found.aligned_by["b"].label_smoothing is None
+@given(dpo=SAID, own=st.dictionaries(st.sampled_from(["a", "b", "c"]), SAID, max_size=3))
+def test_a_study_is_the_same_whichever_way_it_comes(
+    folder: Path, dpo: dict[str, Any], own: dict[str, Any]
+) -> None:
+    """Whatever ``dpo`` sets and one of the alignments leaves unset."""
+    said = values(folder, **own) | {"sft": {"lora": {}}, "dpo": dpo}
+    try:
+        study = Study.model_validate(said)
+    except ValidationError as error:
+        assume("have the same knobs" not in str(error))
+        raise
+    typed = DPOKnobs.model_validate(dpo)
+    stored = Study.model_validate(said | {"alignments": {}}).stated()
+    others = [said | {"dpo": typed}, stored | {"alignments": own}, *handed_on(study)]
+    for other in others:
+        read = Study.model_validate(other)
+        assert read == study
+        assert [*read.aligned_by] == [*study.aligned_by]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +261,7 @@ def test_files_overrides_and_forms_set_them(folder: Path) -> None:
         study_file=str(file), dpo_beta=0.2, settings=["alignments.gentle.beta=0.02"]
     )
     betas = {name: knobs.beta for name, knobs in request.load_study().aligned_by.items()}
-    assert betas == {"dpo": 0.2, "ipo": 0.2, "gentle": 0.02}
+    assert betas == {"dpo": 0.2, "ipo": 0.1, "gentle": 0.02}
     file.write_text("alignments:\n  ipo: {objective: ipo, bta: 1}\n")
     with pytest.raises(ConfigError, match=r"study\.yaml:2: alignments\.ipo\.bta: unknown key"):
         load_study(file)
@@ -220,8 +275,11 @@ def test_what_cannot_be_done_is_said_of_the_alignment_that_asks_for_it(folder: P
     rows = {"preferences": {"path": str(write_jsonl(folder / "single.jsonl", single))}}
     kto = {"objective": "kto"}
     check_pairs(plan_of(values(folder, a=kto) | rows))
-    with pytest.raises(ConfigError, match=r"^alignments\.ipo\.objective = ipo learns from pairs"):
+    says = r"^alignments\.ipo\.objective = ipo learns from pairs.*, or leave alignment 'ipo' out$"
+    with pytest.raises(ConfigError, match=says):
         check_pairs(plan_of(values(folder, a=kto, ipo={"objective": "ipo"}) | rows))
+    with pytest.raises(ConfigError, match=r"^dpo\.objective = dpo learns .*, or give pairs$"):
+        check_pairs(plan_of(values(folder) | rows))
 
 
 def test_an_identity_is_that_of_the_knobs_alone() -> None:
