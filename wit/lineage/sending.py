@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
 from filelock import FileLock
 from pydantic import ValidationError
 
@@ -187,8 +188,9 @@ def ensure_study_run(store: Store, study: Study, unsent: UnsentStudy, root: Path
         tags = {"wit.stage": "study", "wit.study_name": study.name}
         tags["wit.study_version"] = unsent.version
         run = store.create(f"study {study.name}", tags, _seconds(unsent.started))
-        content = study.stated()
-        store.client.log_dict(run.info.run_id, content, "study.yaml")
+        # MLflow would sort the keys, and the first alignment is the main one.
+        content = yaml.safe_dump(study.stated(), sort_keys=False)
+        store.client.log_text(run.info.run_id, content, "study.yaml")
     elif run.info.status != "RUNNING":
         store.client.update_run(run.info.run_id, status="RUNNING")
         if RECOMMENDATION in run.data.tags:  # its scores may change

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from wit.alignment_grid import alignment_id
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.errors import ArtifactError, StoreDownError
@@ -39,19 +40,16 @@ def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyR
 
     Args:
         study: As its file says.
-        artifacts: All that it will make or reuse, at least one. They, and the roles of the
-            benchmarks, decide whether it is the same study still. Another one of the same name,
-            say of another base, is another version: both stay, nothing is mixed, and ``table``
-            shows the one that was started last.
+        artifacts: All that it will make or reuse, at least one. They, the roles of the benchmarks
+            and what several alignments are called, the main one first, decide whether it is the
+            same study still. Another one of the same name, say of another base, is another
+            version: both stay, nothing is mixed, and ``table`` shows the one that was started last.
         uri: Tracking URI.
 
     Raises:
         InputError: The store is not MLflow's, or the artifact root cannot be written.
     """
-    roles = sorted(f"{b.name}={b.role}" for b in study.benchmarks)
-    identity = [study.name, sorted({a.fingerprint for a in artifacts}), roles]
-    version = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
-    root = artifacts[0].root
+    version, root = _version_of(study, artifacts), artifacts[0].root
     unsent = UnsentStudy(
         uri=uri,
         study=study.stated(),
@@ -70,6 +68,14 @@ def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyR
     except StoreDownError as error:
         _log.warning("nothing is recorded in MLflow yet: %s", error)
     return StudyRun(study.name, run_id, version, url, root)
+
+
+def _version_of(study: Study, artifacts: Iterable[Artifact]) -> str:
+    roles = sorted(f"{b.name}={b.role}" for b in study.benchmarks)
+    identity: list[object] = [study.name, sorted({a.fingerprint for a in artifacts}), roles]
+    if len(study.aligned_by) > 1:  # a single one is what it is, whatever it is called
+        identity.append([f"{name}={alignment_id(k)}" for name, k in study.aligned_by.items()])
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
 
 
 def link(artifacts: Iterable[Artifact], study: StudyRun, uri: str) -> int:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from tiny_grid import GRID, IPO, VALUES, Grid, grid_in
 from tiny_study import STUDY, fail, make, make_without_lineage, runs
 from tiny_study import plan as plan_of_one
 
 from wit import lineage
-from wit.alignment_recipes import ReferenceRecipe
+from wit.alignment_recipes import DPOKnobs, ReferenceRecipe
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe
@@ -72,6 +73,42 @@ def test_each_study_has_its_own_names_for_one_model(made: Grid, uri: str, tmp_pa
     first, other = models_of(lineage.table("tiny", uri)), models_of(lineage.table("second", uri))
     assert other == {"mine": first["other"], "yours": first["plain"]}
     assert len(runs(uri)) == len(made.artifacts)
+
+
+def test_mlflow_keeps_the_study_with_its_main_alignment(
+    made: Grid, uri: str, tmp_path: Path
+) -> None:
+    """By the alphabet, that would be the other one."""
+    store = open_store(uri)
+    [run] = store.search("tags.`wit.stage` = 'study'")
+    file = store.client.download_artifacts(run.info.run_id, "study.yaml", str(tmp_path))
+    kept = Study.model_validate(yaml.safe_load(Path(file).read_text()))
+    assert kept == GRID
+    assert [*kept.aligned_by] == ["plain", "other"]
+
+
+def test_a_study_of_another_main_alignment_is_another_version(uri: str, tmp_path: Path) -> None:
+    grid = grid_in(tmp_path)
+    plain, other = GRID.alignments["plain"], GRID.alignments["other"]
+    named: list[dict[str, DPOKnobs]] = [
+        {"plain": plain, "other": other},
+        {"other": other, "plain": plain},
+        {"plain": other, "other": plain},
+        {"usual": plain, "other": other},
+    ]
+    studies = [GRID.model_copy(update={"alignments": alignments}) for alignments in named]
+    started = [lineage.start_study(study, grid.artifacts, uri) for study in studies]
+    assert len({run.version for run in started}) == len(named)
+    assert lineage.start_study(GRID, grid.artifacts, uri) == started[0]
+    for study, run in zip(studies, started, strict=True):
+        table = lineage.table("tiny", uri, version=run.version)
+        assert table.alignment.dropna().unique().tolist() == [*study.alignments]
+
+
+def test_a_single_alignment_is_the_same_study_whatever_it_is_called(uri: str, tmp_path: Path):
+    artifacts = plan_of_one(tmp_path).all
+    named = [STUDY, *(STUDY.model_copy(update={"alignments": {n: STUDY.dpo}}) for n in "ab")]
+    assert len({lineage.start_study(study, artifacts, uri) for study in named}) == 1
 
 
 def test_a_model_that_fails_fails_in_its_own_alignment(uri: str, tmp_path: Path) -> None:
