@@ -1,9 +1,12 @@
 """What a model card says of measurements: the model beside its relatives."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
+from wit.alignment_recipes import DPORecipe
 from wit.analysis.intervals import half_width, item_stderr
 from wit.evaluation.judged import JUDGEMENTS_FILE
 from wit.evaluation.results import BenchmarkRun, EvaluationResult, Score
@@ -50,7 +53,7 @@ class Scoreboard(NamedTuple):
                 beside["instruction tuning (0, 1), same seed"] = usual.fingerprint
             beside["base"] = sft.parents["base"]["fingerprint"]
         evaluations = evaluations_by_model(model.root)
-        data = None if sft is None else sft.parents["instructions"]["fingerprint"]
+        data = _data_of(model, sft, evaluations.get(model.fingerprint, []))
         measured = {name: _measured(evaluations.get(f, []), data) for name, f in beside.items()}
         return cls({name: found for name, found in measured.items() if any(found)})
 
@@ -105,14 +108,31 @@ class Scoreboard(NamedTuple):
             )
 
 
-def _measured(evaluations: list[Kept], data: str | None) -> Measured:
+def _data_of(model: Kept, sft: Kept | None, own: Sequence[Kept]) -> dict[str, str]:
+    """Fingerprints of the held-out rows that all models of the card are compared on, by part.
+
+    Of preferences those that it was aligned with. Of an SFT model, which several studies may share,
+    and of one that was not measured on those, the ones that it was measured on last.
+    """
+    found = {} if sft is None else {"instructions": sft.parents["instructions"]["fingerprint"]}
+    measured = [e.parents["preferences"]["fingerprint"] for e in own if "preferences" in e.parents]
+    if measured:
+        aligned = model.parents.get("preferences", {}).get("fingerprint")
+        found["preferences"] = aligned if aligned in measured else measured[-1]
+    return found
+
+
+def _measured(evaluations: list[Kept], data: Mapping[str, str]) -> Measured:
     """Of evaluations of one model, the newer of which counts; likelihoods on the same rows only."""
     scores: dict[Key, tuple[Score, BenchmarkRun | None]] = {}
     likelihoods: dict[str, str] = {}
     for evaluation in evaluations:
         result = EvaluationResult.load(evaluation.path)
-        rows = evaluation.parents.get("instructions")
-        is_same_data = rows is None or rows["fingerprint"] == data
+        is_same_data = all(
+            evaluation.parents[part]["fingerprint"] == data.get(part)
+            for part in ("instructions", "preferences")
+            if part in evaluation.parents
+        )
         is_judged = (evaluation.path / JUDGEMENTS_FILE).is_file()
         for score in result.scores:
             run = result.runs.get(score.benchmark)
@@ -156,17 +176,32 @@ def _instruction_tuning_beside(model: Kept, sft: Kept) -> Kept | None:
         if _without(other.recipe, "weights") != _without(sft.recipe, "weights"):
             continue
         if _fingerprints(other) == _fingerprints(sft):
-            return other if model.stage == "sft" else _aligned(model, other)
+            return _aligned(model, other)
     return None
 
 
-def _aligned(dpo: Kept, policy: Kept) -> Kept | None:
-    """The model that DPO made of another policy, with all else equal."""
-    wanted = _fingerprints(dpo) | {"policy": policy.fingerprint}
-    for other in kept(dpo.root, "dpo"):
-        if other.recipe == dpo.recipe and _fingerprints(other) == wanted:
+def _aligned(model: Kept, other_sft: Kept) -> Kept | None:
+    """What the same alignment, in as many rounds, made of another SFT model; of SFT, that one."""
+    if model.stage == "sft":
+        return other_sft
+    before = model.parent("policy")
+    policy = None if before is None else _aligned(before, other_sft)
+    if policy is None:
+        return None
+    wanted = _fingerprints(model) | {"policy": policy.fingerprint}
+    for other in kept(model.root, "dpo"):
+        if _fingerprints(other) == wanted and _is_same_alignment(other.recipe, model.recipe):
             return other
     return None
+
+
+def _is_same_alignment(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """A record of an older wit lacks the knobs that there were not yet."""
+    try:
+        first, second = (DPORecipe.model_validate(recipe).identity() for recipe in (one, other))
+    except ValidationError:  # it has some that are no more
+        return one == other
+    return first == second
 
 
 def _fingerprints(artifact: Kept) -> dict[str, str]:

@@ -212,6 +212,10 @@ def compared(choice: Choice, model: Kept, champion: Version) -> PairedComparison
 def _why(choice: Choice) -> list[str]:
     """Sentences for the card."""
     why = [f"Study {choice.study}: {choice.sentence}"]
+    if choice.num_alignments > 1:
+        model = choice.model
+        how = f"{model.alignment} ({model.objective}, beta {model.beta:g})"
+        why.append(f"Alignment {how}, one of {choice.num_alignments} of the study.")
     if choice.num_seeds > 1:
         why.append(f"{choice.num_seeds} seeds were trained; this one's select scores are best.")
     if choice.within_noise:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import yaml
 from pydantic import ValidationError
 
+from wit.alignment_recipes import DPORecipe
 from wit.artifacts import RECORD, verify
 from wit.config import Study
 from wit.errors import ArtifactError, InputError
@@ -142,7 +143,7 @@ def known_roles(model: Kept) -> dict[str, str]:
 
 
 def _belongs_to(model: Kept, study: Study) -> bool:
-    sft = model if model.stage == "sft" else model.parent("policy")
+    sft = model.sft
     data = None if sft is None else sft.parent("instructions")
     if sft is None or data is None:
         return False
@@ -153,11 +154,14 @@ def _belongs_to(model: Kept, study: Study) -> bool:
             return False
         recipe = SFTRecipe(**study.sft.model_dump(), weights=weights, seed=seed)
         rows = InstructionsRecipe.model_validate(data.recipe)
+        # Validated, for the record of an older wit lacks the knobs that there were not yet.
+        trained = SFTRecipe.model_validate(sft.recipe)
+        own = DPORecipe.model_validate(model.recipe) if model.stage == "dpo" else None
     except ValidationError as error:
-        raise ArtifactError(f"{sft.path}: its recipe cannot be read: {error}") from None
-    aligned = [k.model_dump(mode="json") | {"seed": seed} for k in study.aligned_by.values()]
+        raise ArtifactError(f"{model.path}: a recipe cannot be read: {error}") from None
+    aligned = [DPORecipe(**k.model_dump(), seed=seed) for k in study.aligned_by.values()]
     return (
-        (model is sft or model.recipe in aligned)
-        and sft.recipe == recipe.model_dump(mode="json")
+        (own is None or own.identity() in [recipe.identity() for recipe in aligned])
+        and trained.identity() == recipe.identity()
         and rows.identity() == study.instructions.identity()
     )

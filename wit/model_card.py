@@ -1,13 +1,16 @@
 """The card of a model, in Markdown as Hugging Face shows it; every value comes from records."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import jinja2
 import yaml
+from pydantic import ValidationError
 
 from wit._card_scores import Scoreboard
+from wit.alignment_recipes import DPORecipe
 from wit.data.card import CARD, read_card
 from wit.data.overlap import Overlap
 from wit.evaluation_recipes import OverlapRecipe
@@ -44,16 +47,14 @@ def model_card(
     Raises:
         ArtifactError: A record cannot be read.
     """
-    sft = model if model.stage == "sft" else model.parent("policy")
-    trained = [training for training in (sft, model) if training is not None]
-    trained = list({training.fingerprint: training for training in trained}.values())
+    sft, trained = model.sft, model.trainings
     board = Scoreboard.of_model(model, sft)
-    recipes = {training.stage.upper(): _flat(training.recipe) for training in trained}
+    recipes = {name: _flat(training.recipe) for name, training in _named(trained)}
     limits = [*_limits_of_training(model), *board.limits(roles or {}), *_overlaps(trained, board)]
     return _template().render(
         front_matter=_front_matter(model, sft, trained),
         title=f"{model.stage} {_name(sft, model)} ({model.fingerprint})",
-        summary=_summary(model, sft),
+        summary=_summary(model, sft, trained),
         choice=list(choice),
         weights=_weights_by_table(sft),
         roles_of_tokens=[role.name.lower() for role in Role if role is not Role.SPECIAL],
@@ -97,7 +98,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("model_card.md.jinja")
 
 
-def _front_matter(model: Kept, sft: Kept | None, trained: list[Kept]) -> str:
+def _front_matter(model: Kept, sft: Kept | None, trained: Sequence[Kept]) -> str:
     """What the hub reads; only what is known, and only names that the hub has."""
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if sft is not None and sft.parents["base"].get("revision"):
@@ -122,12 +123,31 @@ def _name(sft: Kept | None, model: Kept) -> str:
     return f"{weights}s{model.recipe['seed']}"
 
 
-def _summary(model: Kept, sft: Kept | None) -> str:
+def _named(trained: Sequence[Kept]) -> Iterator[tuple[str, Kept]]:
+    """Each training with its name: of several alignments, numbered."""
+    num_aligned = sum(training.stage == "dpo" for training in trained)
+    numbers = count(1)
+    for training in trained:
+        is_one_of_several = training.stage == "dpo" and num_aligned > 1
+        number = f" {next(numbers)}" if is_one_of_several else ""
+        yield f"{training.stage.upper()}{number}", training
+
+
+def _method(training: Kept) -> str:
+    """Objective and beta of an alignment, in words."""
+    try:
+        return DPORecipe.model_validate(training.recipe).label
+    except ValidationError:  # of another version of wit
+        return "see its recipe below"
+
+
+def _summary(model: Kept, sft: Kept | None, trained: Sequence[Kept]) -> str:
     base = "a base model"
     if sft is not None:
         base = f"{_place(sft.parents['base'])} (`{sft.parents['base']['fingerprint']}`)"
-    aligned = ", then aligned with preferences by DPO" if model.stage == "dpo" else ""
-    lora = sft is not None and sft.recipe.get("lora")
+    methods = "; then ".join(_method(one) for one in trained if one.stage == "dpo")
+    aligned = f", then aligned with preferences ({methods})" if methods else ""
+    lora = any(training.recipe.get("lora") for training in trained)
     merged = " Low-rank adapters were trained and are merged into the weights." if lora else ""
     return (
         f"A causal language model: {base}, instruction-tuned with loss weights on prompt and "
@@ -161,10 +181,14 @@ def _sources(data: Kept) -> dict[str, dict[str, Any]]:
     }
 
 
-def _data_sets(trained: list[Kept]) -> Iterator[DataSet]:
+def _data_sets(trained: Sequence[Kept]) -> Iterator[DataSet]:
+    known: set[str] = set()
     for training in trained:
         part = "instructions" if training.stage == "sft" else "preferences"
         described, data = training.parents[part], _data_of(training)
+        if described["fingerprint"] in known:  # of an earlier round
+            continue
+        known.add(described["fingerprint"])
         lines = ["Its artifact is not kept any more."] if data is None else list(_data_lines(data))
         yield DataSet(PARTS[part], described["fingerprint"], lines)
 
@@ -199,7 +223,7 @@ def _limits_of_training(model: Kept) -> Iterator[str]:
     yield f"One training, with seed {model.recipe['seed']}: another seed gives another model."
 
 
-def _overlaps(trained: list[Kept], board: Scoreboard) -> Iterator[str]:
+def _overlaps(trained: Sequence[Kept], board: Scoreboard) -> Iterator[str]:
     """Whether items of the benchmarks stand in the rows that were trained on."""
     data = {d.fingerprint for training in trained if (d := _data_of(training)) is not None}
     found: dict[str, str] = {}

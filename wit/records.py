@@ -65,6 +65,17 @@ class Kept(NamedTuple):
         path = self.root / described["kind"] / described["fingerprint"]
         return Kept.at(path) if (path / RECORD).is_file() else None
 
+    @property
+    def trainings(self) -> "tuple[Kept, ...]":
+        """Those that led to a model, itself the last; without what is gone, and all before that."""
+        policy = self.parent("policy")
+        return (*(policy.trainings if policy else ()), self)
+
+    @property
+    def sft(self) -> "Kept | None":
+        """The SFT model that it is, or that it was aligned from, in however many rounds."""
+        return next((training for training in self.trainings if training.stage == "sft"), None)
+
 
 def kept(root: Path, *stages: str) -> Iterator[Kept]:
     """All artifacts of the stages that are complete, by fingerprint; damaged ones are left out."""

@@ -43,6 +43,18 @@ def test_registering_keeps_why_beside_the_artifacts(uri: str, tmp_path: Path):
     assert reasons_of(model_of(second)) == why
 
 
+def test_of_several_alignments_it_is_said_which_one_it_is(uri: str, tmp_path: Path):
+    study = hold(tmp_path, uri, "study", {"p0-r1-s0": GOOD})
+    model = study.choose().model.model_copy(
+        update={"alignment": "mine", "objective": "ipo", "beta": 0.3}
+    )
+    choice = study.choose().model_copy(update={"num_alignments": 2, "model": model})
+    champion.register("tiny-model", choice, uri)
+    assert reasons_of(model_of(study))[1] == (
+        "Alignment mine (ipo, beta 0.3), one of 2 of the study."
+    )
+
+
 def test_every_study_that_chooses_a_model_says_why(uri: str, tmp_path: Path):
     first = hold(tmp_path, uri, "first", {"p0-r1-s0": GOOD})
     second = hold(tmp_path, uri, "second", {"p0-r1-s0": GOOD, "p0.2-r1-s0": WORSE})
