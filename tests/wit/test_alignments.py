@@ -23,6 +23,7 @@ from wit.display import plan_as_json, show_plan
 from wit.errors import ConfigError
 from wit.estimate import Estimate, sharing
 from wit.forms import StudyRequest
+from wit.lineage.cells import alignments_in
 from wit.loading import load_study
 from wit.machine import check_pairs
 from wit.plan import Plan
@@ -154,6 +155,16 @@ def test_a_reference_is_scored_once_for_all_that_read_it(folder: Path) -> None:
     assert by_name["simpo"] == ()
     assert by_name["half"][0] not in by_name["dpo"]
     assert {id(one.model.parents["policy"]) for one in cell.aligned} == {id(cell.sft)}
+
+
+def test_mlflow_is_told_which_references_are_read(folder: Path) -> None:
+    mixed = {"objective": "simpo", "loss_weights": {"simpo": 1, "dpo": 0.5}}
+    more = {"half": {"precision": "bfloat16"}, "kto": {"objective": "kto"}, "mixed": mixed}
+    plan = plan_of(values(folder, **NAMED, **more))
+    for told, planned in zip(alignments_in(plan.study), plan.cells[0].aligned, strict=True):
+        recipes = [reference.recipe.model_dump() for reference in planned.references]
+        read = [f"{recipe['responses']}@{recipe['precision']}" for recipe in recipes]
+        assert told.references == ",".join(read), told.name
 
 
 def test_a_plan_says_what_is_shared(folder: Path) -> None:

@@ -1,11 +1,14 @@
 """Cells, alignments and models of a study: in the tags of its run, and as a table has them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, takewhile
 from typing import Any, NamedTuple
 
+from wit.alignment.objectives import OBJECTIVES
 from wit.alignment_grid import ONLY_ALIGNMENT, alignment_id
+from wit.alignment_recipes import DPOKnobs
 from wit.config import Study
 from wit.lineage.reader import RunRow
 from wit.lineage.terms import BASE
@@ -25,14 +28,34 @@ class Alignment(NamedTuple):
     identity: str  # of its knobs; empty: it is the only one of a run that an older wit wrote
     objective: str | None
     beta: float | None
+    references: str | None = None  # that it reads; None: the run was written by an older wit
+
+    def reads(self, reference: RunRow) -> bool:
+        """Whether it needs what a run of a reference makes."""
+        if self.references is None:
+            objective = OBJECTIVES.get(self.objective)  # pyright: ignore[reportArgumentType]
+            return objective is None or objective.has_reference
+        made = f"{reference.params.get('responses', 'own')}@{reference.params.get('precision')}"
+        return made in self.references.split(",")
+
+
+def alignments_in(study: Study) -> list[Alignment]:
+    """The alignments of a study, the main one first."""
+    return [
+        Alignment(name, alignment_id(knobs), knobs.objective, knobs.beta, _references(knobs))
+        for name, knobs in study.aligned_by.items()
+    ]
+
+
+def _references(knobs: DPOKnobs) -> str:
+    """Such as ``own@float32``: whose responses, and in which precision; see ``make_plan``."""
+    responses = ["own"] * knobs.has_reference + ["mismatched"] * knobs.is_for_unpaired
+    return ",".join(f"{one}@{knobs.precision}" for one in responses)
 
 
 def cell_tags(study: Study) -> dict[str, str]:
     """Names of all cells and alignments, in as many tags as they need."""
-    alignments = (
-        f"{name}:{alignment_id(knobs)}:{knobs.objective}:{knobs.beta}"
-        for name, knobs in study.aligned_by.items()
-    )
+    alignments = (":".join(map(str, alignment)) for alignment in alignments_in(study))
     return _in_tags("wit.cells", map(str, study.cells)) | _in_tags("wit.alignments", alignments)
 
 
@@ -54,7 +77,10 @@ def alignments_of(study_run: RunRow) -> list[Alignment]:
     """The alignments that ``cell_tags`` wrote, the main one first."""
     found = [text.split(":") for text in _from_tags("wit.alignments", study_run.tags)]
     if found:
-        return [Alignment(name, of, objective, float(beta)) for name, of, objective, beta in found]
+        return [
+            Alignment(name, identity, objective, float(beta), *references)
+            for name, identity, objective, beta, *references in found
+        ]
     params = study_run.params
     beta = params.get("dpo.beta")
     return [
@@ -97,15 +123,28 @@ def model_columns(study_run: RunRow, run: RunRow) -> dict[str, Any]:
     }
     if run.params["model_stage"] != "dpo":
         return columns
-    known, identity = alignments_of(study_run), run.params.get("alignment", "")
+    found = alignment_of(run, alignments_of(study_run))
+    unknown = {"alignment": run.params.get("alignment", "unknown")}
+    return columns | (_alignment_columns(found) if found else unknown)
+
+
+def alignment_of(run: RunRow, known: Sequence[Alignment]) -> Alignment | None:
+    """Which of the alignments made the DPO model that a run made or measured."""
+    if run.params.get("model_stage") != "dpo":
+        return None
+    identity = run.params.get("alignment")
     found = next((one for one in known if one.identity == identity), None)
-    if found is None and len(known) == 1:  # the run is of an older wit
-        found = known[0]
-    return columns | (_alignment_columns(found) if found else {"alignment": identity or "unknown"})
+    return known[0] if found is None and len(known) == 1 else found  # or the run is of an older wit
+
+
+def names_needed(known: Sequence[Alignment]) -> dict[str, str]:
+    """Names of the alignments that objective and beta do not tell apart, by identity."""
+    counts = Counter((one.objective, one.beta) for one in known)
+    return {one.identity: one.name for one in known if counts[one.objective, one.beta] > 1}
 
 
 def _alignment_columns(alignment: Alignment) -> dict[str, Any]:
-    name, _, objective, beta = alignment
+    name, _, objective, beta, _ = alignment
     return {"alignment": name, "objective": objective, "beta": beta}
 
 

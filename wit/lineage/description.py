@@ -59,14 +59,21 @@ def cell_of(artifact: Artifact | Source) -> CellIdentity | None:
     return cell._replace(alignment=artifact.recipe) if is_aligned else cell
 
 
-def run_name(artifact: Artifact) -> str:
-    """What the run is called, such as ``wit_choice dpo p0.2-r1-s0`` of an evaluation."""
+def run_name(artifact: Artifact, names: Mapping[str, str] | None = None) -> str:
+    """What the run is called, such as ``wit_choice dpo p0.2-r1-s0`` of an evaluation.
+
+    Args:
+        artifact: Made by it.
+        names: Of alignments that objective and beta do not tell apart, by identity.
+    """
     cell = cell_of(artifact)
     if cell is None:
         return f"{artifact.stage} {artifact.fingerprint[:6]}"
+    identity = "" if cell.alignment is None else alignment_id(cell.alignment)
+    label = " ".join(filter(None, (cell.label, (names or {}).get(identity))))
     if not isinstance(artifact.recipe, EvaluationRecipe):
-        return f"{artifact.stage} {cell.label}"
-    model = f"{cell.model_stage} {cell.label}" if cell.weights else BASE
+        return f"{artifact.stage} {label}"
+    model = f"{cell.model_stage} {label}" if cell.weights else BASE
     return f"{artifact.recipe.measures} {model}"
 
 

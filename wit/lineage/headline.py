@@ -28,27 +28,25 @@ def result_of(scores: "pd.DataFrame", study: Study) -> StudyResult:
     """Figures and recommendation of a study.
 
     Args:
-        scores: Of the study, as ``table`` gives it; its main alignment counts.
+        scores: Of the study, as ``table`` gives it; best is what is best after its main alignment.
         study: Decides which cells are one objective.
     """
     from wit.analysis.scores import of_alignment, with_objectives
     from wit.analysis.selection import recommend
 
-    scores = with_objectives(of_alignment(scores), study)
-    return StudyResult(figures_of(scores), recommend(scores).sentence)
+    main = with_objectives(of_alignment(scores), study)
+    return StudyResult(figures_of(main) | count_cells(scores), recommend(main).sentence)
 
 
 def figures_of(scores: "pd.DataFrame") -> dict[str, float]:
-    """Figures of a study for its run, by MLflow's names; what is not known is left out.
+    """The best scores of a study, by MLflow's names; what is not known is left out.
 
     ``best_dpo_score`` is that of the best objective on the select benchmarks, ``best_dpo_gain`` how
     much better it is than instruction tuning (0, 1), each with the ends ``_low`` and ``_high`` of
     its 95 % interval; that of the gain allows for the choice of the best of all. For SFT likewise.
-    ``cells_finished`` have a score after DPO; ``cells_failed`` have none, and some stage of theirs
-    failed, was killed or could not begin.
 
     Args:
-        scores: Of the study, as ``table`` gives it, with its objectives.
+        scores: Of one alignment of the study, as ``table`` gives it, with its objectives.
     """
     from wit.analysis.grid import stage_scores
     from wit.analysis.rays import rays_of
@@ -64,10 +62,18 @@ def figures_of(scores: "pd.DataFrame") -> dict[str, float]:
             noise = rays.noise_of(usual) or {}  # None: unknown
             gain = rays.lead(best, usual)
             figures |= _with_ends(f"best_{stage}_gain", gain, noise.get(best.ray))
-    return figures | _count_cells(scores)
+    return figures
 
 
-def _count_cells(scores: "pd.DataFrame") -> dict[str, float]:
+def count_cells(scores: "pd.DataFrame") -> dict[str, float]:
+    """How many cells there are, by MLflow's names.
+
+    ``cells_finished`` have all scores after every alignment; of ``cells_failed`` some are lacking,
+    and some stage failed, was killed or could not begin.
+
+    Args:
+        scores: Of the study, as ``table`` gives it, with all its alignments.
+    """
     rows: list[dict[str, Any]] = scores.to_dict("records")
     aligned = {row["cell"] for row in rows if row["stage"] == "dpo"}
     lacking = {r["cell"] for r in rows if r["stage"] == "dpo" and r["status"] != "finished"}

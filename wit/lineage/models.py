@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Literal
 
 from wit.artifacts import Artifact
-from wit.lineage.description import CellIdentity, cell_of, run_params, run_tags
+from wit.lineage.description import run_name, run_params, run_tags
 from wit.lineage.store import Store, cut, origin
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ MODEL_STAGES = ("sft", "dpo")
 MODEL_ID = "wit.model_id"  # tag of the run that makes the model
 
 
-def model_name(cell: CellIdentity) -> str:
-    """Such as ``sft-p0p2-r1-s0``: MLflow takes no dots."""
-    return f"{cell.model_stage}-{cell.label}".replace(".", "p").replace(" ", "-")
+def model_name(run_name: str) -> str:
+    """Such as ``sft-p0p2-r1-s0``, after the run that makes it: MLflow takes no dots."""
+    return run_name.replace(".", "p").replace(" ", "-")
 
 
 def ensure_model(
@@ -44,14 +44,13 @@ def ensure_model(
         f"source_run_id = '{run.info.run_id}'",
         order_by=[{"field_name": "creation_timestamp", "ascending": True}],
     )
-    model_id = begun[0].model_id if begun else _create(store, artifact, run.info.run_id, study)
+    model_id = begun[0].model_id if begun else _create(store, artifact, run, study)
     store.client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
 
 
-def _create(store: Store, artifact: Artifact, run_id: str, study: str | None) -> str:
-    cell = cell_of(artifact)
-    assert cell is not None
+def _create(store: Store, artifact: Artifact, run: "Run", study: str | None) -> str:
+    name = run.info.run_name or run_name(artifact)
     tags = {
         key: value
         for key, value in run_tags(artifact).items()
@@ -59,7 +58,7 @@ def _create(store: Store, artifact: Artifact, run_id: str, study: str | None) ->
     }
     tags |= origin() | {"mlflow.model.isExternal": "true"}  # the weights stay where they are
     tags["mlflow.note.content"] = (
-        f"The {artifact.stage.upper()} model of cell {cell.label}; its weights are in "
+        f"The {artifact.stage.upper()} model of cell {name.partition(' ')[2]}; its weights are in "
         f"`{artifact.path / 'model'}`. All that it was made of, and that came of it: "
         f"`wit lineage {artifact.fingerprint}`"
     )
@@ -67,8 +66,8 @@ def _create(store: Store, artifact: Artifact, run_id: str, study: str | None) ->
         tags[f"wit.study.{study}"] = "yes"
     model = store.client.create_logged_model(
         store.experiment_id,
-        name=model_name(cell),
-        source_run_id=run_id,
+        name=model_name(name),
+        source_run_id=run.info.run_id,
         tags=cut(tags, "tags"),
         params=cut(run_params(artifact) | {"stage": artifact.stage}, "params"),
         model_type=artifact.stage,

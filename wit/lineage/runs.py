@@ -5,14 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from wit.artifacts import Artifact
-from wit.lineage.description import run_name, run_params, run_tags
+from wit.lineage.cells import alignments_of, names_needed
+from wit.lineage.description import cell_of, run_name, run_params, run_tags
 from wit.lineage.models import MODEL_ID, MODEL_STAGES, ensure_model, join_study, set_status
 from wit.lineage.outcome import DataSet, Point, made_between, outcome_of, training_data
+from wit.lineage.reader import as_row
 from wit.lineage.store import Store
 from wit.lineage.terms import PRINCIPAL
+from wit.roles import Role
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+_CURVES = tuple(f"nll_{role.name.lower()}" for role in Role)
+ALREADY_THERE = {"seconds", *_CURVES, *(f"{name}_stderr" for name in _CURVES)}
 
 
 class StudyRun(NamedTuple):
@@ -53,7 +59,7 @@ def ensure_run(
     is_new = run is None
     if run is None:
         run = store.create(
-            run_name(artifact),
+            run_name(artifact, _names_needed(store, artifact, study)),
             run_tags(artifact) | _parent_tags(store, artifact, study) | _study_tags({}, study),
             started,
         )
@@ -75,6 +81,14 @@ def ensure_run(
         store.write(run.info.run_id, params=params, tags=tags)
         run.data.tags.update(tags)
     return run
+
+
+def _names_needed(store: Store, artifact: Artifact, study: StudyRun | None) -> dict[str, str]:
+    """What its first study calls alignments that look alike, by identity."""
+    cell = cell_of(artifact)
+    if cell is None or cell.alignment is None or study is None or study.run_id is None:
+        return {}
+    return names_needed(alignments_of(as_row(store.client.get_run(study.run_id))))
 
 
 def _study_tags(known: dict[str, str], study: StudyRun | None) -> dict[str, str]:
@@ -163,8 +177,8 @@ def _tell_parent_model(store: Store, artifact: Artifact, run: "Run", final: list
         return
     scores: list[Point] = []
     if artifact.stage == "evaluation":
-        # Its likelihoods are there already, as curves over steps.
-        scores = [p for p in final if p[0] != "seconds" and not p[0].startswith("nll_")]
+        # Its likelihoods by role are there already, as curves over steps.
+        scores = [p for p in final if p[0] not in ALREADY_THERE]
     child = {f"wit.child.{artifact.fingerprint}": run.info.run_id}
     store.write(parent_run, metrics=scores, tags=child)
 

@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wit.alignment.objectives import OBJECTIVES
 from wit.artifacts import Artifact
 from wit.config import Runtime, Study
 from wit.errors import ArtifactError, InputError
 from wit.lineage.addresses import shown
 from wit.lineage.cells import (
+    Alignment,
     Model,
     alignments_of,
     cell_tags,
@@ -233,29 +233,33 @@ def _rows_without_scores(
         for run in unfinished
         if "model_stage" in run.params
     }
+    alignments = {one.name: one for one in alignments_of(study_run)}
+    failed: dict[str, list[RunRow]] = {}
+    for run in unfinished:
+        if run.status == "FAILED" and run.tags.get("wit.stage") in ("sft", "reference"):
+            failed.setdefault(run.tags["wit.cell"], []).append(run)
     for row in planned_models(study_run):
         if model_of(row) in measured:
             continue
         run = stopped.get(model_of(row))
         if run is not None:
             row |= _stopped_columns(run)
-        elif row["stage"] == "dpo" and (reason := _why_blocked(row, stopped)):
+        elif row["stage"] == "dpo" and (
+            reason := _why_blocked(alignments[row["alignment"]], failed.get(row["cell"], []))
+        ):
             row |= {"status": "blocked", "error": reason}
         else:
             row["status"] = "missing"
         yield row
 
 
-def _why_blocked(row: Mapping[str, Any], stopped: Mapping[Model, RunRow]) -> str | None:
-    """Which stage before the model's DPO failed, if one did that it needs."""
-    before = {"sft": "its SFT model failed", "reference": "its reference failed"}
-    objective = OBJECTIVES.get(row["objective"])
-    if objective is not None and not objective.has_reference:
-        del before["reference"]
-    for stage, said in before.items():
-        run = stopped.get((row["cell"], stage, None))
-        if run and run.tags["wit.stage"] == stage and run.status == "FAILED":
-            return f"{said} (run {run.run_id})"
+def _why_blocked(alignment: Alignment, failed: Iterable[RunRow]) -> str | None:
+    """Which stage before the model's DPO failed, if one of its cell did that it needs."""
+    for run in failed:
+        if run.tags["wit.stage"] == "sft":
+            return f"its SFT model failed (run {run.run_id})"
+        if alignment.reads(run):
+            return f"its reference failed (run {run.run_id})"
     return None
 
 

@@ -1,7 +1,7 @@
 """Sending what was kept: studies with their artifacts, and single runs, each file on its own."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.errors import ArtifactError, InputError, StoreDownError
-from wit.lineage.cells import cell_tags
+from wit.lineage.cells import Alignment, alignment_of, alignments_in, cell_tags
 from wit.lineage.description import run_name, study_params
 from wit.lineage.headline import CELLS, RECOMMENDATION, note, result_of
 from wit.lineage.models import MODEL_ID
@@ -109,7 +109,8 @@ def _send_study(store: Store, unsent: UnsentStudy, root: Path) -> int:
         if file.is_file():
             store.client.log_artifact(run_id, str(file))
     if unsent.status is not None:
-        store.client.log_dict(run_id, {"cells": _cells(store.uri, run)}, CELLS)
+        cells = _cells(store.uri, run, alignments_in(study))
+        store.client.log_dict(run_id, {"cells": cells}, CELLS)
         ended = _seconds(unsent.ended or datetime.now(UTC).isoformat())
         store.end(run_id, unsent.status, ended)
         _tell_result(store, study, run, ended)
@@ -147,14 +148,20 @@ def _check_found(artifacts: Iterable[Artifact], root: Path) -> None:
         )
 
 
-def _cells(uri: str, study: StudyRun) -> list[dict[str, str]]:
-    """Every artifact of the study with its cell, its run and, of a model, its logged model."""
+def _cells(uri: str, study: StudyRun, known: Sequence[Alignment]) -> list[dict[str, str]]:
+    """Every artifact of the study with its cell, its run and, of a model, its logged model.
+
+    Of a DPO model, and of what was measured on it, also how it was aligned.
+    """
     runs = find_runs(uri, tag(study.membership, f"%{study.version}%"))
     cells = [
         {
             "cell": run.tags.get("wit.cell", ""),
             "stage": run.tags["wit.stage"],
             "model_stage": run.params.get("model_stage", ""),
+            "alignment": alignment.name if (alignment := alignment_of(run, known)) else "",
+            "objective": run.params.get("objective", ""),
+            "beta": run.params.get("beta", ""),
             "fingerprint": run.tags["wit.fingerprint"],
             "run_id": run.run_id or "",
             "model_id": run.tags.get(MODEL_ID, ""),

@@ -1,6 +1,8 @@
 """Several alignments in MLflow: each row of the table is of one model, and says how it was made."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,7 +16,8 @@ from wit.alignment_recipes import DPOKnobs, ReferenceRecipe
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe
-from wit.lineage.cells import MAX_CELLS_LENGTH, alignments_of, cell_tags
+from wit.lineage.cells import MAX_CELLS_LENGTH, alignments_of, cell_tags, model_columns
+from wit.lineage.headline import result_of
 from wit.lineage.reader import RunRow
 from wit.lineage.score_table import table_of_artifacts
 from wit.lineage.store import open_store
@@ -141,6 +144,104 @@ def test_a_reference_that_fails_blocks_those_that_read_it(uri: str, tmp_path: Pa
     assert first.status.to_dict() == {"plain": "blocked", "simpo": "missing"}
 
 
+def test_a_reference_that_fails_blocks_nobody_who_reads_another(uri: str, tmp_path: Path) -> None:
+    """KTO reads one of its own besides; a mixture reads what any of its terms does."""
+    named: dict[str, Any] = {
+        "dpo": {},
+        "kto": {"objective": "kto"},
+        "half": {"precision": "bfloat16"},
+        "mixed": {"objective": "simpo", "loss_weights": {"simpo": 1, "dpo": 0.5}},
+    }
+    study = Study.model_validate(VALUES | {"alignments": named})
+    of_one = plan_of_one(tmp_path)
+    own, other = ReferenceRecipe(), ReferenceRecipe(responses="mismatched")
+    references = [
+        Artifact(root=tmp_path, recipe=recipe, parents=dpo.parents)
+        for recipe, dpo in zip((own, other), of_one.dpo, strict=True)
+    ]
+    run = lineage.start_study(study, [*of_one.all, *references], uri)
+    for reference in references:
+        fail(reference, uri, "not finite", run)
+    table = lineage.table("tiny", uri)
+    blocked = table[(table.stage == "dpo") & (table.status == "blocked")]
+    assert blocked.groupby("cell").alignment.unique().map(list).to_dict() == {
+        "p0-r1-s0": ["dpo", "kto", "mixed"],
+        "p0.2-r1-s0": ["kto"],
+    }
+
+
+def test_tags_that_an_older_wit_wrote_are_read() -> None:
+    """They do not say which references are read."""
+    tags = {"wit.alignments": "plain:0123456789ab:dpo:0.1 simpo:ba9876543210:simpo:2.0 "}
+    plain, simpo = alignments_of(RunRow("1", "study", "FINISHED", {}, tags, {}))
+    assert (plain.name, plain.identity, plain.objective, plain.beta) == (
+        *("plain", "0123456789ab", "dpo"),
+        0.1,
+    )
+    reference = RunRow("2", "reference", "FAILED", {"responses": "own"}, {}, {})
+    assert plain.reads(reference)
+    assert not simpo.reads(reference)
+
+
+def test_alignments_that_look_alike_are_named_in_runs_and_models(uri: str, tmp_path: Path) -> None:
+    slow = {"learning_rate": 1e-6}
+    named = {"fast": {}, "slow": slow, "other": IPO}
+    study = Study.model_validate(VALUES | {"alignments": named})
+    first = plan_of_one(tmp_path).dpo[0]
+    made = [
+        Artifact(
+            root=tmp_path,
+            recipe=DPORecipe.model_validate({**knobs.model_dump(), "seed": 0}),
+            parents=first.parents,
+        )
+        for knobs in study.alignments.values()
+    ]
+    measured = plan_of_one(tmp_path).evaluations[-1]
+    parents = {**measured.parents, "model": made[1]}
+    evaluation = Artifact(root=tmp_path, recipe=measured.recipe, parents=parents)
+    run = lineage.start_study(study, [*made, evaluation], uri)
+    make_without_lineage([*first.parents.values(), *made, evaluation])
+    lineage.link([*made, evaluation], run, uri)
+    lineage.end_study(run, uri, is_failed=False)
+    store, found = open_store(uri), runs(uri)
+    names = [found[artifact.fingerprint].info.run_name for artifact in (*made, evaluation)]
+    assert names == [
+        "dpo p0-r1-s0 fast",
+        "dpo p0-r1-s0 slow",
+        "dpo p0-r1-s0 ipo beta 0.3",
+        "unseen dpo p0-r1-s0 slow",
+    ]
+    models = store.client.search_logged_models([store.experiment_id])
+    assert {model.name for model in models} >= {"dpo-p0-r1-s0-fast", "dpo-p0-r1-s0-slow"}
+
+
+def test_the_list_of_cells_says_how_each_model_was_aligned(
+    made: Grid, uri: str, tmp_path: Path
+) -> None:
+    store = open_store(uri)
+    [study] = store.search("tags.`wit.stage` = 'study'")
+    file = store.client.download_artifacts(study.info.run_id, "cells.json", str(tmp_path))
+    cells = json.loads(Path(file).read_text())["cells"]
+    said = {c["fingerprint"]: (c["alignment"], c["objective"], c["beta"]) for c in cells}
+    for artifacts, wanted in (
+        (made.plain, ("plain", "dpo", "0.1")),
+        (made.other, ("other", "ipo", "0.3")),
+        (made.other_evaluations, ("other", "ipo", "0.3")),
+        (plan_of_one(made.plain[0].root).sft, ("", "", "")),
+    ):
+        assert {said[artifact.fingerprint] for artifact in artifacts} == {wanted}
+
+
+def test_cells_are_counted_by_all_their_alignments(made: Grid, uri: str) -> None:
+    """The first alignment is there; the other one failed."""
+    table = lineage.table("tiny", uri)
+    is_broken = (table.alignment == "other") & (table.cell == "p0-r1-s0")
+    table.loc[is_broken, "status"] = "failed"
+    found = result_of(table, GRID).figures
+    names = ("cells_planned", "cells_finished", "cells_failed")
+    assert [found[name] for name in names] == [2, 1, 1]
+
+
 def test_a_failed_evaluation_stands_with_its_model(uri: str, tmp_path: Path) -> None:
     grid = grid_in(tmp_path)
     measured = grid.other_evaluations[1]
@@ -163,6 +264,16 @@ def test_a_run_that_says_nothing_of_alignments_has_one() -> None:
     assert (found.name, found.objective, found.beta) == ("dpo", "ipo", 0.3)
     [oldest] = alignments_of(RunRow("1", "study", "FINISHED", {}, {}, {}))
     assert (oldest.name, oldest.objective, oldest.beta) == ("dpo", None, None)
+
+
+def test_a_model_of_an_older_wit_is_of_the_only_alignment() -> None:
+    """Its run says none, or one by the knobs that there were then."""
+    params = [{"model_stage": "dpo"}, {"model_stage": "dpo", "alignment": "0123456789ab"}]
+    for study, names in ((STUDY, ["dpo", "dpo"]), (GRID, ["unknown", "0123456789ab"])):
+        tags = {"wit.study_name": "tiny", **cell_tags(study)}
+        top = RunRow("1", "study", "FINISHED", {}, tags, {})
+        of_runs = [RunRow("2", "", "FINISHED", p, {"wit.cell": "p0-r1-s0"}, {}) for p in params]
+        assert [model_columns(top, run)["alignment"] for run in of_runs] == names
 
 
 def test_many_alignments_fit_into_tags() -> None:

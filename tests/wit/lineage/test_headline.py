@@ -11,7 +11,7 @@ from wit import lineage
 from wit.analysis.scores import with_objectives
 from wit.analysis.selection import recommend
 from wit.artifacts import Artifact
-from wit.lineage.headline import figures_of
+from wit.lineage.headline import count_cells, figures_of
 from wit.lineage.outcome import points
 from wit.lineage.spool import kept_artifacts, kept_studies
 from wit.lineage.store import open_store
@@ -65,7 +65,7 @@ def test_cells_are_counted_by_what_came_of_them(finished, broken, finished_and_f
     scores = lineage.table("tiny", finished[1])
     cell = "base" if broken == "base" else "p0.2-r1-s0"
     scores.loc[(scores["stage"] == broken) & (scores["cell"] == cell), "status"] = "failed"
-    found = figures_of(scores)
+    found = count_cells(scores)
     assert found["cells_planned"] == 2
     assert (found["cells_finished"], found["cells_failed"]) == finished_and_failed
 

@@ -3,9 +3,12 @@
 import contextlib
 
 import pytest
-from tiny_study import STUDY, fail, make, make_without_lineage, plan, runs, scores_of, write
+from tiny_study import STUDY, fail, make, make_without_lineage, nll, plan, runs, scores_of, write
 
 from wit import lineage
+from wit.artifacts import Artifact
+from wit.evaluation.results import EvaluationResult
+from wit.evaluation_recipes import AlignmentEvaluation
 from wit.lineage.models import ensure_model
 from wit.lineage.runs import ensure_run
 from wit.lineage.store import open_store
@@ -110,6 +113,21 @@ def test_the_run_of_a_model_names_its_children(finished):
         f"wit.child.{child.fingerprint}": found[child.fingerprint].info.run_id
         for child in (dpo, evaluation)
     }
+
+
+def test_the_run_of_a_model_has_its_scores_but_for_those_that_are_curves_there(uri, tmp_path):
+    of_one = plan(tmp_path)
+    make_without_lineage([*of_one.data, of_one.sft[0], of_one.dpo[0]])
+    parents = {**of_one.evaluations[-1].parents, "model": of_one.dpo[0]}
+    evaluation = Artifact(root=tmp_path, recipe=AlignmentEvaluation(), parents=parents)
+    curves, others = [f"nll_{r}" for r in ("prompt", "stop")], ["nll_chosen", "nll_text", "margin"]
+    score = nll("prompt").model_copy(update={"stderr": 0.5})
+    scores = tuple(score.model_copy(update={"benchmark": name}) for name in (*curves, *others))
+    with lineage.tracked(evaluation, None, uri), evaluation.writing() as out:
+        EvaluationResult(scores=scores, runs={}).save(out)
+    metrics = runs(uri)[of_one.dpo[0].fingerprint].data.metrics
+    assert metrics.keys() >= {*others, *(f"{name}_stderr" for name in others)}
+    assert not metrics.keys() & {*curves, *(f"{name}_stderr" for name in curves)}
 
 
 def test_a_model_is_pending_while_it_is_trained_failed_if_that_fails_then_ready(uri, tmp_path):
