@@ -187,7 +187,8 @@ def test_alignments_that_look_alike_are_named_in_runs_and_models(uri: str, tmp_p
     slow = {"learning_rate": 1e-6}
     named = {"fast": {}, "slow": slow, "other": IPO}
     study = Study.model_validate(VALUES | {"alignments": named})
-    first = plan_of_one(tmp_path).dpo[0]
+    of_one = plan_of_one(tmp_path)
+    first, measured = of_one.dpo[0], of_one.evaluations[-1]
     made = [
         Artifact(
             root=tmp_path,
@@ -196,11 +197,10 @@ def test_alignments_that_look_alike_are_named_in_runs_and_models(uri: str, tmp_p
         )
         for knobs in study.alignments.values()
     ]
-    measured = plan_of_one(tmp_path).evaluations[-1]
     parents = {**measured.parents, "model": made[1]}
     evaluation = Artifact(root=tmp_path, recipe=measured.recipe, parents=parents)
     run = lineage.start_study(study, [*made, evaluation], uri)
-    make_without_lineage([*first.parents.values(), *made, evaluation])
+    make_without_lineage([of_one.data[2], of_one.sft[0], *made, evaluation])
     lineage.link([*made, evaluation], run, uri)
     lineage.end_study(run, uri, is_failed=False)
     store, found = open_store(uri), runs(uri)
