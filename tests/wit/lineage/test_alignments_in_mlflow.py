@@ -12,7 +12,7 @@ from tiny_study import STUDY, fail, make, make_without_lineage, runs
 from tiny_study import plan as plan_of_one
 
 from wit import lineage
-from wit.alignment_recipes import DPOKnobs, ReferenceRecipe
+from wit.alignment_recipes import DPOKnobs, DPORecipe, ReferenceRecipe
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe
