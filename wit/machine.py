@@ -4,10 +4,11 @@ import os
 from importlib.util import find_spec
 
 from wit.artifact_store import check_store
-from wit.config import FLASH, Runtime, check_together
+from wit.config import FLASH, Runtime, Study, check_together
 from wit.errors import ConfigError
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.settings import NO_JUDGE, check_judge
+from wit.on_policy.recipes import PairsRecipe
 from wit.plan import Plan
 from wit.study_sources import row_files
 from wit.workers import visible_gpus
@@ -16,7 +17,9 @@ from wit.workers import visible_gpus
 def asks_the_judge(plan: Plan) -> bool:
     """Whether something is still to be judged."""
     return any(
-        isinstance(artifact.recipe, JudgeEvaluation) and not plan.is_made(artifact)
+        isinstance(artifact.recipe, JudgeEvaluation | PairsRecipe)
+        and artifact.recipe.judge is not None
+        and not plan.is_made(artifact)
         for artifact, _ in plan.artifacts()
     )
 
@@ -37,27 +40,38 @@ def check_the_judge(plan: Plan, runtime: Runtime) -> None:
 
 
 def check_pairs(plan: Plan) -> None:
-    """Whether the objective learns from what the preferences are, as their columns say.
+    """Whether every alignment can learn from what the preferences are, as their columns say.
 
     Raises:
-        InputError: They are single responses, and it learns from pairs; or they are neither.
+        InputError: They are single responses, and one wants pairs; or they are neither.
     """
     study, preferences = plan.study, plan.preferences
-    of_pairs = [name for name, knobs in study.aligned_by.items() if not knobs.is_for_unpaired]
+    of_pairs = {name: wanted for name in study.aligned_by if (wanted := _of_pairs(study, name))}
     if not of_pairs or plan.is_made(preferences):
         return
     from wit.data.prepare import will_be_unpaired  # takes a second
 
     if will_be_unpaired(study.preferences, row_files(preferences)):
-        loc, knobs = study.key_of(of_pairs[0], "objective"), study.aligned_by[of_pairs[0]]
+        name, (loc, said, other) = next(iter(of_pairs.items()))
         place, key = study.places.of(loc) or study.places.of(("preferences",)), ".".join(loc)
-        remedy = f"set {key}: kto, or give pairs"
-        if len(study.aligned_by) > 1:  # there may be one of kto already
-            remedy += f", or leave alignment {of_pairs[0]!r} out"
+        remedy = f"set {key}: {other}, or give pairs"
+        if len(study.aligned_by) > 1:  # there may be such a one already
+            remedy += f", or leave alignment {name!r} out"
         raise ConfigError(
-            f"{f'{place}: ' if place else ''}{key} = {knobs.objective} learns from pairs, and the "
-            f"preferences are single responses, good or bad; {remedy}"
+            f"{f'{place}: ' if place else ''}{key} = {said}, and the preferences are single "
+            f"responses, good or bad; {remedy}"
         )
+
+
+def _of_pairs(study: Study, alignment: str) -> tuple[tuple[str, ...], str, str] | None:
+    """Which key of an alignment wants pairs, what to say of that, and what wants none."""
+    knobs = study.aligned_by[alignment]
+    if knobs.on_policy is None:
+        key, said = study.key_of(alignment, "objective"), f"{knobs.objective} learns from pairs"
+        return None if knobs.is_for_unpaired else (key, said, "kto")
+    key = (*study.key_of(alignment, "on_policy"), "scorer")
+    said = "exact_match asks what the chosen response says"
+    return (key, said, "reward_model") if knobs.on_policy.scorer == "exact_match" else None
 
 
 def check_machine(plan: Plan, runtime: Runtime) -> None:

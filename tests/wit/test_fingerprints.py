@@ -103,6 +103,7 @@ KNOBS: list[tuple[str, Any, set[str]]] = [
     ("dpo.beta", 0.7, DPO),
     ("dpo.loss_weights", {"dpo": 1.0, "sft": 0.2}, DPO),
     ("dpo.lora", {"rank": 4}, DPO),
+    ("dpo.on_policy", {}, DPO | REFERENCE),  # its knobs: see test_on_policy_plan.py
     ("benchmarks.0.role", "report", NOTHING),
     ("benchmarks.0.num_fewshot", 3, evaluations("seen")),
     ("benchmarks.0.limit", 9, evaluations("seen") | ITEMS),

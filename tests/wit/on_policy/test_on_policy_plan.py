@@ -1,19 +1,24 @@
 """Rounds on policy in a plan: what is made of what, what is shared, and what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from planned_study import inputs_in, plan_of, study_in
 from pydantic import ValidationError
+from reward_models import known_reward_model
+from samples import write_jsonl
 
 from wit.alignment_recipes import DPOKnobs, DPORecipe
 from wit.artifacts import Artifact
 from wit.cell_plan import AlignedPlan
 from wit.config import Study
+from wit.errors import ConfigError
 from wit.estimate import sharing
 from wit.lineage.description import cell_of, run_name
-from wit.on_policy.recipes import PairsRecipe
+from wit.machine import asks_the_judge, check_pairs
+from wit.on_policy.recipes import OnPolicyKnobs, PairsRecipe
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +92,53 @@ def test_another_seed_or_knob_draws_anew_and_another_objective_does_not(folder: 
     assert one["dpo"].made[1] == one["ipo"].made[1], "so is the reference"
 
 
+KNOBS: dict[str, Any] = {
+    "scorer": "judge",
+    "extract": "a+",
+    "num_responses": 3,
+    "temperature": 0.5,
+    "max_new_tokens": 9,
+    "min_margin": 0.5,
+    "max_prompts": 7,
+}
+
+
+def test_every_knob_of_the_draws_draws_anew(folder: Path) -> None:
+    assert KNOBS.keys() == OnPolicyKnobs.model_fields.keys() - {"rounds", "reward_model"}
+    changed = {name: on_policy(**{name: value}) for name, value in KNOBS.items()}
+    found = aligned(folder, usual=on_policy(), **changed)
+    assert len({one.made[0].fingerprint for one in found.values()}) == 1 + len(KNOBS)
+    assert len({one.model.fingerprint for one in found.values()}) == 1 + len(KNOBS)
+
+
+def test_a_reward_model_counts_by_its_content(folder: Path, tmp_path: Path) -> None:
+    def model(**place: Any) -> tuple[str, str]:
+        knobs = on_policy(scorer="reward_model", reward_model=place)
+        made = aligned(folder, only=knobs)["only"].made
+        return made[0].fingerprint, made[-1].fingerprint
+
+    here = known_reward_model(tmp_path / "here")
+    there = shutil.copytree(here, tmp_path / "there")
+    first = model(path=str(here))
+    assert model(path=str(there)) == first, "where it was found is not what it is"
+    (there / "chat_template.jinja").write_text("{{ messages }}")
+    assert not {*model(path=str(there))} & {*first}
+    on_hub = {"repo": "some/rewards", "revision": "a" * 40}
+    assert not {*model(**on_hub)} & {*first}
+    with pytest.raises(ConfigError, match=r"dpo.on_policy.reward_model.path: .* no such folder"):
+        plan_of(
+            study_in(folder)
+            | {"dpo": on_policy(scorer="reward_model", reward_model={"path": "/no/folder"})}
+        )
+
+
+def test_another_judge_ranks_anew(folder: Path) -> None:
+    values = study_in(folder) | {"dpo": on_policy(scorer="judge")}
+    other = values | {"judge": {"model": "another"}}
+    first, second = (plan_of(v).cells[0].aligned[0].made[0] for v in (values, other))
+    assert first.fingerprint != second.fingerprint
+
+
 def test_without_rounds_nothing_has_another_identity() -> None:
     recipe = DPORecipe(seed=0)
     assert "on_policy" not in recipe.identity()
@@ -118,6 +170,23 @@ def test_what_cannot_be_is_refused(knobs: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError) as caught:
         DPOKnobs.model_validate(knobs)
     assert said in str(caught.value)
+
+
+def test_single_responses_say_no_right_answer_and_are_ranked_by_others(folder: Path) -> None:
+    single = [{"prompt": "a", "response": "b", "label": True}]
+    rows = {"preferences": {"path": str(write_jsonl(folder / "single.jsonl", single))}}
+    check_pairs(plan_of(study_in(folder) | rows | {"dpo": on_policy(scorer="judge")}))
+    says = (
+        r"^dpo\.on_policy\.scorer = exact_match asks .*; set dpo\.on_policy\.scorer: reward_model"
+    )
+    with pytest.raises(ConfigError, match=says):
+        check_pairs(plan_of(study_in(folder) | rows | {"dpo": on_policy()}))
+
+
+def test_a_plan_knows_that_the_judge_will_be_asked(folder: Path) -> None:
+    unjudged = study_in(folder) | {"judged": []}
+    assert not asks_the_judge(plan_of(unjudged | {"dpo": on_policy()}))
+    assert asks_the_judge(plan_of(unjudged | {"dpo": on_policy(scorer="judge")}))
 
 
 def test_a_judge_ranks_only_where_there_is_one(folder: Path) -> None:
