@@ -6,6 +6,7 @@ import pytest
 from samples import ROOT, needs_shared
 
 from flows.study import run_study
+from wit.analysis.scores import of_alignment
 from wit.forms import StudyRequest
 from wit.lineage import table
 from wit.outcome import StudyOutcome
@@ -31,7 +32,11 @@ def test_the_real_study_ends_with_scores_for_every_model(prefect: None, tmp_path
     outcome = state.result(raise_on_failure=False)
     assert isinstance(outcome, StudyOutcome), state.message
     assert outcome.counts == {"made": len(outcome.stages)}
-    scores = table("real", outcome.tracking_uri).set_index(["cell", "stage", "benchmark"]).score
+    scores = table("real", outcome.tracking_uri)
+    assert [*scores.alignment.dropna().unique()] == ["dpo", "ipo", "simpo"]
+    whole = scores[scores.stage == "dpo"].groupby("alignment").score.count()
+    assert len(set(whole)) == 1, "all that is measured is measured after each"
+    scores = of_alignment(scores).set_index(["cell", "stage", "benchmark"]).score
     cells = ["p0-r1-s0", "p1-r1-s0"]
     for cell in cells:
         for stage in ("sft", "dpo"):
