@@ -117,7 +117,7 @@ def _data_of(model: Kept, sft: Kept | None, own: Sequence[Kept]) -> dict[str, st
     found = {} if sft is None else {"instructions": sft.parents["instructions"]["fingerprint"]}
     measured = [e.parents["preferences"]["fingerprint"] for e in own if "preferences" in e.parents]
     if measured:
-        aligned = model.parents.get("preferences", {}).get("fingerprint")
+        aligned = _fingerprints(model).get("preferences")
         found["preferences"] = aligned if aligned in measured else measured[-1]
     return found
 
@@ -205,12 +205,19 @@ def _is_same_alignment(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool
 
 
 def _fingerprints(artifact: Kept) -> dict[str, str]:
-    """Of what it was made of; what a reference says follows from its policy."""
-    return {
+    """Of what it was made of; what a reference says follows from its policy.
+
+    So do pairs that a policy made; they count by the preferences whose prompts it answered.
+    """
+    found = {
         part: parent["fingerprint"]
         for part, parent in artifact.parents.items()
         if parent["kind"] != "reference"
     }
+    pairs = artifact.parent("preferences")
+    if pairs is not None and pairs.stage == "pairs":
+        found["preferences"] = pairs.parents["preferences"]["fingerprint"]
+    return found
 
 
 def _without(recipe: Mapping[str, Any], key: str) -> dict[str, Any]:

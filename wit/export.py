@@ -10,12 +10,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
 
-from wit.alignment_recipes import DPORecipe
+from wit.alignment_recipes import DPOKnobs, DPORecipe
 from wit.artifacts import RECORD, verify
 from wit.config import Study
 from wit.errors import ArtifactError, InputError
@@ -159,9 +159,17 @@ def _belongs_to(model: Kept, study: Study) -> bool:
         own = DPORecipe.model_validate(model.recipe) if model.stage == "dpo" else None
     except ValidationError as error:
         raise ArtifactError(f"{model.path}: a recipe cannot be read: {error}") from None
-    aligned = [DPORecipe(**k.model_dump(), seed=seed) for k in study.aligned_by.values()]
     return (
-        (own is None or own.identity() in [recipe.identity() for recipe in aligned])
+        (own is None or own.identity() in _alignments(study, seed))
         and trained.identity() == recipe.identity()
         and rows.identity() == study.instructions.identity()
     )
+
+
+def _alignments(study: Study, seed: int) -> list[dict[str, Any]]:
+    """What a study tells every alignment, and every round of it."""
+    found: list[DPOKnobs] = []
+    for knobs in study.aligned_by.values():
+        rounds = range(1, knobs.on_policy.rounds + 1) if knobs.on_policy else ()
+        found += [knobs.of_round(number) for number in rounds] or [knobs]
+    return [DPORecipe(**knobs.model_dump(), seed=seed).identity() for knobs in found]

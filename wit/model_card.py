@@ -194,6 +194,12 @@ def _data_sets(trained: Sequence[Kept]) -> Iterator[DataSet]:
 
 
 def _data_lines(data: Kept) -> Iterator[str]:
+    if data.stage == "pairs":
+        drawn, prompts = data.recipe, data.parents["preferences"]["fingerprint"]
+        yield (
+            f"round {drawn['round']}: of {drawn['num_responses']} responses of its own to each "
+            f"prompt of `{prompts}` the best and the worst, by {drawn['scorer']}"
+        )
     for name, source in _sources(data).items():
         of = f"source {name}" if name else "from"
         yield f"{of}: {_place(source)}, digest `{source['fingerprint']}`"
@@ -208,7 +214,8 @@ def _data_lines(data: Kept) -> Iterator[str]:
         yield f"dropped: {dropped or 'none'}; cut to their length: {card['truncated']:,}"
     knobs = ("max_tokens", "near_duplicates", "overlap")
     told = [f"{knob} {data.recipe[knob]}" for knob in knobs if data.recipe.get(knob) is not None]
-    yield f"as told: {', '.join(told)}"
+    if told:
+        yield f"as told: {', '.join(told)}"
 
 
 def _place(source: Mapping[str, Any]) -> str:

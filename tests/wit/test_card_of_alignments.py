@@ -13,6 +13,7 @@ from wit.evaluation.results import EvaluationResult, Score
 from wit.evaluation_recipes import AlignmentEvaluation
 from wit.export import known_roles
 from wit.model_card import model_card
+from wit.on_policy.recipes import OnPolicyKnobs, PairsRecipe
 from wit.outcome import save_study
 from wit.recipes import InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
 from wit.records import Kept
@@ -30,6 +31,7 @@ class Made(NamedTuple):
     aligned: dict[str, Artifact]
     again: Artifact
     usual_again: Artifact
+    usual_sft: Artifact
 
 
 @pytest.fixture
@@ -65,8 +67,8 @@ def made(tmp_path: Path) -> Made:
             artifact(other, policy=aligned["A"], preferences=preferences["A"])
         return sft, aligned, again
 
-    *_, usual_again = tuned(USUAL)
-    return Made(preferences, *tuned(OURS), usual_again)
+    usual, _, usual_again = tuned(USUAL)
+    return Made(preferences, *tuned(OURS), usual_again, usual)
 
 
 def measure(model: Artifact, preferences: Artifact, margin: float, day: int) -> None:
@@ -147,6 +149,50 @@ def test_a_model_that_was_aligned_twice_has_the_card_of_both(made: Made) -> None
     assert "| this model | SFT before it | instruction tuning (0, 1), same seed |" in card
     _, *shown = cells_of(card, "logp margin")
     assert [float(cell.split()[0]) for cell in shown] == [0.0, 1.0, 2.0]
+
+
+def on_policy(made: Made, sft: Artifact, rounds: int) -> Artifact:
+    """The last of some rounds on pairs of the policy's own."""
+    knobs = OnPolicyKnobs(num_responses=4)
+    policy, preferences = sft, made.preferences["A"]
+    for number in range(1, rounds + 1):
+        recipe = PairsRecipe.of(knobs, number, 0, None)
+        pairs = Artifact(
+            root=sft.root, recipe=recipe, parents={"policy": policy, "preferences": preferences}
+        )
+        own = DPORecipe(on_policy=knobs.model_copy(update={"rounds": number}), seed=0)
+        parents = {"policy": policy, "preferences": pairs}
+        policy = Artifact(root=sft.root, recipe=own, parents=parents)
+        for artifact in (pairs, policy):
+            if not artifact.exists():
+                with artifact.writing():
+                    pass
+    return policy
+
+
+def test_rounds_on_policy_stand_beside_those_of_other_weights(made: Made) -> None:
+    """Their pairs are others, of the same prompts."""
+    pairs = made.preferences["A"]
+    ours, usual = on_policy(made, made.sft, 2), on_policy(made, made.usual_sft, 2)
+    for margin, model in enumerate((ours, made.sft, usual)):
+        measure(model, pairs, float(margin), 1)
+    measure(made.sft, made.preferences["B"], 99.0, 2)
+    card = card_of(ours)
+    assert "| this model | SFT before it | instruction tuning (0, 1), same seed |" in card
+    _, *shown = cells_of(card, "logp margin")
+    assert [float(cell.split()[0]) for cell in shown] == [0.0, 1.0, 2.0]
+    assert card.count("### Preferences") == 2
+    said = f"of 4 responses of its own to each prompt of `{pairs.fingerprint}` the best and the"
+    assert f"* round 1: {said}" in card
+    assert f"* round 2: {said}" in card
+
+
+def test_every_round_belongs_to_the_study(made: Made) -> None:
+    knobs = {"on_policy": {"num_responses": 4, "rounds": 2}}
+    save_study(study_of(dpo=knobs), made.sft.root / "studies" / "study", "0" * 12)
+    for rounds, roles in ((1, ["wit_choice"]), (2, ["wit_choice"]), (3, [])):
+        model = on_policy(made, made.sft, rounds)
+        assert [*known_roles(Kept.at(model.path))] == roles
 
 
 def study_of(**more: object) -> Study:
