@@ -161,8 +161,9 @@ def on_policy(made: Made, sft: Artifact, rounds: int) -> Artifact:
             root=sft.root, recipe=recipe, parents={"policy": policy, "preferences": preferences}
         )
         own = DPORecipe(on_policy=knobs.model_copy(update={"rounds": number}), seed=0)
-        parents = {"policy": policy, "preferences": pairs}
-        policy = Artifact(root=sft.root, recipe=own, parents=parents)
+        policy = Artifact(
+            root=sft.root, recipe=own, parents={"policy": policy, "preferences": pairs}
+        )
         for artifact in (pairs, policy):
             if not artifact.exists():
                 with artifact.writing():

@@ -10,8 +10,10 @@ from wit.alignment.objectives import OBJECTIVES
 from wit.alignment_grid import ONLY_ALIGNMENT, alignment_id
 from wit.alignment_recipes import DPOKnobs
 from wit.config import Study
+from wit.lineage.description import pairs_id
 from wit.lineage.reader import RunRow
 from wit.lineage.terms import BASE
+from wit.on_policy.recipes import PairsRecipe
 
 MAX_CELLS_LENGTH = 7000  # characters of one tag; MLflow takes 8000
 NUMBER = r"\d[\d.]*(?:e[+-]\d+)?"
@@ -28,29 +30,52 @@ class Alignment(NamedTuple):
     identity: str  # of its knobs; empty: it is the only one of a run that an older wit wrote
     objective: str | None
     beta: float | None
-    references: str | None = None  # that it reads; None: the run was written by an older wit
+    needs: str | None = None  # before its model; None: the run was written by an older wit
 
-    def reads(self, reference: RunRow) -> bool:
-        """Whether it needs what a run of a reference makes."""
-        if self.references is None:
+    def reads(self, run: RunRow) -> bool:
+        """Whether it needs what a run makes of its cell after SFT."""
+        stage = run.tags["wit.stage"]
+        if self.needs is None:
             objective = OBJECTIVES.get(self.objective)  # pyright: ignore[reportArgumentType]
-            return objective is None or objective.has_reference
-        made = f"{reference.params.get('responses', 'own')}@{reference.params.get('precision')}"
-        return made in self.references.split(",")
+            has_reference = objective is None or objective.has_reference
+            return stage == "reference" and has_reference
+        return step(stage, run.params) in self.needs.split(",")
 
 
 def alignments_in(study: Study) -> list[Alignment]:
     """The alignments of a study, the main one first."""
     return [
-        Alignment(name, alignment_id(knobs), knobs.objective, knobs.beta, _references(knobs))
+        Alignment(name, alignment_id(knobs), knobs.objective, knobs.beta, _needs(study, knobs))
         for name, knobs in study.aligned_by.items()
     ]
 
 
-def _references(knobs: DPOKnobs) -> str:
-    """Such as ``own@float32``: whose responses, and in which precision; see ``make_plan``."""
+def _needs(study: Study, knobs: DPOKnobs) -> str:
+    """Every ``step`` between SFT and the model, as ``CellPlan`` makes them."""
+    steps: list[str] = []
     responses = ["own"] * knobs.has_reference + ["mismatched"] * knobs.is_for_unpaired
-    return ",".join(f"{one}@{knobs.precision}" for one in responses)
+    rounds = knobs.on_policy.rounds if knobs.on_policy else 1
+    for number in range(1, rounds + 1):
+        read = {"precision": knobs.precision}
+        if knobs.on_policy is not None:
+            recipe = PairsRecipe.of(knobs.on_policy, number, 0, study.judge)
+            read["pairs"] = pairs_id(recipe)
+            steps.append(step("pairs", read))
+        steps += [step("reference", read | {"responses": one}) for one in responses]
+        if number < rounds:
+            of_round = {"alignment": alignment_id(knobs.of_round(number))}
+            steps.append(step("dpo", of_round))
+    return ",".join(steps)
+
+
+def step(stage: str, params: Mapping[str, str]) -> str:
+    """What a stage makes of a cell, such as ``reference@own@float32``, by the params of its run."""
+    known = {
+        "reference": (params.get("responses", "own"), params.get("precision"), params.get("pairs")),
+        "pairs": (params.get("pairs"),),
+        "dpo": (params.get("alignment"),),
+    }
+    return "@".join(filter(None, (stage, *known.get(stage, ()))))
 
 
 def cell_tags(study: Study) -> dict[str, str]:
@@ -78,8 +103,8 @@ def alignments_of(study_run: RunRow) -> list[Alignment]:
     found = [text.split(":") for text in _from_tags("wit.alignments", study_run.tags)]
     if found:
         return [
-            Alignment(name, identity, objective, float(beta), *references)
-            for name, identity, objective, beta, *references in found
+            Alignment(name, identity, objective, float(beta), *needs)
+            for name, identity, objective, beta, *needs in found
         ]
     params = study_run.params
     beta = params.get("dpo.beta")

@@ -3,6 +3,7 @@
 Pure functions of artifacts; nothing here knows MLflow.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from wit.artifacts import Artifact, Source
 from wit.config import Study, TokenWeights
 from wit.evaluation_recipes import EvaluationRecipe
 from wit.lineage.terms import BASE, PRINCIPAL
+from wit.on_policy.recipes import PairsRecipe
 from wit.recipes import SFTRecipe
 
 USUAL = ("dpo", 0.1)  # objective and beta, which no name need say
@@ -89,11 +91,20 @@ def run_params(artifact: Artifact) -> dict[str, str]:
         params["response_weight"] = f"{cell.weights.response:g}"
         params["weights"] = str(cell.weights)
         params["seed"] = str(cell.seed)
+    for made in (artifact, *artifact.parents.values()):
+        if isinstance(made, Artifact) and isinstance(made.recipe, PairsRecipe):
+            params["pairs"] = pairs_id(made.recipe)
     if cell.alignment is not None:
         params["alignment"] = alignment_id(cell.alignment)
         params["objective"] = cell.alignment.objective
         params["beta"] = json.dumps(cell.alignment.beta)
     return params
+
+
+def pairs_id(recipe: PairsRecipe) -> str:
+    """Twelve hex digits over how a round's pairs are made, for whatever cell."""
+    values = recipe.model_dump(mode="json", exclude={"seed"})
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def run_tags(artifact: Artifact) -> dict[str, str]:

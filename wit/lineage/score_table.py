@@ -52,6 +52,13 @@ COLUMNS = (
     "run_id",  # of the model; for the base, which has none, of its evaluation
     "run_url",
 )
+# What an aligned model may need, by stage.
+BEFORE = {
+    "sft": "its SFT model",
+    "pairs": "making its pairs",
+    "reference": "its reference",
+    "dpo": "an earlier round",
+}
 NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
 
 
@@ -236,7 +243,7 @@ def _rows_without_scores(
     alignments = {one.name: one for one in alignments_of(study_run)}
     failed: dict[str, list[RunRow]] = {}
     for run in unfinished:
-        if run.status == "FAILED" and run.tags.get("wit.stage") in ("sft", "reference"):
+        if run.status == "FAILED" and run.tags.get("wit.stage") in BEFORE:
             failed.setdefault(run.tags["wit.cell"], []).append(run)
     for row in planned_models(study_run):
         if model_of(row) in measured:
@@ -256,10 +263,9 @@ def _rows_without_scores(
 def _why_blocked(alignment: Alignment, failed: Iterable[RunRow]) -> str | None:
     """Which stage before the model's DPO failed, if one of its cell did that it needs."""
     for run in failed:
-        if run.tags["wit.stage"] == "sft":
-            return f"its SFT model failed (run {run.run_id})"
-        if alignment.reads(run):
-            return f"its reference failed (run {run.run_id})"
+        stage = run.tags["wit.stage"]
+        if stage == "sft" or alignment.reads(run):
+            return f"{BEFORE[stage]} failed (run {run.run_id})"
     return None
 
 
