@@ -204,6 +204,7 @@ SAID = st.fixed_dictionaries(
         "num_epochs": st.sampled_from([None, 3]),
         "weight_decay": st.sampled_from([None, 0.1]),
         "lora": st.sampled_from([None, "continue", {}, {"rank": 4, "modules": ["q_proj"]}]),
+        "on_policy": st.sampled_from([None, {}, {"extract": "a", "num_responses": 4}]),
     },
 )
 
