@@ -23,8 +23,6 @@ from wit.display import plan_as_json, show_plan
 from wit.errors import ConfigError
 from wit.estimate import Estimate, sharing
 from wit.forms import StudyRequest
-from wit.lineage.cells import alignments_in, step
-from wit.lineage.description import run_params
 from wit.loading import load_study
 from wit.machine import check_pairs
 from wit.plan import Plan
@@ -156,19 +154,6 @@ def test_a_reference_is_scored_once_for_all_that_read_it(folder: Path) -> None:
     assert by_name["simpo"] == ()
     assert by_name["half"][0] not in by_name["dpo"]
     assert {id(one.model.parents["policy"]) for one in cell.aligned} == {id(cell.sft)}
-
-
-def test_mlflow_is_told_what_is_made_before_a_model(folder: Path) -> None:
-    mixed = {"objective": "simpo", "loss_weights": {"simpo": 1, "dpo": 0.5}}
-    more = {"half": {"precision": "bfloat16"}, "kto": {"objective": "kto"}, "mixed": mixed}
-    more |= {f"in-{n}": {"on_policy": {"rounds": n}} for n in (1, 3)}
-    more["judged"] = {"on_policy": {"scorer": "judge"}, "objective": "kto"}
-    plan = plan_of(values(folder, **NAMED, **more))
-    for cell in plan.cells:
-        for told, planned in zip(alignments_in(plan.study), cell.aligned, strict=True):
-            steps = [step(made.stage, run_params(made)) for made in planned.made[:-1]]
-            assert told.needs == ",".join(steps), told.name
-            assert len({*steps}) == len(steps)
 
 
 def test_a_plan_says_what_is_shared(folder: Path) -> None:

@@ -21,7 +21,6 @@ from wit.lineage.headline import result_of
 from wit.lineage.reader import RunRow
 from wit.lineage.score_table import table_of_artifacts
 from wit.lineage.store import open_store
-from wit.on_policy.recipes import PairsRecipe
 
 
 @pytest.fixture
@@ -183,43 +182,6 @@ def test_tags_that_an_older_wit_wrote_are_read() -> None:
     assert plain.reads(reference)
     assert not simpo.reads(reference)
     assert not plain.reads(reference._replace(tags={"wit.stage": "dpo"}))
-
-
-def test_what_fails_on_policy_blocks_those_that_go_on_from_it(uri: str, tmp_path: Path) -> None:
-    knobs = {"num_responses": 4}
-    named: dict[str, Any] = {
-        "offline": {},
-        "once": {"on_policy": knobs},
-        "twice": {"on_policy": {**knobs, "rounds": 2}},
-        "hot": {"on_policy": {**knobs, "temperature": 1.5}},
-    }
-    study = Study.model_validate(VALUES | {"alignments": named})
-    of_one = plan_of_one(tmp_path)
-    policy = {"policy": of_one.sft[0]}
-    once = study.alignments["once"]
-    assert once.on_policy is not None
-    recipe = PairsRecipe.of(once.on_policy, 1, 0, None)
-    pairs = Artifact(
-        root=tmp_path, recipe=recipe, parents={**policy, "preferences": of_one.data[2]}
-    )
-    starts = {**policy, "preferences": pairs}
-    reference = Artifact(root=tmp_path, recipe=ReferenceRecipe(), parents={**starts})
-    first = Artifact(
-        root=tmp_path,
-        recipe=DPORecipe.model_validate({**once.model_dump(), "seed": 0}),
-        parents={**starts, "reference": reference},
-    )
-    said = {"offline": "missing", "once": "blocked", "twice": "blocked", "hot": "missing"}
-    for number, failing in enumerate((pairs, reference, first)):
-        name = f"study-{number}"
-        one = study.model_copy(update={"name": name})
-        run = lineage.start_study(one, [*of_one.all, pairs, reference, first], uri)
-        fail(failing, uri, "it broke", run)
-        table = lineage.table(name, uri)
-        of_cell = table[(table.cell == "p0-r1-s0") & (table.stage == "dpo")]
-        if failing is first:
-            said["once"] = "failed"
-        assert of_cell.set_index("alignment").status.to_dict() == said, failing.stage
 
 
 def test_alignments_that_look_alike_are_named_in_runs_and_models(uri: str, tmp_path: Path) -> None:
