@@ -61,12 +61,10 @@ def submit_evaluations(
 
 def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
     """SFT, every alignment of it, and the evaluations of all."""
-    futures, names = dict(data), cell.alignment_of
+    futures, labels = dict(data), cell.labels
     for artifact in (cell.sft, *cell.alignment_steps):
-        label = cell.label(names.get(artifact.fingerprint))
-        futures[artifact.fingerprint] = tune.submit(
-            artifact, label, study, workers, wait_for=parents_of(artifact, futures)
-        )
+        label, waits = labels[artifact.fingerprint], parents_of(artifact, futures)
+        futures[artifact.fingerprint] = tune.submit(artifact, label, study, workers, wait_for=waits)
     for _, name, evaluations in cell.measured:
         futures |= submit_evaluations(evaluations, name, study, futures, workers)
     return {artifact.fingerprint: futures[artifact.fingerprint] for artifact in cell.artifacts}

@@ -9,6 +9,7 @@ from wit.artifacts import Artifact, Source
 from wit.config import Cell, Study
 from wit.measurements import Measurements
 from wit.on_policy.recipes import PairsRecipe
+from wit.on_policy.rounds import round_of
 from wit.recipes import SFTRecipe
 
 Parents = Mapping[str, Artifact | Source]
@@ -122,6 +123,16 @@ class CellPlan:
             own = (one.model, *one.evaluations)
             names |= dict.fromkeys((artifact.fingerprint for artifact in own), one.alignment)
         return names
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What people read of each artifact, by fingerprint; see ``label``."""
+        names, found = self.alignment_of, {}
+        for artifact in self.artifacts:
+            label, number = self.label(names.get(artifact.fingerprint)), round_of(artifact)
+            label += "" if number is None else f" round {number}"
+            found[artifact.fingerprint] = label
+        return found
 
     def label(self, alignment: str | None = None) -> str:
         """Names the cell, and the alignment if there are several."""

@@ -60,13 +60,8 @@ class Plan:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What people read of each artifact of a cell; see ``CellPlan.label``."""
-        names = self.alignment_of
-        return {
-            artifact.fingerprint: cell.label(names.get(artifact.fingerprint))
-            for cell in self.cells
-            for artifact in cell.artifacts
-        }
+        """What people read of each artifact of a cell; see ``CellPlan.labels``."""
+        return {step: label for cell in self.cells for step, label in cell.labels.items()}
 
     def is_made(self, artifact: Artifact) -> bool:
         """Whether it is reused: it is here, or the artifact store has it."""

@@ -16,6 +16,7 @@ from wit.config import Study, TokenWeights
 from wit.evaluation_recipes import EvaluationRecipe
 from wit.lineage.terms import BASE, PRINCIPAL
 from wit.on_policy.recipes import PairsRecipe
+from wit.on_policy.rounds import round_of
 from wit.recipes import SFTRecipe
 
 USUAL = ("dpo", 0.1)  # objective and beta, which no name need say
@@ -28,6 +29,7 @@ class CellIdentity(NamedTuple):
     weights: TokenWeights | None  # None: the base
     seed: int | None
     alignment: DPORecipe | None = None  # None: it is not aligned
+    round: int | None = None  # on policy, from 1; None: it is of none
 
     def __str__(self) -> str:
         return BASE if self.weights is None else f"{self.weights}-s{self.seed}"
@@ -35,9 +37,10 @@ class CellIdentity(NamedTuple):
     @property
     def label(self) -> str:
         """The cell, and how it was aligned where that is not as usual."""
-        if self.alignment is None or _of(self.alignment) == USUAL:
-            return str(self)
-        return f"{self} {self.alignment.objective} beta {self.alignment.beta:g}"
+        label = str(self)
+        if self.alignment is not None and _of(self.alignment) != USUAL:
+            label += f" {self.alignment.objective} beta {self.alignment.beta:g}"
+        return label if self.round is None else f"{label} round {self.round}"
 
 
 def _of(knobs: DPOKnobs) -> tuple[str, float]:
@@ -56,7 +59,7 @@ def cell_of(artifact: Artifact | Source) -> CellIdentity | None:
     cell = None if principal is None else cell_of(principal)
     if cell is None or artifact.stage == "evaluation":
         return cell
-    cell = cell._replace(model_stage=artifact.stage)
+    cell = cell._replace(model_stage=artifact.stage, round=round_of(artifact))
     is_aligned = isinstance(artifact.recipe, DPORecipe)
     return cell._replace(alignment=artifact.recipe) if is_aligned else cell
 

@@ -145,11 +145,17 @@ def test_without_rounds_nothing_has_another_identity() -> None:
     assert DPORecipe(seed=0, **on_policy()).identity()["on_policy"]["rounds"] == 1
 
 
-def test_runs_are_named_after_their_cell(folder: Path) -> None:
-    pairs, reference, dpo = aligned(folder, only=on_policy())["only"].made
-    assert run_name(pairs) == "pairs p0-r1-s0"
-    assert run_name(reference) == "reference p0-r1-s0"
-    cell = cell_of(dpo)
+def test_runs_are_named_after_their_cell_and_round(folder: Path) -> None:
+    plan = plan_of(study_in(folder) | {"dpo": on_policy(rounds=2)})
+    [one] = plan.cells[0].aligned
+    for number, steps in ((1, one.made[:3]), (2, one.made[3:])):
+        for step in steps:
+            assert run_name(step) == f"{step.stage} p0-r1-s0 round {number}"
+            assert plan.labels[step.fingerprint] == f"p0-r1-s0 round {number}"
+    [seen, *_] = one.evaluations
+    assert run_name(seen) == "seen dpo p0-r1-s0 round 2"
+    assert plan.labels[seen.fingerprint] == "p0-r1-s0"
+    cell = cell_of(one.model)
     assert cell is not None
     assert cell.model_stage == "dpo"
 
