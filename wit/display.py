@@ -77,6 +77,9 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
         f"to train: {cost.sft_tokens:,} SFT tokens, {cost.dpo_tokens:,} DPO tokens, "
         f"{cost.optimizer_steps:,} optimizer steps"
     )
+    if cost.responses_to_draw:
+        said = f"to draw: {cost.responses_to_draw:,} responses; of prompts that give no pair"
+        console.print(f"{said} nothing is learned", highlight=False)
     if cost.num_downloads:
         size = cost.download_bytes
         amount = "an unknown amount" if size is None else size_text(size)
@@ -100,18 +103,24 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
 
 def _table_of_cells(plan: Plan) -> Table:
     """One line per cell; where it has several alignments, one below it for each."""
-    has_several = len(plan.study.aligned_by) > 1
+    alignments = plan.study.aligned_by
+    has_several = len(alignments) > 1
+    draws = any(knobs.on_policy is not None for knobs in alignments.values())
     table = Table(title=f"{plan.study.name}: what a run would do")
-    columns = ("cell", "sft", "its evaluations", "reference", "dpo", "its evaluations")
-    for column in (*columns[:4], "alignment", *columns[4:]) if has_several else columns:
+    more = ["alignment"] * has_several + ["pairs"] * draws
+    columns = ("cell", "sft", "its evaluations", "reference", *more, "dpo", "its evaluations")
+    for column in columns:
         table.add_column(column)
     for cell in plan.cells:
         before = ([cell.sft], cell.sft_evaluations, cell.references)
         shown = [str(cell.cell), *(_states(plan, artifacts) for artifacts in before)]
         for one in cell.aligned:
-            name = [one.alignment] if has_several else []
-            after = (_states(plan, artifacts) for artifacts in ([one.model], one.evaluations))
-            table.add_row(*shown, *name, *after)
+            own = [one.alignment] if has_several else []
+            pairs = [step for step in one.made if step.stage == "pairs"]
+            own += [_states(plan, pairs) if pairs else ""] if draws else []
+            models = [step for step in one.made if step.stage == "dpo"]
+            after = (_states(plan, artifacts) for artifacts in (models, one.evaluations))
+            table.add_row(*shown, *own, *after)
             shown = [""] * len(shown)
     return table
 

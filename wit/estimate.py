@@ -35,7 +35,8 @@ class Estimate(Settings):
 
     sft_tokens: int  # over all SFT trainings to make, epochs counted
     dpo_tokens: int
-    optimizer_steps: int
+    optimizer_steps: int  # on policy at most, as if every prompt gave a pair
+    responses_to_draw: int = 0  # on policy
     # Unknown as long as the base is on the hub, which is out of reach.
     seconds: float | None  # rough: a factor of three either way
     disk_bytes: int | None
@@ -98,7 +99,9 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     dpo_tokens = round(sum(knobs.num_epochs for knobs in to_align) * _tokens(preferences))
     # Forward and backward take 6 operations per weight and token, a reference's forward 2.
     operations = 6 * sft_tokens + 6 * dpo_tokens + 2 * num_to_score * _tokens(preferences)
-    operations += 2 * sum(_tokens_to_draw(recipe, preferences) for recipe in to_draw)
+    drawn = [_num_responses(recipe, preferences) for recipe in to_draw]
+    # As if every response were as long as it may be.
+    operations += 2 * sum(n * r.max_new_tokens for n, r in zip(drawn, to_draw, strict=True))
     steps = len(to_make) * _steps(sft, instructions)
     steps += sum(_steps(knobs, preferences) for knobs in to_align)
     micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
@@ -108,6 +111,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         sft_tokens=sft_tokens,
         dpo_tokens=dpo_tokens,
         optimizer_steps=steps,
+        responses_to_draw=sum(drawn),
         seconds=model and round(model.num_weights * operations / _speed(runtime), 1),
         disk_bytes=model
         and num_trainings * bytes_of_model(model.num_weights)
@@ -142,10 +146,9 @@ def _tokens(size: DataSize) -> float:
     return size.num_rows * size.tokens_per_row
 
 
-def _tokens_to_draw(recipe: PairsRecipe, preferences: DataSize) -> int:
-    """At most: as if every response were as long as it may be."""
+def _num_responses(recipe: PairsRecipe, preferences: DataSize) -> int:
     num_prompts = min(preferences.num_rows, recipe.max_prompts or preferences.num_rows)
-    return num_prompts * recipe.num_responses * recipe.max_new_tokens
+    return num_prompts * recipe.num_responses
 
 
 def _steps(knobs: TrainingKnobs, size: DataSize) -> int:

@@ -216,9 +216,16 @@ def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str
         return f"{place}: {key} is missing. Keys here: {allowed}."
     if is_secret:
         return f"{place}: {key}: {_allowed(error, loc)}"
+    said = _allowed(error, loc)
+    if isinstance(error["input"], dict):  # it says what does not go together
+        return f"{place}: {key}: {said}" if key else f"{place}: {said}"
     value = repr(error["input"])
+    if error["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        close = difflib.get_close_matches(str(error["input"]), allowed, n=1)
+        said += f". Did you mean {close[0]!r}?" if close else ""
     value = value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
-    return f"{place}: {key} = {value}: {_allowed(error, loc)}"
+    return f"{place}: {key} = {value}: {said}"
 
 
 def _allowed(error: Any, loc: Loc) -> str:

@@ -25,7 +25,7 @@ ObjectiveName = Literal[
 ]
 # Terms beside it: likelihood of the chosen response, and of prompt and chosen response together.
 LikelihoodName = Literal["sft", "sft-with-prompt"]
-TermName = ObjectiveName | LikelihoodName
+TermName = Literal[ObjectiveName, LikelihoodName]
 NAMES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 LIKELIHOODS: tuple[LikelihoodName, ...] = get_args(LikelihoodName)
 LN_2 = math.log(2)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
+from wit.analysis.digits import number
 from wit.analysis.grid import CellScore, StageScores, stage_scores
 from wit.analysis.intervals import half_width
 from wit.analysis.rays import Rays, rays_of
@@ -67,7 +68,9 @@ def compare_alignments(table: pd.DataFrame) -> AlignmentComparison | None:
     before = rays_of(sft)
     results = tuple(_result(of_alignment(table, name), name, sft, before) for name in names)
     best = None if before.best is None else best_cell_of(sft, before.best)
-    return AlignmentComparison(sentence=_sentence(best, results), sft_best=best, results=results)
+    sentences = (_sentence(best, results), _most(table, results))
+    said = " ".join(filter(None, sentences))
+    return AlignmentComparison(sentence=said, sft_best=best, results=results)
 
 
 def _result(table: pd.DataFrame, name: str, sft: StageScores, before: Rays) -> AlignmentResult:
@@ -158,6 +161,29 @@ def _sentence(sft_best: CellScore | None, results: Sequence[AlignmentResult]) ->
         if standing in by_standing
     ]
     return f"The best SFT weights, {sft_best.weights}, are {'; '.join(parts)}."
+
+
+def _most(table: pd.DataFrame, results: Sequence[AlignmentResult]) -> str:
+    """After which alignment models are best, and by how much, on the same SFT models.
+
+    The interval is that of the two: who looks for the best of many finds some by luck.
+    """
+    gains = {result.name: result.gain for result in results if result.gain is not None}
+    if len(gains) < 2:
+        return ""
+    first, *others = sorted(gains, key=lambda name: -gains[name].mean)
+    second = others[0]
+    beside = paired_gain(*(stage_scores(of_alignment(table, n), "dpo") for n in (second, first)))
+    if beside is None:
+        return ""
+    by = number(beside.mean, 3, is_signed=True)
+    if beside.half_width is None:
+        return f"Most is gained after {first}, {by} beside {second}; the noise is not known."
+    by += f" ± {number(beside.half_width, 3)}"
+    if beside.mean > beside.half_width:
+        return f"Most is gained after {first}, {by} beside {second}."
+    near = f"that is within the noise of {second} ({by})"
+    return f"Most is gained after {first}, but {near}."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from wit.analysis.answers import Samples
+from wit.analysis.drawn_pairs import DrawnPairs, drawn_pairs
 from wit.analysis.without_overlap import WithoutOverlap, without_overlap
 from wit.config import Settings
 from wit.data.card import read_card
@@ -29,6 +30,7 @@ class DataSummary(Settings):
     # By benchmark of which any item stands in the training rows.
     without_overlap: dict[str, WithoutOverlap] = Field(default_factory=dict)
     samples: Samples | None = None
+    pairs: tuple[DrawnPairs, ...] = ()  # made on policy
 
     @classmethod
     def of_plan(cls, plan: Plan) -> Self:
@@ -39,7 +41,7 @@ class DataSummary(Settings):
                 cards[artifact.stage] = read_card(artifact.path)
             except (OSError, ValueError):
                 continue
-        found = cls(cards=cards, samples=Samples.of_plan(plan))
+        found = cls(cards=cards, samples=Samples.of_plan(plan), pairs=drawn_pairs(plan))
         try:
             overlap = Overlap.load(plan.overlap.path)
         except ArtifactError:

@@ -19,6 +19,7 @@ from wit.analysis.chart_scatter import points_of, scatter
 from wit.analysis.data_section import DataSection, data_section
 from wit.analysis.data_summary import DataSummary
 from wit.analysis.digits import decimals_of
+from wit.analysis.drawn_pairs import pairs_finding, pairs_numbers
 from wit.analysis.grid import CellScore, Grid
 from wit.analysis.overlap_section import without_sections
 from wit.analysis.page import write_page
@@ -95,7 +96,7 @@ def _content(
     rays = {"sft": rays_of(grid.sft), "dpo": rays_of(grid.dpo)}
     near_sft = [ray.ray for ray in within_noise(rays["sft"])]
     near = {"sft": near_sft, "dpo": [*choice.within_noise]}
-    data = data_section(extras.data)
+    data, drawn = data_section(extras.data), extras.data.pairs if extras.data else ()
     changes = alignment_changes(whole, shown_weights(choice))
     decimals = decimals_of(charts.scores_of(grid))
     roles = {role: select_benchmarks(table, role) for role in ("select", "report", "part")}
@@ -109,9 +110,10 @@ def _content(
         "basis": capitalised(choice.basis),
         "findings": [
             *map(unbroken, findings(found, decimals, benchmarks.decimals)),
-            *filter(None, [changes["collapse_sentence"]]),
+            *filter(None, [changes["collapse_sentence"], pairs_finding(drawn)]),
             *([f"Beware: {data.finding}; see below."] if data and data.finding else []),
         ],
+        "drawn": pairs_numbers(drawn),
         "data": data,
         "aligned": aligned,
         "scale": charts.colour_range(grid),

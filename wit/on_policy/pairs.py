@@ -22,7 +22,15 @@ from wit.errors import StageError
 from wit.evaluation.batch_size import with_as_many_as_fit
 from wit.generation.greedy import Response, max_tokens_of
 from wit.generation.sampling import sample
-from wit.on_policy.ranking import Pair, best_and_worst
+from wit.on_policy.ranking import (
+    ALL_RIGHT,
+    NONE_RIGHT,
+    TIE,
+    UNSAID,
+    UNSCORED,
+    Pair,
+    best_and_worst,
+)
 from wit.on_policy.recipes import PairsRecipe
 from wit.tokenizers import Tokenizer
 
@@ -87,11 +95,15 @@ def make_pairs(
         for responses, of_prompt in zip(drawn.responses, scores, strict=True)
     ]
     without = Counter({NO_ROOM: drawn.num_without_room} if drawn.num_without_room else {})
-    without.update(reason for reason in found if isinstance(reason, str))
+    without.update(
+        _reason(recipe, reason, of_prompt)
+        for reason, of_prompt in zip(found, scores, strict=True)
+        if isinstance(reason, str)
+    )
     pairs = _rows_of(drawn, found)
     if not pairs.num_rows:
         raise StageError(_no_pairs(recipe, without))
-    write_responses(out, drawn, scores)
+    write_responses(out, drawn, scores, found, tokenizer)
     with SplitFiles(out, PREFERENCE_COLUMNS) as files:
         files.write(TRAIN, pairs)
     num_prompts = len(drawn.asked) + drawn.num_without_room
@@ -158,6 +170,15 @@ def asked_of(rows: Dataset, max_prompts: int | None) -> list[Asked]:
     return list(found.values())
 
 
+def _reason(recipe: PairsRecipe, reason: str, scores: Sequence[float | None]) -> str:
+    """Why a prompt gives no pair, where the scorer lets more be said of that."""
+    if recipe.scorer != "exact_match":
+        return reason
+    if reason == UNSCORED:
+        return UNSAID
+    return (ALL_RIGHT if all(scores) else NONE_RIGHT) if reason == TIE else reason
+
+
 def _rows_of(drawn: Drawn, found: Sequence[Pair | str]) -> pa.RecordBatch:
     rows = [
         {
@@ -173,22 +194,33 @@ def _rows_of(drawn: Drawn, found: Sequence[Pair | str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=PREFERENCE_COLUMNS)
 
 
-def write_responses(out: Path, drawn: Drawn, scores: Scores) -> None:
-    """Writes a line for each response that was drawn."""
+def write_responses(
+    out: Path, drawn: Drawn, scores: Scores, found: Sequence[Pair | str], tokenizer: Tokenizer
+) -> None:
+    """Writes a line for each response that was drawn, and which of them make the pair."""
     rows = [
         {
             "row": asked.row,
             "source": asked.source,
+            "prompt": tokenizer.decode(asked.prompt_ids),
             "number": number,
             "text": response.text,
             "num_tokens": response.num_tokens,
             "stopped": response.stopped,
             "score": score,
+            "side": _side(pair, number),
         }
-        for asked, responses, of_prompt in zip(drawn.asked, drawn.responses, scores, strict=True)
+        for asked, responses, of_prompt, pair in zip(
+            drawn.asked, drawn.responses, scores, found, strict=True
+        )
         for number, (response, score) in enumerate(zip(responses, of_prompt, strict=True))
     ]
     pq.write_table(pa.Table.from_pylist(rows), out / RESPONSES_FILE)
+
+
+def _side(pair: Pair | str, number: int) -> str | None:
+    sides = {pair.chosen: "chosen", pair.rejected: "rejected"} if isinstance(pair, Pair) else {}
+    return sides.get(number)
 
 
 def _figures(drawn: Drawn, scores: Scores, pair_share: float) -> dict[str, float]:
@@ -204,8 +236,13 @@ def _figures(drawn: Drawn, scores: Scores, pair_share: float) -> dict[str, float
 
 def _no_pairs(recipe: PairsRecipe, without: Counter[str]) -> str:
     reasons = "; ".join(f"{count:,}: {reason}" for reason, count in without.most_common())
+    [(most, _)] = without.most_common(1)
+    remedy = "raise on_policy.num_responses or on_policy.temperature, or choose another scorer"
+    if most == UNSAID:
+        remedy = f"mend on_policy.extract, {recipe.extract!r}"
+    elif most == NO_ROOM:
+        remedy = "lower on_policy.max_new_tokens"
     return (
         f"no prompt gives a pair ({reasons}). Of {recipe.num_responses} responses to a prompt one "
-        f"must be better than another by {recipe.scorer}: raise on_policy.num_responses or "
-        "on_policy.temperature, or choose another scorer"
+        f"must be better than another by {recipe.scorer}: {remedy}"
     )

@@ -9,7 +9,9 @@ from wit.generation.greedy import Response
 # Why a prompt gives no pair; under these it is counted.
 UNENDED = "no response came to its end"
 UNSCORED = "responses without a score"
+UNSAID = "a chosen response in which 'extract' matches nothing"
 TIE = "responses that are equally good"
+ALL_RIGHT, NONE_RIGHT = "every response is right", "no response is right"
 
 
 class Pair(NamedTuple):

@@ -67,6 +67,11 @@ class OnPolicyKnobs(PairKnobs):
             )
         if self.scorer != "reward_model" and self.reward_model is not None:
             raise ValueError(f"'reward_model' is set and the scorer is {self.scorer!r}; leave one")
+        if self.scorer == "exact_match" and self.min_margin > 1:
+            raise ValueError(
+                f"'min_margin: {self.min_margin:g}' is more than exact_match can give: a response "
+                "is right, 1, or wrong, 0; give at most 1"
+            )
         if self.scorer != "exact_match" and self.extract is not None:
             raise ValueError(f"'extract' is of exact_match, and the scorer is {self.scorer!r}")
         return self

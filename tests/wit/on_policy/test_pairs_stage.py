@@ -1,5 +1,6 @@
 """Pairs of a policy whose every response is known: a coin is thrown, and the answer is heads."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from wit.data.prepare import read_card
 from wit.data.splits import HELD_OUT, TRAIN, SplitFiles, read_table
 from wit.errors import StageError
 from wit.on_policy.pairs import NO_ROOM, RESPONSES_FILE, Drawn, make_pairs
-from wit.on_policy.ranking import TIE, exact_matches
+from wit.on_policy.ranking import ALL_RIGHT, NONE_RIGHT, exact_matches
 from wit.on_policy.recipes import PairsRecipe
 from wit.tokenizers import Tokenizer, load_tokenizer
 
@@ -67,7 +68,7 @@ def make(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., tuple[Path, dict
         made.append(out)
 
         def score(drawn: Drawn) -> list[list[float | None]]:
-            return [exact_matches(HEADS, texts) for texts in drawn.texts]
+            return [exact_matches(HEADS, texts, knobs.get("extract")) for texts in drawn.texts]
 
         recipe = {"round": 1, "seed": 0, "num_responses": 4, "max_new_tokens": 3} | knobs
         figures = make_pairs(
@@ -101,10 +102,14 @@ def test_the_right_answer_stands_against_a_wrong_one(make: Any, tokenizer: Token
     assert figures["mean_score"] == pytest.approx(1 / 2, abs=0.053)
     assert rows_in(out, HELD_OUT) == []
     card = read_card(out)
-    assert card["rows_in"] == 200 == card["rows"][TRAIN] + card["dropped"][TIE]
+    assert card["dropped"].keys() == {ALL_RIGHT, NONE_RIGHT}
+    assert card["rows_in"] == 200 == card["rows"][TRAIN] + sum(card["dropped"].values())
     drawn = pq.read_table(out / RESPONSES_FILE).to_pylist()
     assert len(drawn) == 4 * 200
     assert all(one["score"] == (one["text"] == HEADS) for one in drawn)
+    sides = Counter((one["side"], one["text"]) for one in drawn if one["side"])
+    assert sides == {("chosen", HEADS): len(rows), ("rejected", TAILS): len(rows)}
+    assert drawn[0]["prompt"] == tokenizer.decode(PROMPTS[0])
 
 
 def test_temperature_is_that_of_the_draws(make: Any) -> None:
@@ -150,8 +155,12 @@ def test_a_prompt_is_asked_once_and_what_leaves_no_room_is_counted(make: Any) ->
 def test_no_pair_at_all_is_an_error_that_says_why(make: Any, tmp_path: Path) -> None:
     with pytest.raises(StageError) as caught:
         make(tails=3.0, temperature=1e-3)
-    assert f"no prompt gives a pair (200: {TIE})" in str(caught.value)
+    assert f"no prompt gives a pair (200: {NONE_RIGHT})" in str(caught.value)
     assert "on_policy.temperature" in str(caught.value)
     assert not [*tmp_path.glob("out*/*")], "nothing half-written"
+    with pytest.raises(
+        StageError, match=r"extract' matches nothing\).*mend on_policy.extract, 'z'"
+    ):
+        make(extract="z")
     with pytest.raises(StageError, match="no prompt leaves room"):
         make([[9] * (CONTEXT - 2)])
