@@ -12,7 +12,13 @@ from wit.evaluation.judged import JUDGEMENTS_FILE
 from wit.evaluation.results import BenchmarkRun, EvaluationResult, Score
 from wit.item_scores import hash_of_questions, judged_by
 from wit.records import Kept, evaluations_by_model, kept
-from wit.score_names import LOG_RATIOS, OF_PAIRS, OF_SAMPLED, PREFERENCE_ACCURACY
+from wit.score_names import (
+    LOG_RATIOS,
+    OF_PAIRS,
+    OF_SAMPLED,
+    PREFERENCE_ACCURACY,
+    SAMPLED_CUT,
+)
 from wit.weights import PRESETS, TokenWeights
 
 THIS = "this model"
@@ -150,6 +156,7 @@ def _diagnostic_name(score: Score) -> str:
     counted = "tokens" if score.metric.startswith(("nll", "KL")) else "items"
     counted = "pairs" if score.benchmark in (PREFERENCE_ACCURACY, *OF_PAIRS) else counted
     counted = "responses" if score.benchmark in (*LOG_RATIOS, *OF_SAMPLED) else counted
+    counted = "prompts" if score.benchmark == SAMPLED_CUT else counted
     name = score.benchmark.removeprefix("nll_").replace("_", " ")
     return f"{name}, {score.num_items} {counted}"
 

@@ -70,7 +70,7 @@ class Choice(Settings):
         description="nll: negative log-likelihood, the usual one.",
     )
     dpo_beta: PositiveFloat | None = Field(
-        default=None, title="DPO beta", description="Strength of DPO's pull towards the SFT model."
+        default=None, title="DPO beta", description="Of alignments that have dpo's objective."
     )
     benchmarks: list[BenchmarkChoice] = Field(
         default=[],
