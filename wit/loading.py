@@ -26,6 +26,7 @@ OPTIONS: dict[type[Settings], str] = {Study: "--set", Runtime: "--set-runtime"}
 # Lists in which a suite may stand for several.
 EXPANSIONS = {"benchmarks": expand_suites, "judged": expand_judged}
 
+MAX_UNHINTED = 4  # allowed values that a person sees at a glance
 # Keys that hold a path; a relative one is meant from the folder of the file that names it.
 PATH_KEYS = {"path", "data", "references", "artifact_root"}
 MAX_SHOWN = 100  # characters of a wrong value
@@ -222,7 +223,8 @@ def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str
     value = repr(error["input"])
     if error["type"] == "literal_error":
         allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        close = difflib.get_close_matches(str(error["input"]), allowed, n=1)
+        is_long = len(allowed) > MAX_UNHINTED
+        close = difflib.get_close_matches(str(error["input"]), allowed, n=1) if is_long else []
         said += f". Did you mean {close[0]!r}?" if close else ""
     value = value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
     return f"{place}: {key} = {value}: {said}"
