@@ -1,8 +1,10 @@
 """Recipes of pairs made on policy: how responses are drawn, and what ranks them.
 
-Source: iterative DPO of "RLHF Workflow", arXiv 2405.07863, section 3: of several responses to a
-prompt the best against the worst; every round draws from the model of the round before, and the
-reference is the SFT model in all of them.
+Source: iterative DPO of "RLHF Workflow", arXiv 2405.07863, section 3.3, algorithm 2: of several
+responses to a prompt the best against the worst; every round draws from the model of the round
+before, and the reference is the SFT model in all of them. Differs: a round goes on from the model
+of the one before and learns from its own pairs alone, not from those of all rounds; all responses
+are drawn at one temperature.
 """
 
 import re
