@@ -210,7 +210,7 @@ def _training(
             from wit.on_policy.stage import write_pairs
 
             _check_same_tokenizer(artifact)
-            return lambda out: log(write_pairs(recipe, artifact, out, runtime), 0)
+            return lambda out: write_pairs(recipe, artifact, out, runtime)
         case ReferenceRecipe():
             _check_same_tokenizer(artifact)
             return _reference(recipe, artifact, runtime)

@@ -49,9 +49,7 @@ def drawn_pairs(plan: Plan) -> tuple[DrawnPairs, ...]:
                     continue
                 try:
                     card = read_card(step.path)
-                    of_step = _Card(
-                        card["rows_in"], card["rows"][TRAIN], card["drawn"]["mean_score"]
-                    )
+                    of_step = _Card(card["rows_in"], card["rows"][TRAIN], card["mean_score"])
                 except (OSError, ValueError, KeyError):
                     continue
                 found[one.alignment, step.recipe.round].append(of_step)

@@ -70,7 +70,7 @@ def make_pairs(
     score: Callable[[Drawn], Scores],
     out: Path,
     batch_size: int,
-) -> dict[str, float]:
+) -> None:
     """Writes ``train.arrow``, an empty ``held_out.arrow``, the card and ``responses.parquet``.
 
     Args:
@@ -81,9 +81,6 @@ def make_pairs(
         score: Gives each response a score, more is better; None where there is none to give.
         out: Folder to write to.
         batch_size: Rows per forward pass; halved as long as they do not fit into memory.
-
-    Returns:
-        Figures of the round, by name.
 
     Raises:
         StageError: No prompt gives a pair; says why, and what could be done.
@@ -110,9 +107,8 @@ def make_pairs(
     tally = Tally(str(preferences), num_prompts, without, [])
     is_held_out = [False] * pairs.num_rows
     tally.add(Encoded("", pairs, is_held_out, Counter(), 0, None), pairs)
-    figures = _figures(drawn, scores, pairs.num_rows / num_prompts)
-    write_card(out, make_card(tally.where, {"": tally}, PREFERENCE_COLUMNS) | {"drawn": figures})
-    return figures
+    card = make_card(tally.where, {"": tally}, PREFERENCE_COLUMNS)
+    write_card(out, card | _figures(drawn, scores, pairs.num_rows / num_prompts))
 
 
 def draw(

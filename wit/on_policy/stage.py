@@ -24,10 +24,8 @@ from wit.study_sources import row_files
 from wit.tokenizers import Tokenizer, load_tokenizer
 
 
-def write_pairs(
-    recipe: PairsRecipe, artifact: Artifact, out: Path, runtime: Runtime
-) -> dict[str, float]:
-    """Fills the folder of the stage; returns figures of the round.
+def write_pairs(recipe: PairsRecipe, artifact: Artifact, out: Path, runtime: Runtime) -> None:
+    """Fills the folder of the stage.
 
     Raises:
         ConfigError: A judge is to rank, and nobody says where it is.
@@ -45,7 +43,7 @@ def write_pairs(
         score = _rewarded(artifact.parents["reward_model"].path, preferences, runtime)
     device = choose_device(runtime.device)
     model = resident.resident_model(policy.path / MODEL, policy.fingerprint, device)
-    return make_pairs(
+    make_pairs(
         recipe, model, tokenizer, preferences.path, score, out, runtime.evaluation_batch_size
     )
 

@@ -52,7 +52,7 @@ PROMPTS = [[20 + number % 40, 70 + number // 40, 30] for number in range(200)]
 
 
 @pytest.fixture
-def make(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., tuple[Path, dict[str, float]]]:
+def make(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., tuple[Path, dict[str, Any]]]:
     made: list[Path] = []
 
     def make(
@@ -61,7 +61,7 @@ def make(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., tuple[Path, dict
         batch_size: int = 16,
         tails: float = 0.0,
         **knobs: Any,
-    ) -> tuple[Path, dict[str, float]]:
+    ) -> tuple[Path, dict[str, Any]]:
         preferences = preferences_in(tmp_path / f"preferences{len(made)}", tokenizer, prompts)
         out = tmp_path / f"out{len(made)}"
         out.mkdir()
@@ -71,7 +71,7 @@ def make(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., tuple[Path, dict
             return [exact_matches(HEADS, texts, knobs.get("extract")) for texts in drawn.texts]
 
         recipe = {"round": 1, "seed": 0, "num_responses": 4, "max_new_tokens": 3} | knobs
-        figures = make_pairs(
+        make_pairs(
             PairsRecipe.model_validate(recipe),
             coin(tokenizer, tails, CONTEXT),
             tokenizer,
@@ -80,7 +80,7 @@ def make(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., tuple[Path, dict
             out,
             batch_size,
         )
-        return out, figures
+        return out, read_card(out)
 
     return make
 
@@ -90,7 +90,7 @@ def rows_in(folder: Path, split: str = TRAIN) -> list[dict[str, Any]]:
 
 
 def test_the_right_answer_stands_against_a_wrong_one(make: Any, tokenizer: Tokenizer) -> None:
-    out, figures = make()
+    out, card = make()
     stop = tokenizer.eos_token_id
     rows = rows_in(out)
     for row in rows:
@@ -98,10 +98,9 @@ def test_the_right_answer_stands_against_a_wrong_one(make: Any, tokenizer: Token
         assert row["chosen_ids"] == [token_of(tokenizer, HEADS), stop]
         assert row["rejected_ids"] == [token_of(tokenizer, TAILS), stop]
     # Of four throws all are alike with probability 1/8; three standard errors of 200.
-    assert figures["pair_share"] == len(rows) / 200 == pytest.approx(7 / 8, abs=0.07)
-    assert figures["mean_score"] == pytest.approx(1 / 2, abs=0.053)
+    assert card["pair_share"] == len(rows) / 200 == pytest.approx(7 / 8, abs=0.07)
+    assert card["mean_score"] == pytest.approx(1 / 2, abs=0.053)
     assert rows_in(out, HELD_OUT) == []
-    card = read_card(out)
     assert card["dropped"].keys() == {ALL_RIGHT, NONE_RIGHT}
     assert card["rows_in"] == 200 == card["rows"][TRAIN] + sum(card["dropped"].values())
     drawn = pq.read_table(out / RESPONSES_FILE).to_pylist()
@@ -115,9 +114,9 @@ def test_the_right_answer_stands_against_a_wrong_one(make: Any, tokenizer: Token
 def test_temperature_is_that_of_the_draws(make: Any) -> None:
     """Odds of tails are e to the power of the nats by the temperature."""
     for temperature in (0.5, 2.0):
-        _, figures = make(tails=1.0, temperature=temperature)
+        _, card = make(tails=1.0, temperature=temperature)
         expected = 1 / (1 + 2.718281828 ** (1 / temperature))
-        assert figures["mean_score"] == pytest.approx(expected, abs=0.053)
+        assert card["mean_score"] == pytest.approx(expected, abs=0.053)
 
 
 def test_neither_batches_nor_neighbours_change_a_pair(make: Any) -> None:
@@ -144,11 +143,10 @@ def test_another_round_and_another_seed_draw_anew(make: Any) -> None:
 
 def test_a_prompt_is_asked_once_and_what_leaves_no_room_is_counted(make: Any) -> None:
     long = [9] * (CONTEXT - 2)
-    out, figures = make([*PROMPTS[:20], *PROMPTS[:20], long])
-    card = read_card(out)
+    out, card = make([*PROMPTS[:20], *PROMPTS[:20], long])
     assert card["rows_in"] == 21
     assert card["dropped"][NO_ROOM] == 1
-    assert figures["pair_share"] == card["rows"][TRAIN] / 21
+    assert card["pair_share"] == card["rows"][TRAIN] / 21
     assert max(row["row"] for row in rows_in(out)) <= 20
 
 
