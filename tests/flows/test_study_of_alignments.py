@@ -62,7 +62,8 @@ def test_one_more_that_fails_fails_alone(first: StudyOutcome, root: Path, study_
     assert seen.items() >= {(stage.fingerprint, "reused") for stage in first.stages}
     assert seen[broken.model.fingerprint] == "failed"
     assert {seen[e.fingerprint] for e in broken.evaluations} == {"blocked"}
-    assert {seen[a.fingerprint] for a in cell.aligned[3].artifacts} == {"made"}
+    fourth = (cell.aligned[3].model, *cell.aligned[3].evaluations)
+    assert {seen[a.fingerprint] for a in fourth} == {"made"}
     [failure] = outcome.failures
     assert failure.label == "dpo p0-r1-s0 gentle"
     scores = table("tiny", outcome.tracking_uri, version=outcome.version)
