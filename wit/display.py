@@ -187,7 +187,7 @@ def _score(measured: "Measured | None") -> str:
     if measured.score is None:
         return measured.status
     interval = "" if measured.half_width is None else f" ±{measured.half_width:.3f}"
-    return f"{measured.score:.3f}{interval}{' !' if measured.collapse else ''}"
+    return f"{measured.score:.3f}{interval}{'!' if measured.collapse else ''}"
 
 
 def _diagnostic(measured: "Measured | None", name: str) -> str:

@@ -3,8 +3,9 @@
 Two signs, either of which is enough:
 
 * The score, the mean over the select benchmarks, fell by more than ``MIN_DROP`` of what it was.
-* Responses that are empty became more common by more than ``MIN_RISE``. That more of them reach the
-  limit of tokens is no sign: alignment makes responses longer, and longer ones can be better.
+* Responses that are empty became more common by more than ``MIN_RISE``; those to benchmarks of
+  forgetting, which go on with plain text, are left out. That more of them reach the limit of tokens
+  is no sign: alignment makes responses longer, and longer ones can be better.
 
 Each only where the 95 % interval of the difference leaves 0 out, for all differences of the study
 together, whatever the alignment (Bonferroni; scores and shares have half of the error each): of
@@ -147,8 +148,12 @@ def _of_shares(table: pd.DataFrame) -> Iterator[_Change]:
 def _are_shares(table: pd.DataFrame) -> pd.Series:
     """Which rows are of a share of responses that are empty."""
     names = table["benchmark"].where(table["benchmark"].notna(), "").astype(str)
+    of = names.str.rpartition("/")
+    # Who learned to answer and to stop says less after plain text: that is forgetting.
+    is_forgetting = of[0].isin(select_benchmarks(table, "forgetting"))
     # A benchmark of that name would be a score.
-    return names.str.rpartition("/")[2].isin(SHARES) & ~names.isin(select_benchmarks(table))
+    is_score = names.isin(select_benchmarks(table))
+    return of[2].isin(SHARES) & ~is_score & ~is_forgetting
 
 
 def _key(row: Row) -> tuple[str, int, str]:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,14 @@ def test_shares_of_bad_responses_may_rise_a_little() -> None:
     assert "empty drawn responses rose from 0.10 to 0.60" in one.reasons[0]
 
 
+def test_who_falls_silent_after_plain_text_has_forgotten_and_not_collapsed() -> None:
+    table = both(0.5, 0.5, role="select")
+    of_text = both(0.6, 0.5, "cloze", role="forgetting")
+    empty = both(0.1, 0.9, "cloze/empty_responses", role="diagnostic", higher_is_better=False)
+    assert collapses(pd.concat([table, empty], ignore_index=True))
+    assert not collapses(pd.concat([table, of_text, empty], ignore_index=True))
+
+
 @pytest.mark.parametrize(
     "name", ["sampled_tokens", "sampled_unended", "unended_responses", "quiz/unended_responses"]
 )
@@ -168,7 +177,7 @@ def test_the_table_the_json_and_the_page_say_it(tmp_path: Any) -> None:
     assert by_cell["p0-r1-s1"].models["dpo"].collapse == ()
     out = io.StringIO()
     show_comparison(Console(file=out, width=80), table)
-    assert out.getvalue().count(" !") == 1
+    assert len(re.findall(r"±\d\.\d{3}! ", out.getvalue())) == 1
     assert "! p0.5-r1-s1 collapsed: its unseen fell from" in out.getvalue()
     page = write_report(table, STUDY, Extras(), tmp_path / "report.html").read_text()
     assert "clearly worse than its SFT parent, p0.5-r1-s1: unseen fell" in page
