@@ -145,7 +145,10 @@ def _summary(model: Kept, sft: Kept | None, trained: Sequence[Kept]) -> str:
     base = "a base model"
     if sft is not None:
         base = f"{_place(sft.parents['base'])} (`{sft.parents['base']['fingerprint']}`)"
-    methods = "; then ".join(_method(one) for one in trained if one.stage == "dpo")
+    alignments = [one for one in trained if one.stage == "dpo"]
+    if model.recipe.get("on_policy"):
+        alignments = [model]  # it counts the rounds before it
+    methods = "; then ".join(map(_method, alignments))
     aligned = f", then aligned with preferences ({methods})" if methods else ""
     lora = any(training.recipe.get("lora") for training in trained)
     merged = " Low-rank adapters were trained and are merged into the weights." if lora else ""

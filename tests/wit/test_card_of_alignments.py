@@ -183,6 +183,7 @@ def test_rounds_on_policy_stand_beside_those_of_other_weights(made: Made) -> Non
     _, *shown = cells_of(card, "logp margin")
     assert [float(cell.split()[0]) for cell in shown] == [0.0, 1.0, 2.0]
     assert card.count("### Preferences") == 2
+    assert "aligned with preferences (DPO, beta 0.1, on policy in 2 rounds). Seed" in card
     said = f"of 4 responses of its own to each prompt of `{pairs.fingerprint}` the best and the"
     assert f"* round 1: {said}" in card
     assert f"* round 2: {said}" in card
