@@ -1,0 +1,73 @@
+"""Contestants of a benchmark, each in a process of its own: its peak memory is its own."""
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from wit.bench.result import same_work
+
+MIB = 2**20
+
+
+class Run(NamedTuple):
+    """What one contestant took in one turn, and what it counted of its work."""
+
+    seconds: float
+    peak_bytes: int  # of the GPU; else above what the process held before it had a model
+    counts: dict[str, int]  # rows, tokens, steps
+
+
+def in_turns(
+    arms: Mapping[str, tuple[Callable[..., Run], tuple[Any, ...]]], repeats: int
+) -> dict[str, list[Run]]:
+    """Runs every contestant so often, one after the other, each time in a new process.
+
+    Args:
+        arms: By name a function of a module, and its arguments.
+        repeats: Turns.
+
+    Raises:
+        StageError: Two of them did not do the same work.
+    """
+    found: dict[str, list[Run]] = {name: [] for name in arms}
+    for _ in range(repeats):
+        for name, (function, arguments) in arms.items():
+            with multiprocessing.get_context("spawn").Pool(1) as process:
+                found[name].append(process.apply(function, arguments))
+        same_work({name: runs[-1].counts for name, runs in found.items()})
+    return found
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that it takes; a GPU has finished by then."""
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def reset_peak() -> int:
+    """Begins to watch memory; returns what ``peak_since`` subtracts."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return 0
+    return peak_resident()
+
+
+def peak_since(before: int) -> int:
+    """Bytes at the peak: of the GPU's allocator, or of this process beyond ``before``."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return peak_resident() - before
+
+
+def peak_resident() -> int:
+    """Bytes that this process held at most, since it was started."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
