@@ -52,6 +52,8 @@ def submit_evaluations(
     """All that is measured on one model; of the base, no cell waits for it."""
     made: Futures = {}
     for artifact in evaluations:  # a judge waits for the responses, which come before it
+        if artifact.fingerprint in done:
+            continue
         waits = parents_of(artifact, {**done, **made})
         made[artifact.fingerprint] = evaluate.submit(
             artifact, measures(artifact), model, study, workers, wait_for=waits
@@ -60,9 +62,11 @@ def submit_evaluations(
 
 
 def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
-    """SFT, every alignment of it, and the evaluations of all."""
+    """SFT, every alignment of it, and the evaluations of all; nothing that is in ``data``."""
     futures, labels = dict(data), cell.labels
     for artifact in (cell.sft, *cell.alignment_steps):
+        if artifact.fingerprint in futures:
+            continue
         label, waits = labels[artifact.fingerprint], parents_of(artifact, futures)
         futures[artifact.fingerprint] = tune.submit(artifact, label, study, workers, wait_for=waits)
     for _, name, evaluations in cell.measured:
@@ -83,10 +87,11 @@ def make_handed(plan: Plan, handed: Handed, runtime: Runtime) -> State:
         data = submit_data(plan, study, workers, has_overlap=False)
         made = (
             submit_evaluations(plan.base_evaluations, "base", study, data, workers)
-            if part.cell is None
-            else submit_cell(plan.cell(part.cell), study, data, workers)
+            if part.planned is None
+            else submit_cell(part.planned, study, data, workers)
         )
-        return ended(hand_back(plan, workers, study, outcomes(plan, {**data, **made})))
+        told = outcomes(part.seen_in(plan), {**data, **made})
+        return ended(hand_back(plan, workers, study, told))
 
 
 @flow(name="cell", flow_run_name=run_name)

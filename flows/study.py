@@ -1,4 +1,4 @@
-"""The whole study: data, then every cell, then one table and one report."""
+"""The whole study: data, then every cell (a search round by round), one table and one report."""
 
 from collections import deque
 
@@ -8,13 +8,14 @@ from prefect.futures import PrefectFuture, wait
 
 from flows.cell import Futures, submit_cell, submit_data, submit_evaluations
 from tasks.handing_out import check_deployed, hand_out
-from tasks.report import begin, conclude, outcomes
+from tasks.report import begin, conclude, next_round, outcomes
 from tasks.requests import as_deployed, check_place, refused, run_name
 from tasks.secrets import with_judge_key
 from wit.errors import InputError
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.forms import StudyRequest
 from wit.lineage import StudyRun
+from wit.outcome import StageOutcome
 from wit.plan import Plan, make_plan
 from wit.workers import Workers, workers_for
 
@@ -37,14 +38,21 @@ def run_study(request: StudyRequest) -> State:
     except InputError as error:
         return refused(error)
     with workers_for(plan.study.name, runtime) as workers:
-        data = submit_data(plan, run, workers)
-        if runtime.execution == "deployments":
-            wait([data[artifact.fingerprint] for artifact in plan.data])
-            handed = hand_out(plan, run, request)
-            return conclude(plan, runtime, run, (*outcomes(plan, data), *handed))
-        data |= submit_evaluations(plan.base_evaluations, "base", run, data, workers)
-        cells = _run_cells(plan, run, data, workers)
-        return conclude(plan, runtime, run, outcomes(plan, {**data, **cells}))
+        made = submit_data(plan, run, workers)
+        if runtime.execution == "local":
+            made |= submit_evaluations(plan.base_evaluations, "base", run, made, workers)
+        handed: dict[str, StageOutcome] = {}
+        while True:  # once, but for a search
+            if runtime.execution == "local":
+                made |= _run_cells(plan, run, made, workers)
+            else:
+                wait([made[artifact.fingerprint] for artifact in plan.data])
+                handed = {o.fingerprint: o for o in hand_out(plan, run, request)} | handed
+            stages = (*outcomes(plan, made), *handed.values())
+            further = next_round(plan, runtime, run, stages)
+            if further.begun == plan.begun:
+                return conclude(plan, runtime, run, stages)
+            plan = further
 
 
 def _run_cells(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> Futures:

@@ -2,12 +2,14 @@
 
 import hashlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from prefect.artifacts import create_table_artifact
 
 from wit.artifacts import Artifact
+from wit.cell_plan import CellPlan
 from wit.config import Cell
 from wit.form_fields import Handed
 from wit.lineage import StudyRun, tracking_uri
@@ -25,6 +27,7 @@ class Part(NamedTuple):
     cell: Cell | None  # None: the base
     artifacts: tuple[Artifact, ...]  # parents first
     alignments: Mapping[str, str] = {}  # of several the name, by fingerprint of what is of one
+    planned: CellPlan | None = None  # the cell, as far as it shall be made
 
     @property
     def name(self) -> str:
@@ -37,6 +40,11 @@ class Part(NamedTuple):
         made = " ".join(artifact.fingerprint for artifact in self.artifacts)
         return hashlib.sha256(made.encode()).hexdigest()[:12]
 
+    def seen_in(self, plan: Plan) -> Plan:
+        """The plan with this cell, if it is that of a search, which another machine replays."""
+        is_searched = plan.search is not None and self.planned is not None
+        return replace(plan, cells=(self.planned,)) if is_searched else plan
+
     @property
     def tag(self) -> str:
         """By which its runs are found, whatever study asked for them."""
@@ -45,9 +53,12 @@ class Part(NamedTuple):
 
 def parts_of(plan: Plan) -> list[Part]:
     """The base's evaluations, then every cell."""
-    names = plan.alignment_of
-    cells = [Part(cell.cell, cell.artifacts, names) for cell in plan.cells]
-    return [Part(None, plan.base_evaluations), *cells]
+    return [Part(None, plan.base_evaluations), *_parts(plan.cells)]
+
+
+def _parts(cells: Iterable[CellPlan]) -> Iterator[Part]:
+    for cell in cells:
+        yield Part(cell.cell, cell.artifacts, cell.alignment_of, cell)
 
 
 def handed_part(plan: Plan, handed: Handed) -> Part:
@@ -56,7 +67,9 @@ def handed_part(plan: Plan, handed: Handed) -> Part:
     Raises:
         InputError: The worker would make another one: its code or its files differ.
     """
-    for part in parts_of(plan):
+    # What a search has come to is known where it runs; a rung ends with SFT.
+    searched = _parts((*plan.candidates, *(one.before_alignment() for one in plan.candidates)))
+    for part in (*parts_of(plan), *searched):
         if part.fingerprint == handed.fingerprint:
             return part
     raise handed.refused(

@@ -54,11 +54,34 @@ def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
         check_machine(plan, runtime)
     uri = lineage.tracking_uri(runtime)
     lineage.prepare(uri)
-    artifacts = [artifact for artifact, _ in plan.artifacts()]
-    run = lineage.start_study(plan.study, artifacts, uri)
+    run = lineage.start_study(plan.study, plan.whole, uri, plan.begun)
     save_study(plan.study, study_folder(runtime, plan.study.name), run.version)
-    lineage.link(artifacts, run, uri)
+    lineage.link([artifact for artifact, _ in plan.artifacts()], run, uri)
     return run
+
+
+@task(task_run_name="next round", cache_policy=NO_CACHE)
+def next_round(
+    plan: Plan, runtime: Runtime, run: lineage.StudyRun, stages: tuple[StageOutcome, ...]
+) -> Plan:
+    """The plan with what a search begins next, which MLflow is told; else as it is.
+
+    Raises:
+        InputError: A result cannot be brought from the artifact store.
+    """
+    if plan.search is None:
+        return plan
+    if runtime.artifact_store is not None:
+        for artifact in not_here([artifact for artifact, _ in plan.artifacts()], runtime):
+            if artifact.stage in RESULTS:
+                bring(artifact, runtime)
+    further = plan.replayed({stage.fingerprint for stage in stages})
+    _log.info("%s", further.search)
+    if further.begun is not None and further.begun != plan.begun:
+        uri = lineage.tracking_uri(runtime)
+        lineage.go_on(run, further.begun, uri)
+        lineage.link([artifact for artifact, _ in further.artifacts()], run, uri)
+    return further
 
 
 def outcomes(plan: Plan, futures: dict[str, PrefectFuture]) -> tuple[StageOutcome, ...]:

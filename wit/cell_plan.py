@@ -1,7 +1,7 @@
 """What a study makes of one cell: an SFT model, and every alignment of it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from wit.alignment_recipes import DPOKnobs, DPORecipe, ReferenceRecipe
@@ -73,6 +73,10 @@ class CellPlan:
                 made = _in_rounds(study, name, cell.seed, sft, data)
             aligned.append(AlignedPlan(name, made, measured.on_aligned(made[-1], sft)))
         return cls(cell, sft, measured.on_sft(sft), tuple(aligned))
+
+    def before_alignment(self) -> Self:
+        """SFT and what is measured on it, for a search that decides by that what goes on."""
+        return replace(self, aligned=())
 
     @property
     def dpo(self) -> Artifact:

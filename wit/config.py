@@ -39,6 +39,8 @@ from wit.recipes import (
     TextRecipe,
 )
 from wit.score_names import is_diagnostic
+from wit.search.in_study import with_candidates
+from wit.search.knobs import SearchKnobs
 from wit.settings import Settings
 from wit.weights import TokenWeights, expand_weights
 
@@ -80,6 +82,8 @@ class Study(Settings):
         min_length=1
     )
     seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
+    # Stands under ``weights``, which are its candidates then; it finds out which are tried.
+    search: SearchKnobs | None = None
     sft: SFTKnobs = SFTKnobs()
     dpo: DPOKnobs = DPOKnobs()
     # By name, each with what differs from ``dpo``; empty: ``dpo`` is the only one.
@@ -118,7 +122,7 @@ class Study(Settings):
     @model_validator(mode="before")
     @classmethod
     def _share_dpo(cls, given: Any) -> Any:
-        return with_shared_knobs(given) if isinstance(given, dict) else given
+        return with_shared_knobs(with_candidates(given)) if isinstance(given, dict) else given
 
     @field_serializer("alignments")
     def _say_what_is_unset(self, alignments: dict[str, DPOKnobs]) -> dict[str, Any]:
@@ -127,7 +131,11 @@ class Study(Settings):
 
     def stated(self) -> dict[str, Any]:
         """As of all settings; alignments say what is unset, too."""
-        return super().stated() | {"alignments": self.model_dump(mode="json")["alignments"]}
+        said = super().stated() | {"alignments": self.model_dump(mode="json")["alignments"]}
+        if (search := said.pop("search", None)) is not None:
+            del said["seeds"]
+            said["weights"] = {"search": search}
+        return said
 
     @field_validator("alignments")
     @classmethod
@@ -212,7 +220,10 @@ class Study(Settings):
 
     @property
     def cells(self) -> list[Cell]:
-        """Every pair of weights with every seed, seeds outermost: a cut-off run is still a grid."""
+        """Every pair of weights with every seed, seeds outermost: a cut-off run is still a grid.
+
+        Of a search those that it may try.
+        """
         return [Cell(weights=w, seed=s) for s, w in product(self.seeds, self.weights)]
 
 

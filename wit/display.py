@@ -14,6 +14,7 @@ from wit.files import size_text
 from wit.objectives import objectives, sentences
 from wit.plan import Plan
 from wit.progress import duration
+from wit.search_plan import Search
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,7 @@ def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
             for name, knobs in plan.study.aligned_by.items()
         },
         "sharing": sharing(plan).model_dump(mode="json"),
+        "search": plan.search and search_as_json(plan.search),
         "stages": [
             {
                 "stage": artifact.stage,
@@ -53,9 +55,33 @@ def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
     }
 
 
+def search_as_json(search: Search) -> dict[str, Any]:
+    """How far it has come, and what is known of every cell that it has begun."""
+    stopped = {str(cell) for cell in search.stopped}
+    trials = [
+        {
+            "cell": name,
+            "round": trial.round + 1,
+            "rung": trial.rung if search.knobs.stop else None,
+            "score": trial.score,
+            "state": "stopped" if name in stopped else "failed" if trial.has_failed else "begun",
+        }
+        for trial in search.trials
+        for name in (f"{trial.weights}-s{trial.seed}",)
+    ]
+    return {
+        "budget": search.knobs.budget,
+        "num_rounds": search.num_rounds,
+        "is_over": search.is_over,
+        "cells": trials,
+    }
+
+
 def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     """Prints the cells with the state of each stage, and the cost of what is to be made."""
     console.print(_table_of_cells(plan))
+    if plan.search is not None:
+        console.print(f"{plan.search}; the cost below is at most", highlight=False)
     for name, knobs in plan.study.aligned_by.items():
         said = f"alignment {name}: {knobs.label} ({knobs.method.source})"
         console.print(said, soft_wrap=True, highlight=False, markup=False)
@@ -122,6 +148,8 @@ def _table_of_cells(plan: Plan) -> Table:
             after = (_states(plan, artifacts) for artifacts in (models, one.evaluations))
             table.add_row(*shown, *own, *after)
             shown = [""] * len(shown)
+        if not cell.aligned:  # stopped, or not decided yet
+            table.add_row(*shown)
     return table
 
 

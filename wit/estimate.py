@@ -81,11 +81,12 @@ def sharing(plan: Plan) -> Sharing:
 
 
 def estimate(plan: Plan, runtime: Runtime) -> Estimate:
-    """The cost of the stages of a plan that do not exist yet.
+    """The cost of the stages of a plan that do not exist yet; of a search at most.
 
     Raises:
         InputError: The base or the data cannot be read.
     """
+    plan = plan.at_most
     model = model_size(plan.base)
     instructions, preferences = _data_sizes(plan)
     to_make = [c for c in plan.cells if not plan.is_made(c.sft)]

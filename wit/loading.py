@@ -33,7 +33,8 @@ MAX_SHOWN = 100  # characters of a wrong value
 # What pydantic's words do not say.
 ALLOWED = {
     "weights": "write a list of pairs such as {prompt: 0.2, response: 1}, a grid such as "
-    f"{{prompt: [0, 0.5], response: [1]}}, or a list of names: {', '.join(PRESETS)}",
+    f"{{prompt: [0, 0.5], response: [1]}}, a search such as {{search: {{budget: 10}}}}, or a list "
+    f"of names: {', '.join(PRESETS)}",
     "revision": "write the 40 hex digits of a commit, in quotes",
     "name": "write at most 80 letters, digits, '_', '.' and '-', the first a letter or digit",
 }
@@ -202,6 +203,8 @@ def _apply(override: Override, document: _Document) -> None:
 
 def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str) -> str:
     loc: Loc = tuple(error["loc"])
+    if kind is Study and loc[:1] == ("search",):  # where a person writes it
+        loc = ("weights", *loc)
     place = Places(document.places).of(loc) or origin
     key = _dotted(loc)
     is_secret = kind is Runtime and loc[:1] == ("judge",)  # somebody may have put the key there

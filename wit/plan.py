@@ -1,6 +1,6 @@
 """What a study will make: every artifact with its fingerprint, before anything is made."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from wit.cell_plan import CellPlan
 from wit.config import Cell, Runtime, Study, check_together
 from wit.evaluation_recipes import BenchmarkRecipe, ItemsRecipe, OverlapRecipe
 from wit.files import check_writable
+from wit.lineage.cells import Begun
 from wit.measurements import Measurements
 from wit.recipes import TokenizerRecipe
+from wit.search_plan import Search, replay
 from wit.sharing import RESULTS, inputs_of
 from wit.study_sources import (
     TRAINED_ON,
@@ -34,7 +36,9 @@ class Plan:
     items: Artifact  # of the benchmarks
     overlap: Artifact  # of items and training rows
     base_evaluations: tuple[Artifact, ...]
-    cells: tuple[CellPlan, ...]
+    cells: tuple[CellPlan, ...]  # of a search those that it has begun
+    candidates: tuple[CellPlan, ...] = ()  # of a search all that it may try
+    search: Search | None = None  # how far it has come
     stored: frozenset[str] = frozenset()  # fingerprints of what the artifact store had
 
     @property
@@ -76,9 +80,49 @@ class Plan:
                 wanted |= {a.fingerprint: a for a in inputs_of(stage)}
         return [a for a in wanted.values() if a.fingerprint in self.stored and not a.exists()]
 
-    def cell(self, cell: Cell) -> CellPlan:
-        """The artifacts of one of its cells."""
-        return next(planned for planned in self.cells if planned.cell == cell)
+    def replayed(self, tried: Collection[str] = frozenset()) -> "Plan":
+        """The plan with what the search has begun by now; without a search, as it is.
+
+        Args:
+            tried: See ``replay``.
+        """
+        if self.study.search is None:
+            return self
+        found = replay(self.study, self.candidates, tried)
+        return replace(self, cells=found.cells, search=found)
+
+    @property
+    def begun(self) -> Begun | None:
+        """Which cells a search has begun; None: all cells of the study are made."""
+        if self.search is None:
+            return None
+        names = tuple(str(one.cell) for one in self.cells)
+        unaligned = tuple(str(one.cell) for one in self.cells if not one.aligned)
+        return Begun(cells=names, unaligned=unaligned)
+
+    @property
+    def at_most(self) -> "Plan":
+        """The plan with as many cells as a search may begin; without one, as it is."""
+        if self.search is None:
+            return self
+        by_name = {str(planned.cell): planned for planned in self.candidates}
+        begun, stopped = (
+            {str(cell) for cell in cells}
+            for cells in ([planned.cell for planned in self.cells], self.search.stopped)
+        )
+        others = [planned for name, planned in by_name.items() if name not in begun]
+        num_more = 0 if self.search.is_over else self.search.knobs.budget - len(begun)
+        cells = (
+            planned if str(planned.cell) in stopped else by_name[str(planned.cell)]
+            for planned in self.cells
+        )
+        return replace(self, cells=(*cells, *others[:num_more]))
+
+    @property
+    def whole(self) -> tuple[Artifact, ...]:
+        """All that belongs to the study, whatever a search comes to try: its identity."""
+        every = replace(self, cells=self.candidates) if self.search is not None else self
+        return tuple(artifact for artifact, _ in every.artifacts())
 
     def artifacts(self) -> Iterator[tuple[Artifact, Cell | None]]:
         """Every artifact with its cell, parents first."""
@@ -98,7 +142,7 @@ def make_plan(study: Study, runtime: Runtime) -> Plan:
     """
     root = runtime.artifact_root.resolve()
     check_writable(root)
-    plan = _with_stored(_planned(study, root), runtime)
+    plan = _with_stored(_planned(study, root).replayed(), runtime)
     if plan.has_to_train:
         check_together(study, runtime)
     return plan
@@ -127,6 +171,7 @@ def _planned(study: Study, root: Path) -> Plan:
 
     measured = Measurements.of(study, root, base, shared, benchmarks)
     data = {**shared, **reward_models_of(study)}
+    cells = tuple(CellPlan.of(study, cell, base, data, measured) for cell in study.cells)
     return Plan(
         study=study,
         base=base,
@@ -136,7 +181,8 @@ def _planned(study: Study, root: Path) -> Plan:
         items=items,
         overlap=Artifact(root=root, recipe=OverlapRecipe(), parents={"items": items, **shared}),
         base_evaluations=measured.on_base(),
-        cells=tuple(CellPlan.of(study, cell, base, data, measured) for cell in study.cells),
+        cells=cells,
+        candidates=cells if study.search is not None else (),
     )
 
 

@@ -78,7 +78,7 @@ def run_here(
     from flows.study import run_study
 
     started = time.monotonic()
-    with _live(console, plan):
+    with _live(console, plan.at_most):
         state = run_study(request, return_state=True)
     ended = state.result(raise_on_failure=False)
     outcome = ended.outcome if isinstance(ended, StudyFailedError) else ended
@@ -157,7 +157,8 @@ def _live(console: Console, plan: Plan) -> Iterator[None]:
     """Shows from another thread what is being made; reads the artifact root, asks nobody."""
     if not console.is_terminal:
         num_stages = len(list(plan.artifacts()))
-        console.print(f"{plan.study.name}: {num_stages} stages in {plan.cells[0].sft.root}")
+        more = " to begin with" if plan.search is not None else ""
+        console.print(f"{plan.study.name}: {num_stages} stages{more} in {plan.tokenizer.root}")
         yield
         return
     is_over = threading.Event()
@@ -198,8 +199,11 @@ def _show_outcome(
     from wit.display import show_comparison
     from wit.lineage import scores_of_run
 
+    plan = plan.replayed({stage.fingerprint for stage in outcome.stages})
     artifacts = [artifact for artifact, _ in plan.artifacts()]
     show_comparison(console, scores_of_run(plan.study, artifacts, outcome.version, uri))
+    if plan.search is not None:
+        console.print(str(plan.search), highlight=False)
     for failure in outcome.failures:
         said = f"failed: {failure.label}: {failure.message}"
         console.print(said, style="red", markup=False, soft_wrap=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wit.lineage.runs import StudyRun
     from wit.lineage.score_table import StudyVersion, study_versions, table
     from wit.lineage.store import open_store, prepare
-    from wit.lineage.studies import end_study, link, start_study, sync, unsent_note
+    from wit.lineage.studies import end_study, go_on, link, start_study, sync, unsent_note
     from wit.lineage.tracking import Tracker, scores_of_run, tracked
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "StudyVersion",
     "Tracker",
     "end_study",
+    "go_on",
     "lineage",
     "link",
     "open_store",
@@ -53,7 +54,7 @@ _MODULES = {
     "runs": ("StudyRun",),
     "score_table": ("StudyVersion", "study_versions", "table"),
     "store": ("open_store", "prepare"),
-    "studies": ("end_study", "link", "start_study", "sync", "unsent_note"),
+    "studies": ("end_study", "go_on", "link", "start_study", "sync", "unsent_note"),
     "tracking": ("Tracker", "scores_of_run", "tracked"),
 }
 

@@ -14,6 +14,7 @@ from wit.lineage.description import pairs_id
 from wit.lineage.reader import RunRow
 from wit.lineage.terms import BASE
 from wit.on_policy.recipes import PairsRecipe
+from wit.settings import Settings
 
 MAX_CELLS_LENGTH = 7000  # characters of one tag; MLflow takes 8000
 NUMBER = r"\d[\d.]*(?:e[+-]\d+)?"
@@ -21,6 +22,13 @@ CELL = re.compile(
     rf"^(?P<weights>p(?P<prompt>{NUMBER})-r(?P<response>{NUMBER})(-.+)?)-s(?P<seed>\d+)$"
 )
 Model = tuple[str, str, str | None]  # cell, stage and alignment
+
+
+class Begun(Settings):
+    """How far a search has come, by the names of cells."""
+
+    cells: tuple[str, ...]
+    unaligned: tuple[str, ...] = ()  # of these, as yet or for good
 
 
 class Alignment(NamedTuple):
@@ -78,10 +86,18 @@ def step(stage: str, params: Mapping[str, str]) -> str:
     return "@".join(filter(None, (stage, *known.get(stage, ()))))
 
 
-def cell_tags(study: Study) -> dict[str, str]:
-    """Names of all cells and alignments, in as many tags as they need."""
+def cell_tags(study: Study, begun: Begun | None = None) -> dict[str, str]:
+    """Names of all cells and alignments, in as many tags as they need.
+
+    Args:
+        study: Whose.
+        begun: Of a search, which has not all of its cells.
+    """
     alignments = (":".join(map(str, alignment)) for alignment in alignments_in(study))
-    return _in_tags("wit.cells", map(str, study.cells)) | _in_tags("wit.alignments", alignments)
+    cells = map(str, study.cells) if begun is None else begun.cells
+    unaligned = {} if begun is None else _in_tags("wit.unaligned", begun.unaligned)
+    named = _in_tags("wit.cells", cells) | _in_tags("wit.alignments", alignments)
+    return named | unaligned
 
 
 def _in_tags(key: str, names: Iterable[str]) -> dict[str, str]:
@@ -178,8 +194,11 @@ def planned_models(study_run: RunRow) -> Iterable[dict[str, Any]]:
     of_all = {"study": study_run.tags["wit.study_name"], "higher_is_better": True}
     yield {**of_all, **cell_columns(BASE), "stage": BASE}
     cells, alignments = cells_of(study_run), alignments_of(study_run)
+    unaligned = set(_from_tags("wit.unaligned", study_run.tags))
     for cell in cells:
         yield {**of_all, **cell_columns(cell), "stage": "sft"}
+        if cell in unaligned:
+            continue
         for alignment in alignments:
             of_model = _alignment_columns(alignment)
             yield {**of_all, **cell_columns(cell), "stage": "dpo", **of_model}

@@ -11,6 +11,7 @@ from wit.errors import ArtifactError, InputError
 from wit.lineage.addresses import shown
 from wit.lineage.cells import (
     Alignment,
+    Begun,
     Model,
     alignments_of,
     cell_tags,
@@ -19,7 +20,7 @@ from wit.lineage.cells import (
     model_of,
     planned_models,
 )
-from wit.lineage.description import run_name, run_params, run_tags, study_params
+from wit.lineage.description import cell_of, run_name, run_params, run_tags, study_params
 from wit.lineage.outcome import outcome_of
 from wit.lineage.place import tracking_uri
 from wit.lineage.reader import Condition, RunRow, find_runs, tag
@@ -151,7 +152,7 @@ def table_of_artifacts(
         artifacts: All of it; those that do not exist have no scores.
         unfinished: What failed, and why.
     """
-    tags = {"wit.study_name": study.name, **cell_tags(study)}
+    tags = {"wit.study_name": study.name, **cell_tags(study, _begun(study, artifacts))}
     study_run = RunRow(None, study.name, "RUNNING", study_params(study), tags, {})
     evaluations = []
     for artifact in artifacts:
@@ -165,6 +166,16 @@ def table_of_artifacts(
         row = RunRow(None, name, "FINISHED", run_params(artifact), tags, found.metrics)
         evaluations.append(row)
     return _frame(study_run, evaluations, unfinished)
+
+
+def _begun(study: Study, artifacts: Iterable[Artifact]) -> Begun | None:
+    """How far a search has come that has made, or makes, these."""
+    if study.search is None:
+        return None
+    models = [cell for artifact in artifacts if (cell := cell_of(artifact)) and cell.weights]
+    cells = tuple(dict.fromkeys(str(cell) for cell in models))
+    aligned = {str(cell) for cell in models if cell.model_stage != "sft"}
+    return Begun(cells=cells, unaligned=tuple(cell for cell in cells if cell not in aligned))
 
 
 def _frame(

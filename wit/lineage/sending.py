@@ -14,7 +14,7 @@ from wit.artifacts import Artifact
 from wit.config import Study
 from wit.errors import ArtifactError, InputError, StoreDownError
 from wit.lineage.cells import Alignment, alignment_of, alignments_in, cell_tags
-from wit.lineage.description import run_name, study_params
+from wit.lineage.description import cell_of, run_name, study_params
 from wit.lineage.headline import CELLS, RECOMMENDATION, note, result_of
 from wit.lineage.models import MODEL_ID
 from wit.lineage.reader import find_runs, tag
@@ -98,7 +98,7 @@ def _send_study(store: Store, unsent: UnsentStudy, root: Path) -> int:
             f"was kept by another version of wit ({error.error_count()} settings differ); send it "
             "with that version"
         ) from None
-    artifacts = unsent.packed.artifacts(root)
+    artifacts = [one for one in unsent.packed.artifacts(root) if _is_begun(one, unsent)]
     if unsent.status == "FINISHED":
         _check_found(artifacts, root)
     is_new = find_study_run(store, unsent.version) is None
@@ -115,6 +115,15 @@ def _send_study(store: Store, unsent: UnsentStudy, root: Path) -> int:
         store.end(run_id, unsent.status, ended)
         _tell_result(store, study, run, ended)
     return num_new
+
+
+def _is_begun(artifact: Artifact, unsent: UnsentStudy) -> bool:
+    """Whether it is of no cell, or of one that is made: others may have made those of no search."""
+    cell = cell_of(artifact)
+    if unsent.begun is None or cell is None or cell.weights is None:
+        return True
+    is_left = cell.model_stage != "sft" and str(cell) in unsent.begun.unaligned
+    return str(cell) in unsent.begun.cells and not is_left
 
 
 def _seconds(time: str) -> float:
@@ -203,7 +212,7 @@ def ensure_study_run(store: Store, study: Study, unsent: UnsentStudy, root: Path
         if RECOMMENDATION in run.data.tags:  # its scores may change
             store.client.delete_tag(run.info.run_id, RECOMMENDATION)
     params = {k: v for k, v in study_params(study).items() if k not in known}
-    tags = {"mlflow.note.content": note(store, study, None), **cell_tags(study)}
+    tags = {"mlflow.note.content": note(store, study, None), **cell_tags(study, unsent.begun)}
     tags["wit.artifact_root"] = str(root)
     if unsent.started > run.data.tags.get("wit.started", ""):
         tags["wit.started"] = unsent.started

@@ -26,6 +26,7 @@ from wit.errors import ArtifactError
 from wit.evaluation_recipes import EVALUATIONS, ItemsRecipe, OverlapRecipe
 from wit.files import replace_durably
 from wit.lineage.addresses import shown
+from wit.lineage.cells import Begun
 from wit.on_policy.recipes import PairsRecipe
 from wit.recipes import InstructionsRecipe, PreferencesRecipe, Recipe, SFTRecipe, TokenizerRecipe
 from wit.settings import Settings
@@ -156,6 +157,7 @@ class UnsentStudy(Settings):
     status: Literal["FINISHED", "FAILED"] | None = None  # None: it runs, or was killed
     ended: str | None = None  # as ``started``; None also: an earlier version of wit kept it
     files: tuple[str, ...] = ()  # to keep with the run
+    begun: Begun | None = None  # of a search; None: all cells
 
 
 Kept = TypeVar("Kept", UnsentArtifact, UnsentStudy)

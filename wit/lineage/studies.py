@@ -12,6 +12,7 @@ from wit.artifacts import Artifact
 from wit.config import Study
 from wit.errors import ArtifactError, StoreDownError
 from wit.lineage.addresses import shown
+from wit.lineage.cells import Begun, cell_tags
 from wit.lineage.runs import StudyRun
 from wit.lineage.sending import ensure_study_run, link_to, send_all
 from wit.lineage.spool import (
@@ -32,7 +33,9 @@ from wit.lineage.store import open_store, translated
 _log = logging.getLogger(__name__)
 
 
-def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyRun:
+def start_study(
+    study: Study, artifacts: Sequence[Artifact], uri: str, begun: Begun | None = None
+) -> StudyRun:
     """The run on top of a study; the same one when the same study is run again.
 
     Where MLflow cannot be reached, the study is kept on the disk and runs; ``end_study``, the next
@@ -45,6 +48,7 @@ def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyR
             same study still. Another one of the same name, say of another base, is another
             version: both stay, nothing is mixed, and ``table`` shows the one that was started last.
         uri: Tracking URI.
+        begun: Of a search, which may come to make all of ``artifacts``: how far it is.
 
     Raises:
         InputError: The store is not MLflow's, or the artifact root cannot be written.
@@ -56,6 +60,7 @@ def start_study(study: Study, artifacts: Sequence[Artifact], uri: str) -> StudyR
         packed=Packed.of(artifacts),
         version=version,
         started=datetime.now(UTC).isoformat(),
+        begun=begun,
     )
     keep(study_file(root, version), unsent)
     run_id = url = None
@@ -75,7 +80,27 @@ def _version_of(study: Study, artifacts: Iterable[Artifact]) -> str:
     identity: list[object] = [study.name, sorted({a.fingerprint for a in artifacts}), roles]
     if len(study.aligned_by) > 1:  # a single one is what it is, whatever it is called
         identity.append([f"{name}={alignment_id(k)}" for name, k in study.aligned_by.items()])
+    if study.search is not None:  # of the cells that it may try it tries others
+        identity.append(study.search.stated())
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+
+
+def go_on(run: StudyRun, begun: Begun, uri: str) -> None:
+    """Says how far a search has come; where MLflow cannot be reached, ``end_study`` says it.
+
+    Raises:
+        InputError: The store is not MLflow's.
+    """
+    try:
+        unsent = read_study(run.root, run.version).model_copy(update={"begun": begun})
+        keep(study_file(run.root, run.version), unsent)
+        store = open_store(uri)
+        if run.run_id is not None:
+            with translated(uri):
+                study = Study.model_validate(unsent.study)
+                store.write(run.run_id, tags=cell_tags(study, begun))
+    except (StoreDownError, ArtifactError) as error:
+        _log.warning("MLflow does not know yet how far the search is: %s", error)
 
 
 def link(artifacts: Iterable[Artifact], study: StudyRun, uri: str) -> int:
