@@ -1,36 +1,32 @@
 """Weighted SFT against TRL's plain ``SFTTrainer``, and packed against padded, in one run each."""
 
-import os
-import platform
-import statistics
+import gc
 import tempfile
-import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from datasets import Dataset
-from rich.console import Console
 from transformers import PrinterCallback, Trainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from wit.bench.arms import MIB, Run, in_turns, peak_since, reset_peak, timed
+from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
 from wit.builtin import BASE_DIR, DATA_DIR
 from wit.config import Runtime
 from wit.data.prepare import TRAIN, make_instructions, make_tokenizer, read_split
+from wit.losses import IGNORE_INDEX
 from wit.models import load_model
 from wit.recipes import InstructionsRecipe, SFTRecipe, TokenizerRecipe
-from wit.settings import Settings
 from wit.tokenizers import Tokenizer, load_tokenizer
 from wit.training.arguments import training_arguments
 from wit.training.sft import make_trainer
 from wit.weights import TokenWeights
 
 NUM_ROWS = 512  # of the embedded instructions: 16 optimizer steps of 32
-PLAIN = "TRL SFTTrainer, loss_type=nll, completion_only_loss=False"
-PADDED = "the same trainer with padded micro-batches of 32 rows, sorted by length"
+WARM_UP_STEPS = 2
 RECIPE = SFTRecipe(
     weights=TokenWeights(prompt=1, response=1),
     seed=0,
@@ -38,88 +34,136 @@ RECIPE = SFTRecipe(
     num_epochs=1,
     examples_per_step=32,
 )
+Way = Literal["weighted", "packed", "plain"]
+WAYS: dict[Way, str] = {
+    "weighted": "weighted SFT, weights (1, 1), padded micro-batches sorted by length",
+    "packed": "weighted SFT, rows packed end to end",
+    "plain": "TRL SFTTrainer, loss_type=nll, completion_only_loss=False",
+}
+CONTESTS: dict[str, tuple[Way, Way]] = {
+    "sft": ("weighted", "plain"),
+    "packing": ("packed", "weighted"),
+}
+MAX_MEMORY = 1.02  # of the baseline's peak
 
 
 class Parts(NamedTuple):
-    """What both trainers get."""
+    """What every trainer gets."""
 
     rows: Dataset
     tokenizer: Tokenizer
     scratch: Path
 
 
-class Measurement(Settings):
-    """Throughput of two trainers on the same rows, in one run."""
+class Counter:
+    """Counts what goes through a model, whoever trains it."""
 
-    baseline: str
-    tokens_per_second: tuple[float, ...]  # one per repeat
-    baseline_tokens_per_second: tuple[float, ...]
-    ratio: float  # median of the repeats' ratios, ours over baseline
-    ratios: tuple[float, ...]
-    num_tokens: int  # per repeat, without padding
-    machine: str
-    versions: dict[str, str]
+    def __init__(self, model: torch.nn.Module) -> None:
+        """Listens to its forwards."""
+        self.counts = {"rows": 0, "tokens": 0, "targets": 0}
+        model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _count(self, model: Any, args: Any, inputs: dict[str, torch.Tensor]) -> None:
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        if "position_ids" in inputs:  # packed: a row begins where positions do
+            num_rows, num_tokens = int((inputs["position_ids"] == 0).sum()), ids.numel()
+        else:
+            num_rows, num_tokens = len(ids), int(inputs["attention_mask"].sum())
+        self.counts["rows"] += num_rows
+        self.counts["tokens"] += num_tokens
+        self.counts["targets"] += int((labels[:, 1:] != IGNORE_INDEX).sum())
 
 
-def measure(contest: Literal["sft", "packing"], repeats: int) -> Measurement:
-    """Trains with both, in turns after one warm-up each, and compares.
+def measure(contest: str, repeats: int, num_rows: int = NUM_ROWS) -> BenchResult:
+    """Trains in two ways, in turns, each in a process of its own.
 
     Args:
-        contest: Weighted against plain, or packed against padded.
-        repeats: Turns that count.
+        contest: One of ``CONTESTS``: weighted against plain, or packed against padded.
+        repeats: Turns.
+        num_rows: Of the embedded instructions.
+
+    Raises:
+        StageError: One way did more or less than the other.
     """
-    ours, theirs = (_weighted, _plain) if contest == "sft" else (_packed, _weighted)
+    ours, baseline = CONTESTS[contest]
     with tempfile.TemporaryDirectory() as folder:
-        parts = _prepare(Path(folder))
-        turns = [(_time(ours, parts), _time(theirs, parts)) for _ in range(repeats + 1)][1:]
-    num_tokens = sum(len(ids) for ids in parts.rows["input_ids"])
-    ratios = tuple(baseline / own for own, baseline in turns)
-    return Measurement(
-        baseline=PLAIN if contest == "sft" else PADDED,
-        tokens_per_second=tuple(round(num_tokens / own) for own, _ in turns),
-        baseline_tokens_per_second=tuple(round(num_tokens / baseline) for _, baseline in turns),
-        ratio=statistics.median(ratios),
-        ratios=ratios,
-        num_tokens=num_tokens,
+        prepare(Path(folder))
+        arms = {way: (run, (way, Path(folder), num_rows)) for way in (ours, baseline)}
+        runs = in_turns(arms, repeats)
+    return BenchResult(
+        name=contest,
+        ours=WAYS[ours],
+        baseline=WAYS[baseline],
+        figures=figures_of(contest, runs[ours], runs[baseline]),
+        sizes={"model": "embedded base", "rows per step": RECIPE.examples_per_step},
+        same_work=same_work({way: runs[way][0].counts for way in (ours, baseline)}),
         machine=machine_name(),
-        versions={name: version(name) for name in ("torch", "transformers", "trl")},
+        versions=versions_of("torch", "transformers", "trl"),
     )
 
 
-def show_measurement(console: Console, measurement: Measurement) -> None:
-    """Prints the ratio and what it rests on."""
-    ours, theirs = (
-        statistics.median(speeds)
-        for speeds in (
-            measurement.tokens_per_second,
-            measurement.baseline_tokens_per_second,
-        )
+def figures_of(contest: str, ours: list[Run], baseline: list[Run]) -> tuple[Figure, ...]:
+    """Tokens per second and peak memory."""
+    speeds, peaks = (
+        [tuple(measured(run) for run in runs) for runs in (ours, baseline)]
+        for measured in (tokens_per_second, peak_mib)
     )
-    spread = f"{min(measurement.ratios):.3f} to {max(measurement.ratios):.3f}"
-    console.print(f"{measurement.ratio:.3f} x the tokens/s of {measurement.baseline} ({spread})")
-    console.print(f"{ours:,.0f} against {theirs:,.0f} tokens/s, {len(measurement.ratios)} repeats")
-    console.print(measurement.machine)
+    return (
+        Figure(quantity="tokens/s", ours=speeds[0], baseline=speeds[1], at_least=1.0),
+        Figure(
+            quantity="peak memory, MiB",
+            ours=peaks[0],
+            baseline=peaks[1],
+            at_most=MAX_MEMORY if contest == "sft" else None,
+        ),
+    )
 
 
-def _prepare(scratch: Path) -> Parts:
-    tokenizer, instructions = scratch / "tokenizer", scratch / "instructions"
+def tokens_per_second(run: Run) -> float:
+    """Without padding."""
+    return run.counts["tokens"] / run.seconds
+
+
+def peak_mib(run: Run) -> float:
+    """What training took at its peak."""
+    return run.peak_bytes / MIB
+
+
+def prepare(folder: Path) -> None:
+    """Tokenises the embedded instructions, once for all ways."""
+    tokenizer, instructions = folder / "tokenizer", folder / "instructions"
     tokenizer.mkdir()
     instructions.mkdir()
     make_tokenizer(TokenizerRecipe(), BASE_DIR, tokenizer)
     recipe = InstructionsRecipe(path="builtin", held_out_fraction=0.0)
     make_instructions(recipe, DATA_DIR / "instructions.jsonl", tokenizer, instructions)
-    rows = read_split(instructions, TRAIN).select(range(NUM_ROWS))
-    return Parts(rows, load_tokenizer(tokenizer), scratch)
 
 
-def _time(make: Callable[[Parts], Trainer], parts: Parts) -> float:
-    trainer = make(parts)
+def run(way: Way, prepared: Path, num_rows: int) -> Run:
+    """One way, in the process that calls it."""
+    rows = read_split(prepared / "instructions", TRAIN).select(range(num_rows))
+    tokenizer = load_tokenizer(prepared / "tokenizer")
+    makers = {"weighted": _weighted, "packed": _packed, "plain": _plain}
+    with tempfile.TemporaryDirectory() as scratch:
+        return train(makers[way], Parts(rows, tokenizer, Path(scratch)), RECIPE.examples_per_step)
+
+
+def train(make: Callable[[Parts], Trainer], parts: Parts, examples_per_step: int) -> Run:
+    """Trains on all rows, after a warm-up on the first of them."""
+    before = reset_peak()
+    first = parts.rows.select(range(min(len(parts.rows), WARM_UP_STEPS * examples_per_step)))
+    _silent(make(parts._replace(rows=first))).train()
+    gc.collect()
+    trainer = _silent(make(parts))
+    counter = Counter(trainer.model)  # pyright: ignore[reportArgumentType]
+    seconds = timed(trainer.train)
+    counts = {**counter.counts, "steps": trainer.state.global_step}
+    return Run(seconds, peak_since(before), counts)
+
+
+def _silent(trainer: Trainer) -> Trainer:
     trainer.remove_callback(PrinterCallback)
-    started = time.perf_counter()
-    trainer.train()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return trainer
 
 
 def _weighted(parts: Parts, **runtime: bool) -> Trainer:
@@ -142,10 +186,3 @@ def _plain(parts: Parts) -> Trainer:
         train_dataset=Dataset.from_dict({"input_ids": ids, "labels": ids}),
         processing_class=parts.tokenizer,
     )
-
-
-def machine_name() -> str:
-    """The GPU, or the processor and its cores."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, no GPU"

@@ -29,13 +29,14 @@ def bench_packing(
 
 
 def _bench_training(contest: Literal["sft", "packing"], repeats: int, as_json: bool) -> None:
-    from wit.bench.sft import measure, show_measurement
+    from wit.bench.result import show
+    from wit.bench.sft import measure
 
-    measurement = measure(contest, repeats)
+    result = measure(contest, repeats)
     if as_json:
-        print_json(measurement.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json"))
     else:
-        show_measurement(console, measurement)
+        show(console, [result])
 
 
 @app.command("dpo")
