@@ -30,6 +30,7 @@ from wit.evaluation.suites import expand_suites
 from wit.evaluation_recipes import Benchmark, JudgedPrompts, Prompts, Sensitivity
 from wit.judging.settings import JudgeEndpoint, JudgeModel
 from wit.judging.suites import expand_judged
+from wit.objectives import check_rays, trained
 from wit.recipes import (
     BaseRecipe,
     InstructionsRecipe,
@@ -85,6 +86,8 @@ class Study(Settings):
     # Stands under ``weights``, which are its candidates then; it finds out which are tried.
     search: SearchKnobs | None = None
     sft: SFTKnobs = SFTKnobs()
+    # Of weights that are one objective, whether only the first are trained.
+    dedupe: Literal["none", "rays"] = "none"
     dpo: DPOKnobs = DPOKnobs()
     # By name, each with what differs from ``dpo``; empty: ``dpo`` is the only one.
     alignments: dict[Name, DPOKnobs] = Field(default_factory=dict)
@@ -165,6 +168,13 @@ class Study(Settings):
                 )
         return weights
 
+    @field_validator("dedupe")
+    @classmethod
+    def _rays_are_objectives(cls, dedupe: str, info: ValidationInfo) -> str:
+        if dedupe == "rays":
+            check_rays(info.data)
+        return dedupe
+
     @field_validator("weights", "seeds", "benchmarks", "judged")
     @classmethod
     def _has_no_duplicates(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -220,11 +230,11 @@ class Study(Settings):
 
     @property
     def cells(self) -> list[Cell]:
-        """Every pair of weights with every seed, seeds outermost: a cut-off run is still a grid.
+        """What is trained: weights with every seed, seeds outermost: cut off it is still a grid.
 
         Of a search those that it may try.
         """
-        return [Cell(weights=w, seed=s) for s, w in product(self.seeds, self.weights)]
+        return [Cell(weights=w, seed=s) for s, w in product(self.seeds, trained(self))]
 
 
 class Runtime(Settings):

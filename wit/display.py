@@ -11,7 +11,7 @@ from rich.table import Table
 from wit.artifacts import Artifact
 from wit.estimate import Estimate, sharing
 from wit.files import size_text
-from wit.objectives import objectives, sentences
+from wit.objectives import objectives, replicates, sentences
 from wit.plan import Plan
 from wit.progress import duration
 from wit.search_plan import Search
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from wit.analysis.comparison import Measured
 
+MARK = "="  # before a cell that another one stands for
+SAME_OBJECTIVE = "the same objective as the unmarked cell above it: not trained"
 # What the stages that belong to no cell are called, where their own names are too short.
 SHARED_STAGES = {
     "items": "items of the benchmarks",
@@ -29,11 +31,16 @@ SHARED_STAGES = {
 
 
 def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
-    """Cells, stages with their fingerprints and states, distinct objectives, and the cost."""
+    """Cells, stages with their fingerprints and states, distinct objectives, and the cost.
+
+    ``replicates`` has the weights that are not trained, each with those of its objective that are.
+    """
     alignments = plan.alignment_of
     return {
         "study": plan.study.name,
-        "num_cells": len(plan.cells),
+        "num_cells": len(plan.study.weights) * len(plan.study.seeds),
+        "num_trained_cells": len(plan.cells),
+        "replicates": replicates(plan.study),
         "objectives": [found.model_dump(mode="json") for found in objectives(plan.study)],
         "alignments": {
             name: {"objective": knobs.objective, "beta": knobs.beta}
@@ -82,6 +89,10 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     console.print(_table_of_cells(plan))
     if plan.search is not None:
         console.print(f"{plan.search}; the cost below is at most", highlight=False)
+    if others := replicates(plan.study):
+        num = len(others) * len(plan.study.seeds)
+        all_cells = len(plan.cells) + num
+        console.print(f"{MARK} {SAME_OBJECTIVE}: {num} of {all_cells} cells", highlight=False)
     for name, knobs in plan.study.aligned_by.items():
         said = f"alignment {name}: {knobs.label} ({knobs.method.source})"
         console.print(said, soft_wrap=True, highlight=False, markup=False)
@@ -137,6 +148,9 @@ def _table_of_cells(plan: Plan) -> Table:
     columns = ("cell", "sft", "its evaluations", "reference", *more, "dpo", "its evaluations")
     for column in columns:
         table.add_column(column)
+    others: dict[str, list[str]] = {}
+    for other, first in replicates(plan.study).items():
+        others.setdefault(first, []).append(other)
     for cell in plan.cells:
         before = ([cell.sft], cell.sft_evaluations, cell.references)
         shown = [str(cell.cell), *(_states(plan, artifacts) for artifacts in before)]
@@ -150,6 +164,8 @@ def _table_of_cells(plan: Plan) -> Table:
             shown = [""] * len(shown)
         if not cell.aligned:  # stopped, or not decided yet
             table.add_row(*shown)
+        for other in others.get(str(cell.cell.weights), []):
+            table.add_row(f"{MARK} {other}-s{cell.cell.seed}", *[""] * (len(columns) - 1))
     return table
 
 
@@ -181,7 +197,7 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
         before = cell.models.get("sft") or cell.models.get("base")
         after = cell.models.get("dpo")
         table.add_row(
-            cell.cell,
+            cell.cell if cell.replicate_of is None else f"{MARK} {cell.cell}",
             _score(before),
             "" if cell.cell == "base" else _score(after),
             *(_diagnostic(before, name) for name in ("nll_prompt", "nll_response")),
@@ -191,8 +207,10 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
             accuracy = _diagnostic(other, "preference_accuracy")
             table.add_row(f"  {name}", "", _score(other), "", "", accuracy)
     console.print(table)
+    if any(cell.replicate_of for cell in cells):
+        console.print(f"{MARK} {SAME_OBJECTIVE}, whose scores stand there.", highlight=False)
     console.print("Likelihoods are those of the SFT model; preference accuracy is that after DPO.")
-    for cell in cells:
+    for cell in (cell for cell in cells if cell.replicate_of is None):
         others = {f"{cell.cell} {name}": model for name, model in cell.other_alignments.items()}
         for name, model in ({cell.cell: cell.models.get("dpo")} | others).items():
             if model is not None and model.collapse:

@@ -1,16 +1,20 @@
 """Which weights are one objective, and why; or why not, although they lie on one ray."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wit.config import Study
-from wit.recipes import SFTKnobs
+from wit.recipes import InstructionsRecipe, SFTKnobs
 from wit.settings import Settings
 from wit.weights import TokenWeights, up_to_a_factor
+
+if TYPE_CHECKING:
+    from wit.config import Study
 
 # Weights that are c times as large are an epsilon of AdamW that is c times as small. On the
 # embedded base (40 steps, epsilon 1e-8, all weights 1), an epsilon of 1e-7 changes the update of
 # the model by 0.4 %, of 1e-6 by 3 %, of 1e-5 by 12 %.
 MAX_EPSILON = 1e-6
+APART = "of one ratio, but not one objective"
 
 
 class Objective(Settings):
@@ -35,19 +39,66 @@ class _Point(NamedTuple):
         return up_to_a_factor(self.table)
 
 
-def objectives(study: Study) -> list[Objective]:
+def objectives(study: "Study") -> list[Objective]:
     """The distinct objectives of a study, in the order of its weights.
 
     Points whose weights differ by a common factor lie on one ray. Whether that factor matters is
     up to the normaliser of the loss, to clipping and to AdamW's epsilon.
     """
-    points = [_point(weights, study) for weights in study.weights]
+    return objectives_among(study.weights, study.sft, study.instructions)
+
+
+def objectives_among(
+    weights: Sequence[TokenWeights], knobs: SFTKnobs, rows: InstructionsRecipe
+) -> list[Objective]:
+    """The distinct objectives among pairs of weights, in their order; see ``objectives``."""
+    points = [_point(one, rows) for one in weights]
     by_ray: dict[tuple[float, ...], list[_Point]] = {}
     for point in points:
         by_ray.setdefault(point.ray, []).append(point)
-    found = [objective for ray in by_ray.values() for objective in _on_one_ray(ray, study.sft)]
-    order = [point.name for point in points]
-    return sorted(found, key=lambda objective: order.index(objective.weights[0]))
+    found = [objective for ray in by_ray.values() for objective in _on_one_ray(ray, knobs)]
+    places = {point.name: place for place, point in enumerate(points)}
+    return sorted(found, key=lambda objective: places[objective.weights[0]])
+
+
+def replicates(study: "Study") -> dict[str, str]:
+    """Weights that are not trained, each with those of its objective that are; by name."""
+    if study.dedupe == "none":
+        return {}
+    found = (one.weights for one in objectives(study))
+    return {other: first for first, *others in found for other in others}
+
+
+def trained(study: "Study") -> list[TokenWeights]:
+    """The weights of a study but for its replicates."""
+    others = replicates(study)
+    return [weights for weights in study.weights if str(weights) not in others]
+
+
+def check_rays(study: Mapping[str, Any]) -> None:
+    """Passes if one training can stand for all weights of a ray.
+
+    Args:
+        study: Its checked fields; one that is wrong itself is not there, and nothing is said.
+
+    Raises:
+        ValueError: The recipe sees the scale of the weights; with the knob and the remedy.
+    """
+    if not {"weights", "sft", "instructions"} <= study.keys():
+        return
+    knobs: SFTKnobs = study["sft"]
+    if knobs.max_grad_norm > 0 and knobs.normaliser != "weight_sum":
+        raise ValueError(
+            f"{_why_scale_counts(knobs)}; set sft.max_grad_norm=0, sft.normaliser=weight_sum, or "
+            "'dedupe: none'"
+        )
+    found = objectives_among(study["weights"], knobs, study["instructions"])
+    apart = [name for one in found if one.reason.startswith(APART) for name in one.weights]
+    if apart:
+        raise ValueError(
+            f"{_why_scale_counts(knobs)}, of {', '.join(apart)}; leave them out, lower "
+            "sft.adam_epsilon, or set 'dedupe: none'"
+        )
 
 
 def sentences(found: list[Objective]) -> list[str]:
@@ -61,10 +112,10 @@ def sentences(found: list[Objective]) -> list[str]:
     return [count, *reasons] if num_points > len(found) else reasons
 
 
-def _point(weights: TokenWeights, study: Study) -> _Point:
+def _point(weights: TokenWeights, rows: InstructionsRecipe) -> _Point:
     # Of the tables that rows are weighted with: where every source has its own, the general one
     # is none of them.
-    tables = (weights.table(source) for source in study.instructions.by_source())
+    tables = (weights.table(source) for source in rows.by_source())
     return _Point(str(weights), tuple(weight for table in tables for weight in table.values()))
 
 
@@ -103,16 +154,16 @@ def _why_one(points: list[_Point], knobs: SFTKnobs) -> str:
 
 
 def _why_not(knobs: SFTKnobs, num_on_ray: int) -> str:
-    if num_on_ray == 1:
-        return ""
+    return "" if num_on_ray == 1 else f"{APART}, since {_why_scale_counts(knobs)}"
+
+
+def _why_scale_counts(knobs: SFTKnobs) -> str:
     if knobs.max_grad_norm > 0:
-        why = (
+        return (
             f"max_grad_norm = {knobs.max_grad_norm:g} clips at an absolute norm of the gradient, "
             "so the scale of the weights counts; with 0 it would not"
         )
-    else:
-        why = (
-            "with weights so small gradients are no longer large beside "
-            f"adam_epsilon = {knobs.adam_epsilon:g}, so their scale counts"
-        )
-    return f"of one ratio, but not one objective, since {why}"
+    return (
+        "with weights so small gradients are no longer large beside "
+        f"adam_epsilon = {knobs.adam_epsilon:g}, so their scale counts"
+    )

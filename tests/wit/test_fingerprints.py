@@ -81,6 +81,7 @@ def data_knobs(name: str, remade: set[str]) -> list[tuple[str, Any, set[str]]]:
 FINER_ROLES = ("system", "template", "boilerplate", "stop")
 KNOBS: list[tuple[str, Any, set[str]]] = [
     ("name", "other", NOTHING),
+    ("dedupe", "rays", NOTHING),
     ("base.template", "tulu", EVERYTHING),
     *data_knobs("instructions", INSTRUCTIONS),
     ("instructions.turns", "last", INSTRUCTIONS),

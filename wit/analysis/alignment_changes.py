@@ -1,5 +1,6 @@
 """The report's section on what alignment changed: figures before and after, and collapses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -58,9 +59,16 @@ def alignment_numbers(table: pd.DataFrame, weights: list[str]) -> Numbers:
     return Numbers(("", *columns), rows)
 
 
-def marked(cells: Numbers, found: list[Collapse]) -> Numbers:
-    """The numbers of all cells, with a mark at DPO scores of those that the main one collapsed."""
+def marked(cells: Numbers, found: list[Collapse], replicates: Mapping[str, str]) -> Numbers:
+    """The numbers of all cells, with a mark at DPO scores of those that the main one collapsed.
+
+    Args:
+        cells: As ``cells_of`` gives them.
+        found: What collapsed.
+        replicates: Weights whose scores are those of others, and these.
+    """
     collapsed = {one.weights for one in found if one.alignment is None}
+    collapsed |= {other for other, first in replicates.items() if first in collapsed}
     place = cells.columns.index("DPO")
     rows = [
         tuple(

@@ -12,6 +12,7 @@ from wit.analysis.alignments import AlignmentComparison, AlignmentResult, compar
 from wit.analysis.collapse import Collapse
 from wit.analysis.digits import decimals_of, number, plus_minus
 from wit.analysis.grid import Grid, StageScores, stage_scores, summarise
+from wit.analysis.replicates import replicates_in, shown_grid
 from wit.analysis.report_tables import NONE, Numbers
 from wit.analysis.score_labels import signal_name
 from wit.analysis.scores import of_alignment, rows_of
@@ -51,7 +52,8 @@ def alignments_section(
     found = compare_alignments(table)
     if found is None:
         return None
-    grids = [summarise(of_alignment(table, result.name)) for result in found.results]
+    trained = [summarise(of_alignment(table, result.name)) for result in found.results]
+    grids = [shown_grid(grid, replicates_in(table)) for grid in trained]
     shared = _shared(grids)
     maps, figures = {}, {}
     for place, (result, grid) in enumerate(zip(found.results, grids, strict=True)):

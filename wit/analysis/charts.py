@@ -51,8 +51,9 @@ def worst_of_most(scores: Sequence[float]) -> float:
 
 
 def scores_of(grid: Grid) -> list[float]:
-    """All scores of cells, before and after."""
-    return [cell.score for cell in (*grid.sft.cells, *grid.dpo.cells)]
+    """All scores of cells, before and after; of an objective that is shown twice, once."""
+    cells = (*grid.sft.cells, *grid.dpo.cells)
+    return [cell.score for cell in cells if cell.replicate_of is None]
 
 
 def heat_map(stage: StageScores, grid: Grid) -> Figure:
@@ -123,7 +124,8 @@ def _label(
 def _more(cell: CellScore, decimals: int) -> str:
     """Interval and number of seeds."""
     interval = "" if cell.half_width is None else f"± {number(cell.half_width, decimals)}<br>"
-    return interval + ("1 seed" if cell.num_seeds == 1 else f"{cell.num_seeds} seeds")
+    seeds = "1 seed" if cell.num_seeds == 1 else f"{cell.num_seeds} seeds"
+    return interval + (seeds if cell.replicate_of is None else f"as {cell.replicate_of}")
 
 
 def _frame(

@@ -1,6 +1,7 @@
 """Every cell and seed side by side: before and after DPO. For ``wit compare``."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ from pydantic import Field
 from wit.analysis.collapse import collapses
 from wit.analysis.grid import ModelScore, stage_scores
 from wit.analysis.intervals import half_width, item_stderr
+from wit.analysis.replicates import pair_of, replicates_in
 from wit.analysis.scores import (
     STAGES,
     Result,
@@ -54,10 +56,13 @@ class ComparedCell(Result):
     seed: int | None
     models: dict[str, Measured]  # by stage: sft and dpo, the main alignment; or base alone
     other_alignments: dict[str, Measured] = Field(default_factory=dict)  # by name
+    replicate_of: str | None = None  # cell of the same objective; this one was not trained
 
 
 def compare(table: pd.DataFrame) -> list[ComparedCell]:
     """One entry per cell and seed, the base first; every cell of the table, measured or not.
+
+    A cell that was not trained has the models of that whose replicate it is, and follows it.
 
     Args:
         table: Of one study, as ``wit.lineage.table`` gives it.
@@ -81,7 +86,23 @@ def compare(table: pd.DataFrame) -> list[ComparedCell]:
                 other_alignments={n: of["dpo"] for n, of in of_cell.items() if "dpo" in of},
             )
         )
-    return sorted(compared, key=_base_first_then_by_angle)
+    compared.sort(key=_base_first_then_by_angle)
+    return list(_with_replicates(compared, replicates_in(table)))
+
+
+def _with_replicates(
+    cells: Iterable[ComparedCell], replicates: Mapping[str, str]
+) -> Iterable[ComparedCell]:
+    others: dict[str, list[str]] = {}
+    for other, first in replicates.items():
+        others.setdefault(first, []).append(other)
+    for cell in cells:
+        yield cell
+        for weights in others.get(cell.weights, []):
+            prompt, response = pair_of(weights)
+            values = {"weights": weights, "prompt_weight": prompt, "response_weight": response}
+            name = f"{weights}-s{cell.seed}"
+            yield cell.model_copy(update=values | {"cell": name, "replicate_of": cell.cell})
 
 
 def _measured_models(

@@ -34,42 +34,41 @@ from wit.analysis.scores import (
 )
 
 
-class ModelScore(Result):
-    """Score of one model."""
-
-    weights: str
-    ray: str
-    prompt_weight: float | None  # None: the base
-    response_weight: float | None
-    seed: int
-    values: dict[str, float]  # by benchmark
-    score: float  # their mean
-    stderr: float  # of that mean, from the benchmarks' items; NaN: not known
-
-    @property
-    def is_on_grid(self) -> bool:
-        """Whether the two weights alone say which cell it is: no role has a weight of its own."""
-        return _is_on_grid(self.weights, self.prompt_weight, self.response_weight)
-
-
-class CellScore(Result):
-    """Score of one pair of weights, over its seeds."""
+class Point(Result):
+    """A pair of weights, and what it is the objective of."""
 
     weights: str
     ray: str  # cells of one ray are one objective
     prompt_weight: float | None  # None: the base
     response_weight: float | None
+
+    @property
+    def is_on_grid(self) -> bool:
+        """Whether the two weights alone say which cell it is: no role has a weight of its own."""
+        if self.prompt_weight is None or self.response_weight is None:
+            return False
+        return self.weights == weights_label(self.prompt_weight, self.response_weight)
+
+
+class ModelScore(Point):
+    """Score of one model."""
+
+    seed: int
+    values: dict[str, float]  # by benchmark
+    score: float  # their mean
+    stderr: float  # of that mean, from the benchmarks' items; NaN: not known
+
+
+class CellScore(Point):
+    """Score of one pair of weights, over its seeds."""
+
     score: float
     values: dict[str, float]  # means over seeds, by benchmark
     seed_stderr: float | None  # of the score, from how runs differ; None: none do
     item_stderr: float | None  # of the score, from the benchmarks' items; None: not known
     half_width: float | None  # of its interval
     num_seeds: int
-
-    @property
-    def is_on_grid(self) -> bool:
-        """Whether the two weights alone say which cell it is: no role has a weight of its own."""
-        return _is_on_grid(self.weights, self.prompt_weight, self.response_weight)
+    replicate_of: str | None = None  # weights of the same objective; these were not trained
 
 
 class StageScores(Result):
@@ -115,9 +114,8 @@ class StageScores(Result):
     def best(self) -> CellScore | None:
         """The best score; of equal ones the smaller prompt weight, the larger response weight."""
         sign = -1 if self.is_less_better else 1
-        ordered = sorted(
-            self.cells, key=lambda c: (c.prompt_weight or 0, -(c.response_weight or 0))
-        )
+        trained = (cell for cell in self.cells if cell.replicate_of is None)
+        ordered = sorted(trained, key=lambda c: (c.prompt_weight or 0, -(c.response_weight or 0)))
         return max(ordered, key=lambda cell: sign * cell.score, default=None)
 
     def shared_with(self, other: "StageScores") -> "StageScores":
@@ -166,18 +164,22 @@ def stage_scores(
     blocks, spread = _noise(found)
     by_benchmark = {name: fit_blocks(runs_of(found, name)) for name in names if blocks.num_effects}
     cells = [_cell_score(of, spread, blocks, by_benchmark) for of in by_weights.values()]
-    cells.sort(key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0, c.weights))
     return StageScores(
         stage=stage,
         benchmarks=names,
         lower_is_better=tuple(sorted(lower)),
         models=tuple(found),
-        cells=tuple(cells),
+        cells=tuple(in_order(cells)),
         basis=_basis(cells, spread),
         replicates="seeds" if len(blocks.seeds) > 1 else "rays",
         degrees_of_freedom=spread.freedom or None,
         num_excluded=len(models) - len(found),
     )
+
+
+def in_order(cells: Sequence[CellScore]) -> list[CellScore]:
+    """As a map is read: the largest response weight first, then the smallest prompt weight."""
+    return sorted(cells, key=lambda c: (-(c.response_weight or 0), c.prompt_weight or 0, c.weights))
 
 
 def runs_of(models: Sequence[ModelScore], benchmark: str | None = None) -> list[Run]:
@@ -200,12 +202,6 @@ def _lower_is_better(table: pd.DataFrame) -> set[str]:
     if "higher_is_better" not in table:
         return set()
     return set(table["benchmark"][table["higher_is_better"].eq(False)])
-
-
-def _is_on_grid(weights: str, prompt: float | None, response: float | None) -> bool:
-    if prompt is None or response is None:
-        return False
-    return weights == weights_label(prompt, response)
 
 
 def _model_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> ModelScore | None:

@@ -24,6 +24,7 @@ from wit.analysis.grid import CellScore, Grid
 from wit.analysis.overlap_section import without_sections
 from wit.analysis.page import write_page
 from wit.analysis.rays import Rays, rays_of
+from wit.analysis.replicates import replicates_in, shown_grid
 from wit.analysis.report_diagnostics import diagnostics_of
 from wit.analysis.report_findings import (
     capitalised,
@@ -102,7 +103,9 @@ def _content(
     roles = {role: select_benchmarks(table, role) for role in ("select", "report", "part")}
     benchmarks = figures_of(table, [name for names in roles.values() for name in names], choice)
     aligned = alignments_section(whole, changes["collapsed"])
-    figures = _figures(found, rays, near, data) | (aligned.figures if aligned else {})
+    replicates = replicates_in(whole)
+    shown = shown_grid(grid, replicates)
+    figures = _figures(found, shown, rays, near, data) | (aligned.figures if aligned else {})
     return figures, {
         "subtitle": _subtitle(grid, study, roles["select"]),
         "recommendation": choice,
@@ -119,7 +122,8 @@ def _content(
         "scale": charts.colour_range(grid),
         "grid": grid,
         "decimals": decimals,
-        "cells": marked(cells_of(grid, decimals), changes["collapsed"]),
+        "cells": marked(cells_of(shown, decimals), changes["collapsed"], replicates),
+        "num_replicates": len(replicates),
         "off_grid": sorted({c.weights for c in _all_cells(grid) if not c.is_on_grid}),
         "rays": rays_numbers(found, near_sft, decimals),
         "is_seed_shared": "seeds" in {of.stage.replicates for of in rays.values() if of.rays},
@@ -181,6 +185,7 @@ def _before_and_after(found: StudyAnalysis, decimals: int) -> dict[str, Any]:
 
 def _figures(
     found: StudyAnalysis,
+    shown: Grid,
     rays: dict[str, Rays],
     near: dict[str, list[str]],
     data: DataSection | None,
@@ -188,9 +193,9 @@ def _figures(
     """Every chart that has something to show, by its place."""
     grid = found.grid
     figures: dict[str, charts.Figure] = {}
-    for name, stage, part in (("sft", grid.sft, found.sft), ("dpo", grid.dpo, found.dpo)):
+    for name, stage, part in (("sft", shown.sft, found.sft), ("dpo", shown.dpo, found.dpo)):
         if any(cell.is_on_grid for cell in stage.cells):
-            figures[name] = charts.heat_map(stage, grid)
+            figures[name] = charts.heat_map(stage, shown)
         if rays[name].rays:
             figures[f"rays-{name}"] = ray_chart(rays[name], near[name], part.from_usual)
     if len(points_of(grid)) > 1:

@@ -97,10 +97,15 @@ def cells_of(grid: Grid, decimals: int) -> Numbers:
         scores = [_cell(found, decimals) for found in both]
         seeds = [NONE if found is None else str(found.num_seeds) for found in both]
         same = seeds[0] if seeds[0] == seeds[1] else " / ".join(seeds)
-        rows.append((cell.weights, cell.ray, *scores, same))
+        rows.append((cell.weights, _objective(cell), *scores, same))
     best = grid.dpo.best
     place = None if best is None else [cell.weights for cell in ordered].index(best.weights)
     return Numbers(("weights", "objective", "SFT", "DPO", "seeds"), rows, place)
+
+
+def _objective(cell: CellScore) -> str:
+    not_trained = cell.replicate_of and f", not trained: as {cell.replicate_of}"
+    return f"{cell.ray}{not_trained or ''}"
 
 
 def _listed(cells: Iterable[CellScore]) -> list[CellScore]:

@@ -12,6 +12,7 @@ from wit.analysis.digits import decimals_of, number, plus_minus
 from wit.analysis.grid import stage_scores, summarise
 from wit.analysis.heat_map_png import heat_maps
 from wit.analysis.rays import rays_of
+from wit.analysis.replicates import replicates_in, shown_grid
 from wit.analysis.report_tables import problems
 from wit.analysis.scores import alignments_in, of_alignment, with_objectives
 from wit.analysis.selection import recommend
@@ -38,11 +39,14 @@ def markdown_summary(
     if collapsed := collapse_sentence(collapses(whole)):
         lines += [plain(collapsed), ""]
     lines += [*_picture(table), *_rays(table)]
+    if replicates_in(whole):
+        lines += ["A = B: the same objective as B; not trained.", ""]
     lines += ["| cell | SFT | DPO |", "|---|---|---|"]
     for cell in compare(whole):
         before = cell.models.get("sft") or cell.models.get("base")
         scores = _score(before), _score(cell.models.get("dpo"))
-        lines.append(f"| {plain(cell.cell)} | {' | '.join(map(plain, scores))} |")
+        name = cell.cell if cell.replicate_of is None else f"{cell.cell} = {cell.replicate_of}"
+        lines.append(f"| {plain(name)} | {' | '.join(map(plain, scores))} |")
         for name, other in cell.other_alignments.items():
             lines.append(f"| {plain(f'{cell.cell} {name}')} | | {plain(_score(other))} |")
     if missing := problems(whole):
@@ -66,6 +70,8 @@ def cells_table(table: pd.DataFrame) -> list[dict[str, Any]]:
     for cell in compare(table):
         models = {called[stage]: measured for stage, measured in cell.models.items()}
         row: dict[str, Any] = {"cell": cell.cell}
+        if cell.replicate_of is not None:
+            row["same objective as"] = cell.replicate_of
         for name, measured in (models | cell.other_alignments).items():
             row |= {f"{name} score": measured.score, f"{name} state": measured.status}
             if measured.collapse:
@@ -81,7 +87,7 @@ def plain(text: str) -> str:
 
 
 def _picture(table: pd.DataFrame) -> list[str]:
-    address = heat_maps(summarise(table))
+    address = heat_maps(shown_grid(summarise(table), replicates_in(table)))
     return [] if address is None else [f"![Scores before and after DPO]({address})", ""]
 
 

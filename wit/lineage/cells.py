@@ -13,6 +13,7 @@ from wit.config import Study
 from wit.lineage.description import pairs_id
 from wit.lineage.reader import RunRow
 from wit.lineage.terms import BASE
+from wit.objectives import replicates
 from wit.on_policy.recipes import PairsRecipe
 from wit.settings import Settings
 
@@ -87,17 +88,21 @@ def step(stage: str, params: Mapping[str, str]) -> str:
 
 
 def cell_tags(study: Study, begun: Begun | None = None) -> dict[str, str]:
-    """Names of all cells and alignments, in as many tags as they need.
+    """Names of all cells, alignments and replicates, in as many tags as they need.
 
     Args:
         study: Whose.
         begun: Of a search, which has not all of its cells.
     """
-    alignments = (":".join(map(str, alignment)) for alignment in alignments_in(study))
-    cells = map(str, study.cells) if begun is None else begun.cells
-    unaligned = {} if begun is None else _in_tags("wit.unaligned", begun.unaligned)
-    named = _in_tags("wit.cells", cells) | _in_tags("wit.alignments", alignments)
-    return named | unaligned
+    named = {
+        "wit.cells": map(str, study.cells) if begun is None else begun.cells,
+        "wit.alignments": (":".join(map(str, alignment)) for alignment in alignments_in(study)),
+        "wit.replicates": map(":".join, replicates(study).items()),
+    }
+    tags = [_in_tags(key, names) for key, names in named.items()]
+    found = {key: text for of_key in tags for key, text in of_key.items() if text}
+    # Empty too: it replaces what stood there before the last of them was aligned.
+    return found | ({} if begun is None else _in_tags("wit.unaligned", begun.unaligned))
 
 
 def _in_tags(key: str, names: Iterable[str]) -> dict[str, str]:
@@ -112,6 +117,11 @@ def _in_tags(key: str, names: Iterable[str]) -> dict[str, str]:
 def cells_of(study_run: RunRow) -> list[str]:
     """The cells that ``cell_tags`` wrote."""
     return _from_tags("wit.cells", study_run.tags)
+
+
+def replicates_of(study_run: RunRow) -> dict[str, str]:
+    """Weights that were not trained, each with those whose models stand for theirs too."""
+    return dict(text.split(":") for text in _from_tags("wit.replicates", study_run.tags))
 
 
 def alignments_of(study_run: RunRow) -> list[Alignment]:

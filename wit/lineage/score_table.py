@@ -19,6 +19,7 @@ from wit.lineage.cells import (
     model_columns,
     model_of,
     planned_models,
+    replicates_of,
 )
 from wit.lineage.description import cell_of, run_name, run_params, run_tags, study_params
 from wit.lineage.outcome import outcome_of
@@ -111,8 +112,9 @@ def table(study_name: str, uri: str | None = None, *, version: str | None = None
     """Every score of a study, one row per model and benchmark; three queries in all.
 
     A model without scores has one row without a benchmark, whose ``status`` and ``error`` say why.
-    The columns are those of ``COLUMNS``. ``attrs`` has the ``version`` that is shown, and
-    ``num_versions`` that the store has under this name; see ``study_versions``.
+    The columns are those of ``COLUMNS``. ``attrs`` has the ``version`` that is shown,
+    ``num_versions`` that the store has under this name (see ``study_versions``), and as
+    ``replicates`` the weights without models of their own, each with those trained for them.
 
     Args:
         study_name: As in its file.
@@ -130,15 +132,14 @@ def table(study_name: str, uri: str | None = None, *, version: str | None = None
     if not chosen:
         others = ", ".join(run.tags["wit.study_version"] for run in known)
         raise InputError(f"study {study_name!r} has no version {version!r}; it has {others}")
-    study_run = chosen[0]
-    version = study_run.tags["wit.study_version"]
+    version = chosen[0].tags["wit.study_version"]
     member = tag(f"wit.study.{study_name}", f"%{version}%")
     is_finished = Condition("status", "=", "FINISHED")
     # In this order: a run that ends between the two is in both, not in neither.
     unfinished = find_runs(uri, member, is_finished._replace(operator="!="))
     evaluations = find_runs(uri, member, tag("wit.stage", "evaluation"), is_finished)
-    frame = _frame(study_run, evaluations, unfinished)
-    frame.attrs = {"version": version, "num_versions": len(known)}
+    frame = _frame(chosen[0], evaluations, unfinished)
+    frame.attrs |= {"version": version, "num_versions": len(known)}
     return frame
 
 
@@ -193,9 +194,9 @@ def _frame(
     # Not in the order in which they were measured, which is chance.
     rows.sort(key=lambda row: (places.get(row["cell"], len(places)), *_place_in_cell(row, names)))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame.attrs["replicates"] = replicates_of(study_run)
     numbers = ["prompt_weight", "response_weight", "beta", "score", "stderr", "num_items"]
-    frame[numbers] = frame[numbers].astype(float)
-    return frame.astype({"seed": "Int64"})
+    return frame.astype({**dict.fromkeys(numbers, float), "seed": "Int64"})
 
 
 def _place_in_cell(

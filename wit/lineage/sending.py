@@ -30,6 +30,7 @@ from wit.lineage.spool import (
     settle,
 )
 from wit.lineage.store import Store, open_store, translated
+from wit.objectives import replicates
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -110,7 +111,7 @@ def _send_study(store: Store, unsent: UnsentStudy, root: Path) -> int:
             store.client.log_artifact(run_id, str(file))
     if unsent.status is not None:
         cells = _cells(store.uri, run, alignments_in(study))
-        store.client.log_dict(run_id, {"cells": cells}, CELLS)
+        store.client.log_dict(run_id, {"cells": cells, "replicates": replicates(study)}, CELLS)
         ended = _seconds(unsent.ended or datetime.now(UTC).isoformat())
         store.end(run_id, unsent.status, ended)
         _tell_result(store, study, run, ended)

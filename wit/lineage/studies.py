@@ -29,6 +29,7 @@ from wit.lineage.spool import (
     study_file,
 )
 from wit.lineage.store import open_store, translated
+from wit.objectives import replicates
 
 _log = logging.getLogger(__name__)
 
@@ -43,10 +44,11 @@ def start_study(
 
     Args:
         study: As its file says.
-        artifacts: All that it will make or reuse, at least one. They, the roles of the benchmarks
-            and what several alignments are called, the main one first, decide whether it is the
-            same study still. Another one of the same name, say of another base, is another
-            version: both stay, nothing is mixed, and ``table`` shows the one that was started last.
+        artifacts: All that it will make or reuse, at least one. They, the roles of the benchmarks,
+            what several alignments are called, the main one first, and the weights that others
+            stand for decide whether it is the same study still. Another one of the same name, say
+            of another base, is another version: both stay, nothing is mixed, and ``table`` shows
+            the one that was started last.
         uri: Tracking URI.
         begun: Of a search, which may come to make all of ``artifacts``: how far it is.
 
@@ -82,6 +84,8 @@ def _version_of(study: Study, artifacts: Iterable[Artifact]) -> str:
         identity.append([f"{name}={alignment_id(k)}" for name, k in study.aligned_by.items()])
     if study.search is not None:  # of the cells that it may try it tries others
         identity.append(study.search.stated())
+    if others := replicates(study):  # else it is a study of the weights that it trains
+        identity.append(sorted(others.items()))
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
 
 
