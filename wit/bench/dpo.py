@@ -1,259 +1,283 @@
-"""DPO that reads the reference's log-probabilities, against TRL's with the reference in memory.
-
-Every contestant trains in a process of its own, so that its peak memory is its own.
-"""
+"""DPO that reads the reference's log-probabilities, against TRL's with the reference in memory."""
 
 import gc
-import multiprocessing
-import resource
-import statistics
+import random
 import tempfile
-import time
-from importlib.metadata import version
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from datasets import Dataset
-from rich.console import Console
-from rich.table import Table
-from transformers import PrinterCallback
+from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
-from wit.bench.sft import machine_name
+from wit.bench.arms import MIB, Run, in_turns, peak_since, reset_peak, timed
+from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
 from wit.builtin import BASE_DIR, DATA_DIR
 from wit.config import Runtime
 from wit.data.prepare import make_preferences, make_tokenizer
 from wit.data.splits import TRAIN, read_split
 from wit.models import choose_device, load_model
 from wit.recipes import PreferencesRecipe, TokenizerRecipe
-from wit.settings import Settings
-from wit.tokenizers import Tokenizer, load_tokenizer
+from wit.tokenizers import load_tokenizer
 from wit.training.alignment_trainer import AlignmentTrainer
 from wit.training.arguments import training_arguments
 from wit.training.reference import columns_of, logps_in_batches, with_fused_head
+from wit.training.responses import longest_of
+from wit.training.steps import Steps
 
-NUM_PAIRS = 256  # of the embedded preferences
-RECIPE = DPORecipe(seed=0, num_epochs=1, examples_per_step=16, learning_rate=1e-5)
-Way = Literal["reference", "ours", "trl"]
-WAYS: dict[Way, str] = {
-    "reference": "the stage that scores the responses once",
-    "ours": "DPO that reads what that stage found",
-    "trl": "TRL's DPOTrainer with the reference model in memory",
-}
-MIB = 2**20
-
-
-class Contestant(Settings):
-    """What one way took."""
-
-    way: Way
-    seconds: tuple[float, ...]  # of each repeat
-    pairs_per_second: float  # by the median
-    tokens_per_second: float  # both sides of a pair, each with its prompt; without padding
-    peak_memory_bytes: int  # of the GPU; else above what the process held without a model
-
-
-class Measurement(Settings):
-    """All ways on the same pairs in one run, and their ratios."""
-
-    contestants: tuple[Contestant, ...]
-    reference_ratio: float  # tokens/s of the stage over those of training that reads it
-    speed_ratio: float  # median of the repeats' pairs/s of training, ours over TRL's
-    speed_ratios: tuple[float, ...]
-    # The same where the stage's own time counts too, and one alignment is all that reads it.
-    speed_ratio_with_stage: float
-    memory_ratio: float  # ours over TRL's
-    num_pairs: int
-    num_tokens: int
-    num_weights: int
-    machine: str
-    versions: dict[str, str]
-
-
-class Run(NamedTuple):
-    """What one process found."""
-
-    seconds: float
-    num_bytes: int
-    num_tokens: int
-    num_weights: int
+Size = Literal["embedded", "large-vocabulary"]
+NUM_PAIRS: dict[Size, int] = {"embedded": 256, "large-vocabulary": 16}
+EXAMPLES_PER_STEP: dict[Size, int] = {"embedded": 16, "large-vocabulary": 8}
+LARGE_VOCABULARY = 128_256  # Llama 3's
+PROMPT_TOKENS, RESPONSE_TOKENS = (50, 150), (100, 300)  # of pairs that are made up: from, to
+SIDES = ("prompt_ids", "chosen_ids", "rejected_ids")
+FLOAT = 4  # bytes
 
 
 class Parts(NamedTuple):
-    """What every way gets."""
+    """What every contestant gets."""
 
     base: Path
-    tokenizer: Tokenizer
-    rows: Dataset
-    scratch: Path
+    tokenizer: Path
+    rows: Path  # as ``datasets`` saves them
+    toy: Path  # a model of a few weights
+    examples_per_step: int
 
 
-def measure(repeats: int, base: Path | None = None) -> Measurement:
-    """Runs all ways in turns, each after a warm-up in its process.
+class Seen:
+    """A collator of a contestant, and what went through it."""
+
+    def __init__(self, collator: Any) -> None:
+        """Nothing has yet."""
+        self.collator = collator
+        self.counts = {"pairs": 0, "prompt_tokens": 0, "chosen_tokens": 0, "rejected_tokens": 0}
+
+    def __call__(self, rows: Sequence[Any]) -> Any:
+        """What the collator makes of the rows."""
+        self.counts["pairs"] += len(rows)
+        for side in SIDES:
+            self.counts[side.replace("ids", "tokens")] += sum(len(row[side]) for row in rows)
+        return self.collator(rows)
+
+
+def measure(repeats: int, base: Path | None = None, size: Size = "embedded") -> BenchResult:
+    """Trains on the same pairs in turns, each contestant after a training of a toy in its process.
 
     Args:
         repeats: Turns.
-        base: Folder of a model whose vocabulary holds the embedded tokenizer's; unset: that one.
+        base: Folder of a model whose vocabulary holds the embedded tokenizer's; unset: that of
+            the size.
+        size: The embedded model and pairs; or a random one of Llama 3's vocabulary, where memory
+            is that of weights and head and not of the process, and made-up pairs.
+
+    Raises:
+        StageError: They did not see the same pairs and steps.
     """
-    found: dict[Way, list[Run]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
-        for repeat in range(repeats):
-            for way, runs in found.items():
-                scratch = Path(folder) / f"{way}-{repeat}"
-                with multiprocessing.get_context("spawn").Pool(1) as process:
-                    runs.append(process.apply(run, (way, base or BASE_DIR, scratch)))
-    by_way = {way: _contestant(way, runs) for way, runs in found.items()}
-    turns = list(zip(*(by_way[way].seconds for way in WAYS), strict=True))
-    speed_ratios = tuple(trl / ours for _, ours, trl in turns)
-    one: Run = found["ours"][0]
-    return Measurement(
-        contestants=tuple(by_way.values()),
-        reference_ratio=by_way["reference"].tokens_per_second / by_way["ours"].tokens_per_second,
-        speed_ratio=statistics.median(speed_ratios),
-        speed_ratios=speed_ratios,
-        speed_ratio_with_stage=statistics.median(t / (s + o) for s, o, t in turns),
-        memory_ratio=by_way["ours"].peak_memory_bytes / by_way["trl"].peak_memory_bytes,
-        num_pairs=NUM_PAIRS,
-        num_tokens=one.num_tokens,
-        num_weights=one.num_weights,
+        parts = _prepared(base, size, Path(folder))
+        arms = {"ours": train_ours, "with the stage": train_with_stage, "trl": train_trl}
+        found = in_turns({name: (arm, (parts,)) for name, arm in arms.items()}, repeats)
+        counts = same_work({name: runs[0].counts for name, runs in found.items()})
+        num_weights = sum(weight.numel() for weight in load_model(parts.base).parameters())
+        rows = Dataset.load_from_disk(str(parts.rows))
+        once, padded = _positions(rows, parts.examples_per_step)
+    return BenchResult(
+        name="dpo" if size == "embedded" else "dpo, large vocabulary",
+        ours="DPO that reads what the reference stage found",
+        baseline="TRL's DPOTrainer with the reference model in memory",
+        figures=_figures(found, padded / once, num_weights),
+        sizes={"weights": num_weights, "pairs per step": parts.examples_per_step},
+        same_work=counts,
         machine=machine_name(),
-        versions={name: version(name) for name in ("torch", "transformers", "trl")},
+        versions=versions_of("torch", "transformers", "trl"),
     )
 
 
-def show_measurement(console: Console, found: Measurement) -> None:
-    """Prints the ratios and what they rest on."""
-    table = Table()
-    for column in ("way", "pairs/s", "tokens/s", "peak memory"):
-        table.add_column(column, justify="left" if column == "way" else "right")
-    for one in found.contestants:
-        speed, tokens = f"{one.pairs_per_second:,.1f}", f"{one.tokens_per_second:,.0f}"
-        table.add_row(WAYS[one.way], speed, tokens, f"{one.peak_memory_bytes / MIB:,.0f} MiB")
-    console.print(table)
-    spread = f"{min(found.speed_ratios):.2f} to {max(found.speed_ratios):.2f}"
-    console.print(f"reference stage: {found.reference_ratio:.2f} x the tokens/s of training")
-    console.print(
-        f"DPO that reads it: {found.speed_ratio:.2f} x the pairs/s of TRL's ({spread}); "
-        f"{found.speed_ratio_with_stage:.2f} x if the stage's time counts"
-    )
-    console.print(f"peak memory: {found.memory_ratio:.2f} x TRL's")
-    console.print(
-        f"{found.num_pairs} pairs, {found.num_tokens:,} tokens, {found.num_weights:,} weights, "
-        f"{len(found.speed_ratios)} repeats; {found.machine}"
-    )
-
-
-def run(way: Way, base: Path, scratch: Path) -> Run:
-    """One way, in the process that calls it."""
-    parts = _prepared(base, scratch)
-    time_of = {"reference": _time_reference, "ours": _time_ours, "trl": _time_trl}[way]
-    before = _peak_resident()
-    time_of(parts._replace(rows=parts.rows.select(range(2 * RECIPE.examples_per_step))))
-    gc.collect()
-    has_gpu = torch.cuda.is_available()
-    if has_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    seconds = time_of(parts)
-    num_bytes = torch.cuda.max_memory_allocated() if has_gpu else _peak_resident() - before
-    lengths = {
-        side: sum(map(len, parts.rows[f"{side}_ids"])) for side in ("prompt", "chosen", "rejected")
+def _figures(found: dict[str, list[Run]], positions: float, num_weights: int) -> tuple[Figure, ...]:
+    """Speed and memory; ``positions``: how many times what must be computed the baseline does."""
+    speeds = {
+        arm: tuple(run.counts["pairs"] / run.seconds for run in runs) for arm, runs in found.items()
     }
-    num_weights = sum(weight.numel() for weight in load_model(base).parameters())
-    return Run(seconds, num_bytes, sum(lengths.values()) + lengths["prompt"], num_weights)
-
-
-def _contestant(way: Way, runs: list[Run]) -> Contestant:
-    seconds = statistics.median(run.seconds for run in runs)
-    return Contestant(
-        way=way,
-        seconds=tuple(run.seconds for run in runs),
-        pairs_per_second=NUM_PAIRS / seconds,
-        tokens_per_second=runs[0].num_tokens / seconds,
-        peak_memory_bytes=max(run.num_bytes for run in runs),
+    peaks = {arm: tuple(run.peak_bytes / MIB for run in runs) for arm, runs in found.items()}
+    return (
+        Figure(
+            quantity="pairs/s",
+            ours=speeds["ours"],
+            baseline=speeds["trl"],
+            at_least=1.25,
+            limit=4 / 3 * positions,
+            limit_is="forward and backward are three units of work a token and the reference's "
+            f"forward is one, 4/3; prompts once and without padding, {positions:.2f} x",
+        ),
+        Figure(
+            quantity="pairs/s, the stage for one training",
+            ours=speeds["with the stage"],
+            baseline=speeds["trl"],
+            limit=4 / (3 / positions + 1),
+            limit_is="the same, and the reference's forward over two sequences a pair",
+        ),
+        Figure(
+            quantity="peak memory, MiB",
+            ours=peaks["ours"],
+            baseline=peaks["trl"],
+            at_most=0.6,
+            limit=4 * FLOAT * num_weights / MIB / max(peaks["trl"]),
+            limit_is="weights, gradients and AdamW's two moments, and no activation; the "
+            "baseline has a fifth copy, so 0.8 where weights are all",
+        ),
     )
 
 
-def _prepared(base: Path, scratch: Path) -> Parts:
-    tokenizer, preferences = scratch / "tokenizer", scratch / "preferences"
-    for folder in (tokenizer, preferences):
-        folder.mkdir(parents=True)
-    make_tokenizer(TokenizerRecipe(), BASE_DIR, tokenizer)
-    recipe = PreferencesRecipe(path="builtin", held_out_fraction=0.0)
-    make_preferences(recipe, DATA_DIR / "preferences.jsonl", tokenizer, preferences)
-    rows = read_split(preferences, TRAIN).select(range(NUM_PAIRS))
-    return Parts(base, load_tokenizer(tokenizer), rows, scratch)
+def train_ours(parts: Parts) -> Run:
+    """Reads log-probabilities that were made before the clock starts."""
+    return _run(parts, _our_trainer, has_stage=False)
 
 
-def _time_reference(parts: Parts) -> float:
-    model = _model(parts)
-    started = time.perf_counter()
-    _logps(model, parts.rows)
-    return _seconds_since(started)
+def train_with_stage(parts: Parts) -> Run:
+    """The same, and the clock runs while they are made."""
+    return _run(parts, _our_trainer, has_stage=True)
 
 
-def _time_ours(parts: Parts) -> float:
-    model, rows = _model(parts), parts.rows
-    for name, values in zip(columns_of(rows, ReferenceRecipe()), _logps(model, rows), strict=True):
-        column: Any = values
-        rows = rows.add_column(name, column)
-    trainer = AlignmentTrainer(
-        model,
-        knobs=RECIPE,
-        args=DPOConfig(**_arguments(parts), precompute_ref_log_probs=True),
+def train_trl(parts: Parts) -> Run:
+    """With two models."""
+    return _run(parts, _trainer_of_trl, has_stage=False)
+
+
+def _run(parts: Parts, make: Any, *, has_stage: bool) -> Run:
+    # All that is imported on the way is in memory before memory is measured.
+    toy = parts._replace(base=parts.toy, examples_per_step=1)
+    row = {side: [[1, 2]] for side in SIDES}
+    _train(toy, Dataset.from_dict(row), make, has_stage=has_stage)
+    gc.collect()
+    before = reset_peak()
+    seconds, counts = _train(
+        parts, Dataset.load_from_disk(str(parts.rows)), make, has_stage=has_stage
+    )
+    return Run(seconds, peak_since(before), counts)
+
+
+def _train(
+    parts: Parts, rows: Dataset, make: Any, *, has_stage: bool
+) -> tuple[float, dict[str, int]]:
+    """Seconds, and what was counted."""
+    seconds = 0.0
+    if make is _our_trainer:
+        model, found = _model(parts), list[np.ndarray]()
+        stage = timed(lambda: found.append(_logps(model, rows)))
+        seconds += stage if has_stage else 0.0
+        for name, values in zip(columns_of(rows, ReferenceRecipe()), found[0], strict=True):
+            column: Any = values
+            rows = rows.add_column(name, column)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = make(parts, rows, Path(scratch))
+        trainer.remove_callback(PrinterCallback)
+        trainer.data_collator = seen = Seen(trainer.data_collator)
+        seconds += timed(trainer.train)
+        steps = len(trainer.optimizer.state) and trainer.state.global_step
+    return seconds, {**seen.counts, "steps": steps}
+
+
+def _our_trainer(parts: Parts, rows: Dataset, scratch: Path) -> AlignmentTrainer:
+    return AlignmentTrainer(
+        _model(parts),
+        knobs=_recipe(parts),
+        args=DPOConfig(**_arguments(parts, rows, scratch), precompute_ref_log_probs=True),
         train_dataset=rows,
-        processing_class=parts.tokenizer,
+        processing_class=load_tokenizer(parts.tokenizer),
     )
-    return _time_training(trainer)
 
 
-def _time_trl(parts: Parts) -> float:
+def _trainer_of_trl(parts: Parts, rows: Dataset, scratch: Path) -> DPOTrainer:
     class OfPreparedRows(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
             return dataset
 
-    trainer = OfPreparedRows(
+    return OfPreparedRows(
         model=_model(parts),
         ref_model=_model(parts),
-        args=DPOConfig(**_arguments(parts), beta=RECIPE.beta),
-        train_dataset=parts.rows,
-        processing_class=parts.tokenizer,
+        args=DPOConfig(**_arguments(parts, rows, scratch), beta=_recipe(parts).beta),
+        train_dataset=rows,
+        processing_class=load_tokenizer(parts.tokenizer),
     )
-    return _time_training(trainer)
-
-
-def _time_training(trainer: DPOTrainer) -> float:
-    trainer.remove_callback(PrinterCallback)
-    started = time.perf_counter()
-    trainer.train()
-    return _seconds_since(started)
 
 
 def _logps(model: Any, rows: Dataset) -> np.ndarray:
     found = np.empty((2, len(rows)), dtype=np.float32)
     with torch.no_grad():
         batch_size = 2 * Runtime().evaluation_batch_size
-        for places, values in logps_in_batches(model, rows, ReferenceRecipe(), batch_size):
+        for places, values in logps_in_batches(
+            with_fused_head(model), rows, ReferenceRecipe(), batch_size
+        ):
             found[places] = values
     return found
 
 
 def _model(parts: Parts) -> Any:
-    return with_fused_head(load_model(parts.base, choose_device("auto")))
+    return load_model(parts.base, choose_device("auto"))
 
 
-def _arguments(parts: Parts) -> dict[str, Any]:
-    return training_arguments(RECIPE, 0, Runtime(), parts.scratch / "run", len(parts.rows))
+def _recipe(parts: Parts) -> DPORecipe:
+    step = parts.examples_per_step
+    return DPORecipe(seed=0, num_epochs=1, examples_per_step=step, learning_rate=1e-5)
 
 
-def _seconds_since(started: float) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+def _arguments(parts: Parts, rows: Dataset, scratch: Path) -> dict[str, Any]:
+    return training_arguments(_recipe(parts), 0, Runtime(), scratch, len(rows))
 
 
-def _peak_resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _prepared(base: Path | None, size: Size, scratch: Path) -> Parts:
+    tokenizer, rows = scratch / "tokenizer", scratch / "rows"
+    tokenizer.mkdir()
+    make_tokenizer(TokenizerRecipe(), BASE_DIR, tokenizer)
+    if size == "embedded":
+        base = base or BASE_DIR
+        found = _embedded_rows(tokenizer, scratch)
+    else:
+        sizes = {"vocab_size": LARGE_VOCABULARY, "hidden_size": 128, "intermediate_size": 512}
+        base = base or _random_base(scratch / "base", **sizes)
+        found = _made_up_rows()
+    found.select(range(NUM_PAIRS[size])).select_columns(list(SIDES)).save_to_disk(str(rows))
+    toy = _random_base(scratch / "toy", vocab_size=1000, hidden_size=8, intermediate_size=8)
+    return Parts(base, tokenizer, rows, toy, EXAMPLES_PER_STEP[size])
+
+
+def _embedded_rows(tokenizer: Path, scratch: Path) -> Dataset:
+    preferences = scratch / "preferences"
+    preferences.mkdir()
+    recipe = PreferencesRecipe(path="builtin", held_out_fraction=0.0)
+    make_preferences(recipe, DATA_DIR / "preferences.jsonl", tokenizer, preferences)
+    return read_split(preferences, TRAIN)
+
+
+def _made_up_rows() -> Dataset:
+    rng = random.Random(0)
+    ids = partial(rng.randrange, 10, LARGE_VOCABULARY)
+    lengths = (PROMPT_TOKENS, RESPONSE_TOKENS, RESPONSE_TOKENS)
+    rows = [
+        [[ids() for _ in range(rng.randint(*of))] for of in lengths]
+        for _ in range(NUM_PAIRS["large-vocabulary"])
+    ]
+    return Dataset.from_dict(dict(zip(SIDES, zip(*rows, strict=True), strict=True)))
+
+
+def _random_base(folder: Path, **sizes: Any) -> Path:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        **sizes, num_hidden_layers=4, num_attention_heads=4, tie_word_embeddings=True
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def _positions(rows: Dataset, examples_per_step: int) -> tuple[int, int]:
+    """What a model must compute of all pairs: every prompt once, or two padded sequences a pair."""
+    once = sum(sum(map(len, rows[side])) for side in SIDES)
+    longest = longest_of(rows)
+    steps = Steps(longest, examples_per_step, seed=0)
+    return once, sum(2 * len(step) * longest[step[0]] for step in steps)

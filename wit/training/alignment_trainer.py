@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch import Tensor
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
@@ -17,16 +18,20 @@ from wit.alignment.objectives import loss_at_start
 from wit.alignment_recipes import DPOKnobs
 from wit.errors import HandOverError
 from wit.training.figures import peak_memory
+from wit.training.head import add_head
 from wit.training.responses import (
     MISMATCHED,
     POSITION,
     REFERENCE,
     SIDES,
     PreferenceCollator,
+    logps_of_prompts,
     logps_of_responses,
     longest_of,
     score,
+    targets_of,
 )
+from wit.training.shared_prompts import can_share
 from wit.training.steps import SortedSteps, Steps, seed_of_order
 
 # Policy and reference see a row in batches of other shapes, so log-probabilities differ by
@@ -81,6 +86,11 @@ class AlignmentTrainer(DPOTrainer):
             train_dataset=train_dataset,
             processing_class=processing_class,
         )
+        policy: Any = self.model
+        inner: Any = policy.get_base_model() if isinstance(policy, PeftModel) else policy
+        add_head(inner)
+        collator: Any = self.data_collator
+        collator.shares_prompts = not knobs.is_for_unpaired and can_share(policy)
         self._divisors: dict[str, int] = {}
         self._divergence = torch.zeros(())
         self._sums: dict[str, float] = defaultdict(float)
@@ -118,12 +128,12 @@ class AlignmentTrainer(DPOTrainer):
         losses = losses_of(responses, is_good, knobs, self._divergence)
         divisors = self._divisors or _counts_of(inputs, knobs)
         loss = losses.sum() / max(divisors["losses"], 1)
-        nll = -(outputs.log_probs.float() * is_good[:, None])
+        of_good = responses.logps * is_good
         if weight := knobs.loss_weights.get("sft"):
-            of_response = nll * inputs["response_mask"][:, 1:]
-            loss = loss + weight * of_response.sum() / max(divisors["good_tokens"], 1)
+            loss = loss - weight * of_good.sum() / max(divisors["good_tokens"], 1)
         if weight := knobs.loss_weights.get(PROMPT_NLL):
-            loss = loss + weight * nll.sum() / max(divisors["good_targets"], 1)
+            of_good = of_good + logps_of_prompts(outputs, inputs) * is_good
+            loss = loss - weight * of_good.sum() / max(divisors["good_targets"], 1)
         if self.state.global_step == 0 and model.training and self._is_start_known:
             self._check_start(losses.mean().item(), responses, is_good)
         self._add_figures(responses, is_good)
@@ -242,19 +252,19 @@ _COUNTED = ("losses", "good_tokens", "good_targets", "tokens")
 
 def _counts_of(batch: Mapping[str, Tensor], knobs: DPOKnobs) -> dict[str, int]:
     """What the sums of a micro-batch are divided by, once added up over the step."""
-    is_good = batch["is_desirable"][:, None]
-    num_responses = len(is_good)
+    is_good, targets = batch["is_desirable"], targets_of(batch)
+    of_responses, of_prompts = (int(part[is_good].sum()) for part in targets)
     return {
-        "losses": num_responses if knobs.is_for_unpaired else num_responses // 2,
-        "good_tokens": int((batch["response_mask"][:, 1:] * is_good).sum()),
-        "good_targets": int((batch["attention_mask"][:, 1:] * is_good).sum()),
-        "tokens": int(batch["attention_mask"].sum()),
+        "losses": len(is_good) if knobs.is_for_unpaired else len(is_good) // 2,
+        "good_tokens": of_responses,
+        "good_targets": of_responses + of_prompts,
+        "tokens": targets.num_tokens,
     }
 
 
 def _responses(outputs: Any, batch: Mapping[str, Tensor]) -> Responses:
     return Responses(
         logps_of_responses(outputs, batch),
-        batch["response_mask"][:, 1:].sum(-1),
+        targets_of(batch).of_responses,
         batch.get("reference_logps"),
     )

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
-from trl.trainer.utils import add_fused_lm_head
 
 from wit.alignment_recipes import ReferenceRecipe
 from wit.config import Runtime
@@ -23,6 +22,7 @@ from wit.data.splits import SPLITS, read_split
 from wit.errors import ArtifactError
 from wit.models import choose_device
 from wit.resident import resident_model
+from wit.training.head import add_head
 from wit.training.responses import (
     MISMATCHED,
     REFERENCE,
@@ -74,7 +74,7 @@ def write_reference(
 def with_fused_head(model: PreTrainedModel) -> PreTrainedModel:
     """The model, which scores targets without building logits where it is asked to."""
     if "forward" not in vars(model):  # else it has the head already
-        add_fused_lm_head(model)
+        add_head(model)
     return model
 
 

@@ -5,23 +5,30 @@ prompts, in its second.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from wit.data.splits import lengths_of
 from wit.losses import IGNORE_INDEX
+from wit.training.shared_prompts import (
+    CHOSEN,
+    PROMPT,
+    REJECTED,
+    by_branch,
+    in_one_sequence,
+    score_pairs,
+)
 
 Row = Mapping[str, Any]
 POSITION = "position"  # column: the row's own place among the training rows
 SIDES = ("chosen", "rejected")
 REFERENCE = "reference_logp"  # columns: <side>_reference_logp
 MISMATCHED = "mismatched"  # of a prompt: the response to another one
-NOT_OF_MODEL = frozenset({"response_mask", "reference_logps", "is_desirable"})
 
 
 def padded(sequences: Iterable[tuple[Sequence[int], Sequence[int]]], pad: int) -> dict[str, Tensor]:
@@ -70,36 +77,48 @@ def mismatched_response(rows: Dataset, position: int) -> Sequence[int]:
 class PreferenceCollator:
     """Puts rows side by side, with what the reference finds of them if the rows say so.
 
-    A micro-batch holds what ``padded`` gives, ``is_desirable`` and, where the rows have them,
-    ``reference_logps``, each ``[responses]``; for KTO the same of mismatched responses, as
-    ``mismatched_*``.
+    A micro-batch holds what ``padded`` or ``in_one_sequence`` gives, ``is_desirable`` and, where
+    the rows have them, ``reference_logps``, each ``[responses]``; for KTO the same of mismatched
+    responses, as ``mismatched_*``.
     """
 
-    def __init__(self, pad_token_id: int, mismatched_of: Dataset | None = None) -> None:
+    def __init__(
+        self,
+        pad_token_id: int,
+        mismatched_of: Dataset | None = None,
+        *,
+        shares_prompts: bool = False,
+    ) -> None:
         """Keeps what to pad with.
 
         Args:
             pad_token_id: Any id will do: padding is seen by nothing that counts.
             mismatched_of: The rows among which responses to other prompts are found, if the
                 objective wants them.
+            shares_prompts: Whether a pair is one sequence with the prompt once.
         """
         self.pad_token_id = pad_token_id
         self.mismatched_of = mismatched_of
+        self.shares_prompts = shares_prompts
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """A micro-batch."""
         num_sides = len(responses_of(rows[0]))
-        sequences = [
-            (row["prompt_ids"], responses_of(row)[side])
-            for side in range(num_sides)
-            for row in rows
-        ]
-        batch = padded(sequences, self.pad_token_id)
+        if self.shares_prompts:
+            pairs = [(row["prompt_ids"], *responses_of(row)) for row in rows]
+            batch = in_one_sequence(pairs, self.pad_token_id)  # pyright: ignore[reportArgumentType]
+        else:
+            sequences = [
+                (row["prompt_ids"], responses_of(row)[side])
+                for side in range(num_sides)
+                for row in rows
+            ]
+            batch = padded(sequences, self.pad_token_id)
         if num_sides == 1:
             batch["is_desirable"] = torch.tensor([bool(row["is_desirable"]) for row in rows])
             names = ["response"]
         else:
-            batch["is_desirable"] = torch.arange(len(sequences)) < len(rows)
+            batch["is_desirable"] = torch.arange(num_sides * len(rows)) < len(rows)
             names = list(SIDES)
         columns = [f"{name}_{REFERENCE}" for name in names]
         if columns[0] in rows[0]:
@@ -119,17 +138,42 @@ class PreferenceCollator:
         return {f"{MISMATCHED}_{name}": value for name, value in batch.items()}
 
 
+class Targets(NamedTuple):
+    """How many targets each response has, and its prompt."""
+
+    of_responses: Int[Tensor, " responses"]
+    of_prompts: Int[Tensor, " responses"]  # but for the first token of each
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all sequences, each with its prompt."""
+        return int((self.of_responses + self.of_prompts + 1).sum())
+
+
+def targets_of(batch: Mapping[str, Tensor]) -> Targets:
+    """Counts what a micro-batch holds."""
+    if "branches" in batch:
+        is_target = batch["targets"] != IGNORE_INDEX
+        found = (by_branch(is_target, batch["branches"], of) for of in _BRANCHES)
+        return Targets(*found)
+    of_all = batch["attention_mask"][:, 1:].sum(-1)
+    of_responses = batch["response_mask"][:, 1:].sum(-1)
+    return Targets(of_responses, of_all - of_responses)
+
+
 def score(model: Any, batch: Mapping[str, Tensor], *, with_prompt: bool = False) -> Any:
     """What a model with a fused LM head finds of a batch's tokens, without building logits.
 
     Args:
         model: As the trainer wraps it.
-        batch: What ``padded`` gives.
+        batch: What ``padded`` or ``in_one_sequence`` gives.
         with_prompt: Whether the prompts' tokens are targets too.
 
     Returns:
-        ``log_probs`` and so on, each ``[responses, tokens - 1]``, 0 where there is no target.
+        ``log_probs`` and so on of each position, 0 where there is no target.
     """
+    if "branches" in batch:
+        return score_pairs(model, batch, with_prompt=with_prompt)
     targets = batch["attention_mask"] if with_prompt else batch["response_mask"]
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels = batch["input_ids"].masked_fill(targets == 0, IGNORE_INDEX)
@@ -138,4 +182,18 @@ def score(model: Any, batch: Mapping[str, Tensor], *, with_prompt: bool = False)
 
 def logps_of_responses(outputs: Any, batch: Mapping[str, Tensor]) -> Float[Tensor, " responses"]:
     """Summed over the tokens of each response, in float32."""
-    return (outputs.log_probs.float() * batch["response_mask"][:, 1:]).sum(-1)
+    log_probs = outputs.log_probs.float()
+    if "branches" in batch:
+        return by_branch(log_probs, batch["branches"], _BRANCHES[0])
+    return (log_probs * batch["response_mask"][:, 1:]).sum(-1)
+
+
+def logps_of_prompts(outputs: Any, batch: Mapping[str, Tensor]) -> Float[Tensor, " responses"]:
+    """The same of each response's prompt, if its tokens were targets."""
+    log_probs = outputs.log_probs.float()
+    if "branches" in batch:
+        return by_branch(log_probs, batch["branches"], _BRANCHES[1])
+    return (log_probs * (1 - batch["response_mask"][:, 1:])).sum(-1)
+
+
+_BRANCHES = ((CHOSEN, REJECTED), (PROMPT, PROMPT))  # of responses, and of their prompts
