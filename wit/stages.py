@@ -79,7 +79,7 @@ def make_artifact(
             with lineage.tracked(artifact, study, uri) as run:
                 check_space(artifact)
                 with artifact.writing() as out:
-                    _maker(artifact, less, run.log)(out)
+                    maker(artifact, less, run.log)(out)
         except Exception as error:
             failure = _after_failure(artifact, runtime, _as_ours(artifact, error))
             if isinstance(failure, OutOfMemoryError):
@@ -138,7 +138,7 @@ def _resumable(artifact: Artifact, error: Exception) -> StageError:
     )
 
 
-def _maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], Any]:
+def maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], Any]:
     """The function that fills the artifact's directory; imports what it needs and no more."""
     recipe, parents = artifact.recipe, artifact.parents
     measures = EvaluationRecipe | ReferenceRecipe | PairsRecipe

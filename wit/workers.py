@@ -167,7 +167,7 @@ class Workers:
                 max_workers=1,
                 # Spawned, not forked: a fork of a process with threads can deadlock.
                 mp_context=get_context("spawn"),
-                initializer=_begin_worker,
+                initializer=begin_worker,
                 initargs=(self._log_file(number), threads, gpus),
             )
             with _without_main():
@@ -263,7 +263,8 @@ def gpus_of_worker(number: int, gpus: list[str], num_processes: int = 1) -> list
     return gpus[start : start + num_processes]
 
 
-def _begin_worker(log_file: Path, num_threads: int, gpus: list[str]) -> None:
+def begin_worker(log_file: Path, num_threads: int, gpus: list[str]) -> None:
+    """What each worker does first; it ends with this process, and says what it says to a file."""
     end_with_parent()  # no orphan holds a GPU
     os.environ.update(QUIET)
     if gpus:

@@ -1,175 +1,167 @@
-"""What is spent around the stages: seconds of runs that workers make, beside those of stages."""
+"""What a study takes beside the steps of its trainers and the calls of its models."""
 
-import platform
-import random
-import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
-from typing import Any
-
-import psutil
-import yaml
-from rich.console import Console
-from rich.table import Table
+from typing import NamedTuple
 
 from wit.artifacts import read_record
-from wit.bench.kill_storm_runs import UpRuns, wait_for
-from wit.bench.kill_storm_study import STUDY, plan_of
+from wit.bench.kill_storm_study import clean_environment
+from wit.bench.result import BenchResult, Figure, machine_name, versions_of
+from wit.bench.study import CUT, RUNTIME, plan_below, run, run_command, script_environment
+from wit.bench.watching import MadeStage, read_stages, seconds_in
 from wit.errors import StageError
-from wit.settings import Settings
+from wit.loading import load_runtime
+from wit.plan import Plan
 
-SMALL: dict[str, Any] = {  # its trainings take about a second
-    **STUDY,
-    "name": "overhead",
-    "instructions": {**STUDY["instructions"], "max_rows": 48},
-    "preferences": {**STUDY["preferences"], "max_rows": 32},
-    "weights": [{"prompt": 0, "response": 1}],
-    "sft": {**STUDY["sft"], "num_epochs": 1},
-}
-PAGE = 200  # flow runs that the server tells of at once
-MANY_SECONDS = 600.0  # at most until all cells are asked for
+WATCHED = (sys.executable, "-c", "from wit.bench.watching import main; main()")
+IMPORTS = "import wit.training.sft, wit.training.dpo, wit.evaluation.harness"
+DATABASE = "prefect.db"  # in the home of a server that Prefect starts itself
 
 
-class Overhead(Settings):
-    """Seconds on this machine; each of one run, but for the medians."""
+class Turn(NamedTuple):
+    """A study, made once and then run again, when everything is reused. In seconds."""
 
-    up: float  # `wit up`, until it is ready
-    reused_stage: float  # median
-    made_stage: float  # mean, beyond what the stage itself took; in a process that is warm
-    cell: float  # through a worker, from being asked for to its end
-    cell_stages: float  # of that its four stages
-    reused_study: float  # through a worker, nothing is made
-    num_cells: int
-    many_cells: float  # a study of so many, from being asked for until workers know of all of them
-    machine: str
+    whole: float  # of the run that makes it, from the start of its process to its end
+    in_models: float  # of that, while at least one worker trained or asked a model
+    of_workers: float  # the same, summed over workers
+    imports: float  # of what trainers and evaluations need, in a process that does nothing else
+    beside_stage: float  # median, of a made stage: beyond what its record says, and until the next
+    reused_stage: float  # from the first task to the last, over their number
+    num_stages: int
 
 
-def measure(num_cells: int, postgres: str | None) -> Overhead:
-    """Runs a small study under a `wit up` in a temporary folder.
+def measure(repeats: int, *, is_whole: bool = False, cut: Sequence[str] = CUT) -> BenchResult:
+    """Runs the quickstart twice: everything is made, then everything is reused.
 
     Args:
-        num_cells: Of the study that is only handed out.
-        postgres: Both servers keep their runs there; None: in SQLite.
+        repeats: Turns.
+        is_whole: All of it; else what ``cut`` leaves.
+        cut: Settings of the study.
 
     Raises:
-        StageError: A run failed; names the folder, which stays then.
+        StageError: A run failed, or the second one made something.
     """
-    folder = Path(tempfile.mkdtemp(prefix="wit-overhead-"))
-    study_file = folder / "overhead.yaml"
-    study_file.write_text(yaml.safe_dump(SMALL, sort_keys=False), encoding="utf-8")
-    runs = UpRuns(folder, study_file, random.Random(0), postgres)
-    try:
-        found = _measure(runs, num_cells)
-    except StageError as error:
-        raise StageError(f"{error}; everything is in {folder}") from error
-    finally:
-        runs.end()
-    shutil.rmtree(folder)
-    return found
-
-
-def _measure(runs: UpRuns, num_cells: int) -> Overhead:
-    began = time.monotonic()
-    runs.start()
-    up = time.monotonic() - began
-    _run(runs, [0])  # what is started for the first time takes longer
-    _run(runs, [1])
-    [cell] = _asked_for(runs)
-    cell_stages, made_stage = _stages(runs, cell)
-    _run(runs, [1])
-    reused = runs.api("POST", "/task_runs/filter", _of(runs.run))
-    reused = [task for task in reused if task["state"]["name"] == "Reused"]
-    study = _study(runs)
-    runs.begin(list(range(2, 2 + num_cells)))
-
-    def are_asked_for() -> bool:
-        return len(_asked_for(runs)) >= num_cells
-
-    wait_for(f"{num_cells} cells to be asked for", are_asked_for, MANY_SECONDS)
-    last = max(_time(run["created"]) for run in _asked_for(runs))
-    return Overhead(
-        up=round(up, 1),
-        reused_stage=round(median(task["total_run_time"] for task in reused), 2),
-        made_stage=round(made_stage, 2),
-        cell=round(_seconds(cell), 1),
-        cell_stages=round(cell_stages, 1),
-        reused_study=round(_seconds(study), 1),
-        num_cells=num_cells,
-        many_cells=round((last - _time(_study(runs)["created"])).total_seconds(), 1),
-        machine=f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores",
+    settings = () if is_whole else tuple(cut)
+    turns = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(prefix="wit-overhead-") as folder:
+            turns.append(run_twice(Path(folder), settings))
+    return BenchResult(
+        name="overhead",
+        ours="wit run of the quickstart" + ("" if is_whole else ", cut"),
+        baseline="",
+        figures=figures_of(turns, load_runtime(RUNTIME, []).num_workers),
+        sizes={"study": "quickstart", **dict(setting.split("=", 1) for setting in settings)},
+        same_work={"stages": turns[0].num_stages},
+        machine=machine_name(),
+        versions=versions_of("torch", "transformers", "trl", "prefect", "mlflow"),
     )
 
 
-def _run(runs: UpRuns, seeds: list[int]) -> None:
-    """Runs the study with these seeds to its end."""
-    runs.begin(seeds)
-    wait_for("the study", lambda: runs.standing() != "running")
-    if runs.standing() != "complete":
-        raise StageError(f"the study has failed: {_study(runs)['state']['message']}")
+def figures_of(turns: Sequence[Turn], num_workers: int) -> tuple[Figure, ...]:
+    """Shares of the run that makes everything, and seconds around single stages."""
+    shortest = min(turn.imports / turn.whole for turn in turns)
+    nothing_before = "nothing is trained before what trains is imported"
+    return (
+        Figure(
+            quantity="share of the time in which no model is at work",
+            ours=tuple(1 - turn.in_models / turn.whole for turn in turns),
+            at_most=0.1,
+            limit=shortest,
+            limit_is=nothing_before,
+        ),
+        Figure(
+            quantity="share of the workers' time in which theirs is not",
+            ours=tuple(1 - turn.of_workers / turn.whole / num_workers for turn in turns),
+            limit=shortest,
+            limit_is=nothing_before,
+        ),
+        Figure(
+            quantity="s around a made stage",
+            ours=tuple(turn.beside_stage for turn in turns),
+            at_most=1,
+        ),
+        Figure(
+            quantity="s of a reused stage",
+            ours=tuple(turn.reused_stage for turn in turns),
+            at_most=0.2,
+        ),
+    )
 
 
-def _study(runs: UpRuns) -> dict[str, Any]:
-    return runs.api("GET", f"/flow_runs/{runs.run}")
+def run_twice(folder: Path, settings: Sequence[str]) -> Turn:
+    """Makes the study below a folder, and runs it again.
 
-
-def _of(run: str) -> dict[str, Any]:
-    return {"flow_runs": {"id": {"any_": [run]}}, "limit": PAGE}
-
-
-def _asked_for(runs: UpRuns) -> list[dict[str, Any]]:
-    """Runs of cells that the newest study has asked for."""
-    since = {"expected_start_time": {"after_": _study(runs)["created"]}}
-    found: list[dict[str, Any]] = []
-    while True:
-        page = {"flow_runs": since, "offset": len(found), "limit": PAGE, "sort": "ID_DESC"}
-        some = runs.api("POST", "/flow_runs/filter", page)
-        found += some
-        if len(some) < PAGE:
-            return [run for run in found if run["parent_task_run_id"]]
-
-
-def _stages(runs: UpRuns, cell: dict[str, Any]) -> tuple[float, float]:
-    """Seconds of a cell's stages themselves; and of each one after the first, what is beyond that.
-
-    A worker makes one stage after the other: between the ends of the first and of the last it has
-    made all others, and the rest of that time is spent around them.
+    Raises:
+        StageError: A run failed, or the second one made something.
     """
-    [planned] = plan_of(runs.study_file, runs.root, [1]).cells
-    own = [read_record(artifact.path)["made"]["seconds"] for artifact in planned.artifacts]
-    tasks = runs.api("POST", "/task_runs/filter", _of(cell["id"]))
-    made = [
-        task
-        for task in tasks
-        if task["name"].startswith(("sft", "pairs", "reference", "dpo", "evaluate"))
-    ]
-    first, *_, last = sorted(_time(task["end_time"]) for task in made)
-    between = (last - first).total_seconds()
-    return sum(own), (between - sum(own[1:])) / len(own[1:])
+    environment = clean_environment(folder / "home")
+    command = run_command(folder, settings)[3:]  # without the interpreter and its module
+    whole = run([*WATCHED, str(folder / "made"), *command], folder, environment)
+    workers, plan = read_stages(folder / "made"), plan_below(folder, settings)
+    num_stages = sum(1 for _ in plan.artifacts())
+    run([*WATCHED, str(folder / "again"), *command], folder, environment)
+    num_again = sum(map(len, read_stages(folder / "again")))
+    if num_again:
+        raise StageError(f"the second run asked workers for {num_again} of {num_stages} stages")
+    in_models = [interval for made in workers for stage in made for interval in stage.model]
+    return Turn(
+        whole=whole,
+        in_models=seconds_in(in_models),
+        of_workers=sum(seconds_in(stage.model) for made in workers for stage in made),
+        imports=_seconds_to_import(folder),
+        beside_stage=beside_stage(workers, seconds_of(plan)),
+        reused_stage=reused_stage(folder / "home" / DATABASE),
+        num_stages=num_stages,
+    )
 
 
-def _seconds(run: dict[str, Any]) -> float:
-    """From being asked for to its end."""
-    return (_time(run["end_time"]) - _time(run["created"])).total_seconds()
+def seconds_of(plan: Plan) -> dict[str, float]:
+    """How long each stage took, by fingerprint, as its record says."""
+    return {
+        artifact.fingerprint: float(read_record(artifact.path)["made"]["seconds"])
+        for artifact, _ in plan.artifacts()
+    }
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def beside_stage(workers: Sequence[Sequence[MadeStage]], seconds: dict[str, float]) -> float:
+    """What a worker spends from one stage to the next, beyond what the stage itself took.
+
+    The median, for a worker that waits for what another one makes is not at fault.
+    """
+    return statistics.median(
+        following.began - stage.began - seconds[stage.fingerprint]
+        for made in workers
+        for stage, following in pairwise(made)
+    )
 
 
-def show(console: Console, found: Overhead) -> None:
-    """Prints a table, and what was aimed at."""
-    table = Table(title="Around the stages")
-    for column in ("", "s", "aim"):
-        table.add_column(column, justify="left" if not column else "right")
-    table.add_row("wit up, until it is ready", f"{found.up:.1f}", "")
-    table.add_row("a reused stage", f"{found.reused_stage:.2f}", "0.2")
-    table.add_row("a made stage, beyond itself", f"{found.made_stage:.2f}", "1")
-    table.add_row("a cell through a worker", f"{found.cell:.1f}", "20")
-    table.add_row("  of that its stages", f"{found.cell_stages:.1f}", "")
-    table.add_row("a study of which nothing is made", f"{found.reused_study:.1f}", "")
-    table.add_row(f"{found.num_cells} cells asked for", f"{found.many_cells:.1f}", "60")
-    console.print(table)
-    console.print(found.machine)
+def reused_stage(database: Path) -> float:
+    """Seconds of each reused stage, from the begin of the first to the end of the last.
+
+    Args:
+        database: Of Prefect's server.
+    """
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
+        found = opened.execute(
+            "SELECT start_time, end_time FROM task_run WHERE state_name = 'Reused'"
+        ).fetchall()
+    times = [tuple(datetime.fromisoformat(text).timestamp() for text in row) for row in found]
+    began, ended = (list(column) for column in zip(*times, strict=True))
+    return (max(ended) - min(began)) / len(times)
+
+
+def _seconds_to_import(folder: Path) -> float:
+    environment = script_environment(folder, load_runtime(RUNTIME, []))
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", IMPORTS], env=environment, check=True)
+    return time.perf_counter() - started

@@ -109,22 +109,42 @@ def bench_lineage(
         show_measurement(console, answers)
 
 
-@app.command("overhead")
-def bench_overhead(
-    num_cells: Annotated[int, typer.Option("--cells", min=1, help="Asked for at once")] = 100,
-    postgres: Annotated[
-        str | None, typer.Option(metavar="URL", help="As of wit up; databases that nobody uses")
-    ] = None,
+@app.command("study")
+def bench_study(
+    repeats: Annotated[int, typer.Option(min=1, help="Turns")] = 1,
+    is_whole: Annotated[
+        bool, typer.Option("--whole", help="All of the quickstart, not a cut of it: half an hour")
+    ] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Seconds around the stages of a study that workers make."""
-    from wit.bench.overhead import measure, show
+    """The quickstart against the same trainings and evaluations as bare scripts."""
+    from wit.bench.result import show
+    from wit.bench.study import measure
 
-    found = measure(num_cells, postgres)
+    found = measure(repeats, is_whole=is_whole)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        show(console, found)
+        show(console, [found])
+
+
+@app.command("overhead")
+def bench_overhead(
+    repeats: Annotated[int, typer.Option(min=1, help="Turns")] = 1,
+    is_whole: Annotated[
+        bool, typer.Option("--whole", help="All of the quickstart, not a cut of it")
+    ] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """What a study takes beside its trainers' steps and its models' calls."""
+    from wit.bench.overhead import measure
+    from wit.bench.result import show
+
+    found = measure(repeats, is_whole=is_whole)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        show(console, [found])
 
 
 @app.command("kill-storm")
