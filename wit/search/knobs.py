@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from wit.settings import Settings
 from wit.weights import TokenWeights
@@ -31,7 +31,6 @@ class SearchKnobs(Settings):
     degrees: tuple[float, float] = (0, 90)  # 0: response only; 45: both alike; 90: prompt only
     cells_per_round: PositiveInt = 2  # begun together; decides what is tried, so no runtime's
     stop: Stop | None = None  # unset: every cell that is begun is aligned
-    seed: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _candidates_differ(self) -> Self:

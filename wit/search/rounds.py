@@ -14,7 +14,8 @@ class Standing(NamedTuple):
 
     weights: TokenWeights
     degrees: float  # 0: response only; 90: prompt only
-    mean: float | None  # of its score, given all runs; None: there is no score yet
+    score: float | None  # mean of its own runs; None: it has none
+    mean: float | None  # of its score, given the runs of all; None: there is no score yet
     deviation: float | None  # how uncertain that is, one standard deviation; None: no telling yet
     num_runs: int  # of its own that have a score
     is_chosen: bool
@@ -32,28 +33,24 @@ def next_round(knobs: SearchKnobs, trials: Sequence[Trial]) -> tuple[Cell, ...]:
     Returns:
         None at all where the budget is used or everything was tried.
     """
-    from wit.search.proposal import propose
+    from wit.search.sampler import Run, ask  # it loads Optuna, which takes half a second
 
     candidates = knobs.candidates()
     known = in_order(knobs, trials)
-    begun: dict[int, list[Trial]] = {place: [] for place in range(len(candidates))}
-    for place, trial in known:
-        begun[place].append(trial)
-    wanted = min(knobs.cells_per_round, knobs.budget - len(known))
-    free = [0 if _is_stopped(tried) else knobs.seeds - len(tried) for tried in begun.values()]
-    scored = [(place, trial.score) for place, trial in known if trial.score is not None]
-    cells: list[Cell] = []
-    places = propose(
+    places = ask(
         [degrees_of(weights) for weights in candidates],
-        [len(tried) for tried in begun.values()],
-        free,
-        scored,
-        wanted,
+        [knobs.seeds] * len(candidates),
+        [Run(place, trial.score, trial.rung, trial.has_failed) for place, trial in known],
+        min(knobs.cells_per_round, knobs.budget - len(known)),
     )
+    seeds = [set(range(knobs.seeds)) for _ in candidates]
+    for place, trial in known:
+        seeds[place].remove(trial.seed)
+    cells: list[Cell] = []
     for place in places:
-        seeds = {trial.seed for trial in begun[place]}
-        seeds |= {seed for weights, seed in cells if weights == candidates[place]}
-        cells.append((candidates[place], min(set(range(knobs.seeds)) - seeds)))
+        seed = min(seeds[place])
+        seeds[place].remove(seed)
+        cells.append((candidates[place], seed))
     return tuple(cells)
 
 
@@ -61,13 +58,13 @@ def goes_on(knobs: SearchKnobs, trials: Sequence[Trial], cell: Cell) -> bool:
     """Whether a cell is aligned, now that the rungs of its round are known.
 
     Among all cells of its round and of earlier ones its rung must be one of the best ``keep``;
-    as good as the worst of those is enough.
+    as good as the worst of those is enough. What became of any of them after that changes nothing.
 
     Args:
         knobs: What the study says.
-        trials: At least all of its round and of earlier ones; those of its round have a rung, or
+        trials: At least all of its round and of earlier ones. Those of its round have a rung, or
             have failed, or else the answer would depend on which SFT model came first.
-        cell: One of them.
+        cell: One of them. Without a rung it is not aligned.
 
     Raises:
         ValueError: The cell, or the rung of one of its round, is not known.
@@ -75,13 +72,13 @@ def goes_on(knobs: SearchKnobs, trials: Sequence[Trial], cell: Cell) -> bool:
     Source: arXiv 1810.05934, asynchronous successive halving, with one rung. Differs: whole
     rounds are compared, so that the order within a round does not matter.
     """
+    if knobs.stop is None:
+        return True
     own = next((trial for trial in trials if trial.cell == cell), None)
     if own is None:
         raise ValueError(f"{cell[0]}, seed {cell[1]}: was not begun")
-    if knobs.stop is None:
-        return not own.has_failed
-    seen = [trial for trial in trials if trial.round <= own.round and not trial.has_failed]
-    if any(trial.rung is None for trial in seen if trial.round == own.round):
+    seen = [trial for trial in trials if trial.round <= own.round]
+    if any(t.rung is None and not t.has_failed for t in seen if t.round == own.round):
         raise ValueError(f"round {own.round}: not all of its SFT models have a rung yet")
     if own.rung is None:
         return False
@@ -100,16 +97,19 @@ def standings(knobs: SearchKnobs, trials: Sequence[Trial]) -> tuple[Standing, ..
     degrees = [degrees_of(weights) for weights in candidates]
     known = in_order(knobs, trials)
     scored = [(place, trial.score) for place, trial in known if trial.score is not None]
-    num_runs = [sum(place == own for place, _ in scored) for own in range(len(candidates))]
+    own = [[score for at, score in scored if at == place] for place in range(len(candidates))]
     means, deviations = known_curve(degrees, scored)
-    of_tried = [(mean, -p) for p, mean in enumerate(means) if num_runs[p] and mean is not None]
+    of_tried = [(mean, -p) for p, mean in enumerate(means) if own[p] and mean is not None]
     chosen = -max(of_tried)[1] if of_tried else None  # of equal ones the smaller angle
     return tuple(
-        Standing(weights, degrees[p], means[p], deviations[p], num_runs[p], p == chosen)
+        Standing(
+            weights=weights,
+            degrees=degrees[p],
+            score=math.fsum(own[p]) / len(own[p]) if own[p] else None,
+            mean=means[p],
+            deviation=deviations[p],
+            num_runs=len(own[p]),
+            is_chosen=p == chosen,
+        )
         for p, weights in enumerate(candidates)
     )
-
-
-def _is_stopped(tried: Sequence[Trial]) -> bool:
-    """Whether a ray is hopeless: all of its cells ended before they were aligned, or failed."""
-    return bool(tried) and all(trial.score is None for trial in tried)

@@ -30,7 +30,7 @@ def in_order(knobs: SearchKnobs, trials: Sequence[Trial]) -> list[tuple[int, Tri
     """Trials with the place of their weights among the candidates, by round, place and seed.
 
     Raises:
-        ValueError: A trial is none of this search, or is there twice.
+        ValueError: A trial is none of this search, is there twice, or its score is not finite.
     """
     places = {weights: place for place, weights in enumerate(map(str, knobs.candidates()))}
     found: dict[tuple[int, int], tuple[int, Trial]] = {}
@@ -40,6 +40,8 @@ def in_order(knobs: SearchKnobs, trials: Sequence[Trial]) -> list[tuple[int, Tri
             raise ValueError(f"{trial.weights}, seed {trial.seed}: no cell of this search")
         if (place, trial.seed) in found:
             raise ValueError(f"{trial.weights}, seed {trial.seed}: is there twice")
+        if trial.score is not None and not math.isfinite(trial.score):
+            raise ValueError(f"{trial.weights}, seed {trial.seed}: score {trial.score}; it failed")
         found[place, trial.seed] = place, trial
     return sorted(found.values(), key=lambda one: (one[1].round, one[0], one[1].seed))
 
