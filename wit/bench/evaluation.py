@@ -2,20 +2,19 @@
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
+from wit.bench.result import BenchResult, Figure, machine_name, versions_of
 from wit.builtin import BASE_DIR
 from wit.errors import StageError, WorkerDiedError
 from wit.evaluation.benchmark_files import local_data_files
@@ -26,7 +25,6 @@ from wit.evaluation_recipes import BenchmarkRecipe
 from wit.settings import Settings
 
 BATCH_SIZE = 64  # of both
-BASELINE = "one lm_eval process per benchmark"
 SUITE = "embedded"
 
 
@@ -43,11 +41,6 @@ class Turn(Settings):
         """All benchmarks, after load."""
         return sum(self.benchmarks.values())
 
-    @property
-    def ratio(self) -> float:
-        """How many times as long the baseline takes, all processes from start to end."""
-        return sum(self.baseline.values()) / self.process
-
 
 class OurRun(Settings):
     """What our process found, and when."""
@@ -57,21 +50,7 @@ class OurRun(Settings):
     scores: tuple[Score, ...]
 
 
-class Measurement(Settings):
-    """Seconds of both ways to the same numbers, in one run."""
-
-    baseline: str
-    ratio: float  # median of the repeats' ratios, baseline over ours
-    ratios: tuple[float, ...]
-    evaluation_seconds: tuple[float, ...]  # of all benchmarks after load, one per repeat
-    turns: tuple[Turn, ...]
-    num_items: int
-    num_scores: int  # that were compared, and are equal
-    machine: str
-    versions: dict[str, str]
-
-
-def measure(repeats: int, limit: int | None = None) -> Measurement:
+def measure(repeats: int, limit: int | None = None) -> BenchResult:
     """Evaluates the embedded base both ways, in turns.
 
     Args:
@@ -85,35 +64,38 @@ def measure(repeats: int, limit: int | None = None) -> Measurement:
     for _ in range(repeats):
         turn, scores = _turn(limit)
         turns.append(turn)
-    ratios = tuple(turn.ratio for turn in turns)
-    return Measurement(
-        baseline=BASELINE,
-        ratio=statistics.median(ratios),
-        ratios=ratios,
-        evaluation_seconds=tuple(turn.evaluation for turn in turns),
-        turns=tuple(turns),
-        num_items=sum(score.num_items for score in scores if score.is_main),
-        num_scores=len(scores),
-        machine=f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        versions={name: version(name) for name in ("lm_eval", "torch", "transformers")},
+    num_items = sum(score.num_items for score in scores if score.is_main)
+    return BenchResult(
+        name="eval",
+        ours="all benchmarks of a model in one load",
+        baseline="one lm_eval process per benchmark",
+        figures=figures_of(turns, num_items),
+        sizes={"model": "embedded", "benchmarks": len(turns[0].benchmarks), "batch": BATCH_SIZE},
+        # Every score is compared, and is equal.
+        same_work={"items": num_items, "scores": len(scores)},
+        machine=machine_name(),
+        versions=versions_of("lm_eval", "torch", "transformers"),
     )
 
 
-def show_measurement(console: Console, measurement: Measurement) -> None:
-    """Prints the ratio and what it rests on."""
-    spread = f"{min(measurement.ratios):.1f} to {max(measurement.ratios):.1f}"
-    console.print(
-        f"{measurement.ratio:.1f} x as fast as {measurement.baseline} ({spread}); "
-        f"all {measurement.num_scores} scores are equal"
+def figures_of(turns: Sequence[Turn], num_items: int) -> tuple[Figure, ...]:
+    """What the turns say: of whole processes, and of ours after it has loaded the model."""
+    return (
+        Figure(
+            quantity="items/s, processes from start to end",
+            ours=tuple(num_items / turn.process for turn in turns),
+            baseline=tuple(num_items / sum(turn.baseline.values()) for turn in turns),
+            at_least=3,
+            limit=statistics.median(
+                sum(turn.baseline.values()) / (turn.process - turn.evaluation) for turn in turns
+            ),
+            limit_is="starting and loading once, and then evaluation in no time",
+        ),
+        Figure(
+            quantity="seconds of all benchmarks, after load",
+            ours=tuple(turn.evaluation for turn in turns),
+        ),
     )
-    seconds = statistics.median(measurement.evaluation_seconds)
-    load = statistics.median(turn.load for turn in measurement.turns)
-    console.print(
-        f"{seconds:.1f} s for {measurement.num_items:,} items of "
-        f"{len(measurement.turns[0].benchmarks)} benchmarks, after {load:.1f} s of loading; "
-        f"{len(measurement.turns)} repeats"
-    )
-    console.print(measurement.machine)
 
 
 def _turn(limit: int | None) -> tuple[Turn, tuple[Score, ...]]:

@@ -5,7 +5,7 @@ import platform
 import statistics
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 from rich.console import Console
@@ -64,6 +64,19 @@ class BenchResult(Settings):
     same_work: dict[str, int]  # what both did, counted in each: rows, tokens, steps
     machine: str
     versions: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, with what follows from it: ratios, and whether aims are reached."""
+        figures = [
+            {
+                **figure.model_dump(mode="json"),
+                "value": figure.value,
+                "values": figure.values,
+                "is_reached": figure.is_reached,
+            }
+            for figure in self.figures
+        ]
+        return {**self.model_dump(mode="json"), "figures": figures}
 
 
 def same_work(arms: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

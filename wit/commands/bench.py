@@ -1,47 +1,56 @@
 """The project's benchmarks."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wit.commands.options import AsJSON, console, notes, print_json
 
+if TYPE_CHECKING:
+    from wit.bench.result import BenchResult
+
 app = typer.Typer(help="The project's benchmarks, as ratios against named baselines.")
 
 
-@app.command("sft")
-def bench_sft(
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each trainer")] = 3,
+Repeats = Annotated[int, typer.Option(min=1, help="Turns of both ways")]
+Whole = Annotated[
+    bool, typer.Option("--whole", help="All of the quickstart, not a cut of it: half an hour")
+]
+
+
+@app.command("all")
+def bench_all(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated")
+    ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Weighted SFT against plain SFTTrainer: tokens per second on the same rows."""
-    _bench_training("sft", repeats, as_json)
+    """Every benchmark in its short form, one after the other: a quarter of an hour on two cores."""
+    from wit.bench.every import every
+
+    _print(list(every(only or (), lambda name: notes.print(f"wit bench {name} ..."))), as_json)
+
+
+@app.command("sft")
+def bench_sft(repeats: Repeats = 3, as_json: AsJSON = False) -> None:
+    """Weighted SFT against plain SFTTrainer: tokens per second and memory on the same rows."""
+    from wit.bench.sft import measure
+
+    _print([measure("sft", repeats)], as_json)
 
 
 @app.command("packing")
-def bench_packing(
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each trainer")] = 3,
-    as_json: AsJSON = False,
-) -> None:
-    """Packed rows against padded ones: tokens per second of weighted SFT."""
-    _bench_training("packing", repeats, as_json)
-
-
-def _bench_training(contest: Literal["sft", "packing"], repeats: int, as_json: bool) -> None:
-    from wit.bench.result import show
+def bench_packing(repeats: Repeats = 3, as_json: AsJSON = False) -> None:
+    """Packed rows against padded ones: tokens per second and memory of weighted SFT."""
     from wit.bench.sft import measure
 
-    result = measure(contest, repeats)
-    if as_json:
-        print_json(result.model_dump(mode="json"))
-    else:
-        show(console, [result])
+    _print([measure("packing", repeats)], as_json)
 
 
 @app.command("dpo")
 def bench_dpo(
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each way")] = 3,
+    repeats: Repeats = 3,
     base: Annotated[
         Path | None,
         typer.Option(help="Folder of a model; unset: the embedded one", exists=True),
@@ -49,13 +58,9 @@ def bench_dpo(
     as_json: AsJSON = False,
 ) -> None:
     """DPO that reads the reference's log-probabilities against TRL's: speed and peak memory."""
-    from wit.bench.dpo import measure, show_measurement
+    from wit.bench.dpo import measure
 
-    measurement = measure(repeats, base)
-    if as_json:
-        print_json(measurement.model_dump(mode="json"))
-    else:
-        show_measurement(console, measurement)
+    _print([measure(repeats, base)], as_json)
 
 
 @app.command("data")
@@ -66,85 +71,49 @@ def bench_data(
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Preparation of instructions: rows and tokens per second, and whether memory stays bounded."""
-    from wit.bench.data import measure, show_measurement
+    """Preparation of instructions against the tokenizer alone; and its peak memory."""
+    from wit.bench.data import measure
     from wit.config import Runtime
     from wit.stages import data_workers
 
-    measurement = measure(num_rows, num_workers or data_workers(Runtime()))
-    if as_json:
-        print_json(measurement.model_dump(mode="json"))
-    else:
-        show_measurement(console, measurement)
+    _print([measure(num_rows, num_workers or data_workers(Runtime()))], as_json)
 
 
 @app.command("eval")
 def bench_eval(
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each way")] = 3,
+    repeats: Repeats = 3,
     limit: Annotated[int | None, typer.Option(min=1, help="First items; unset: all")] = None,
     as_json: AsJSON = False,
 ) -> None:
     """All benchmarks of a model in one load against an lm_eval process for each; same numbers."""
-    from wit.bench.evaluation import measure, show_measurement
+    from wit.bench.evaluation import measure
 
-    measurement = measure(repeats, limit)
-    if as_json:
-        print_json(measurement.model_dump(mode="json"))
-    else:
-        show_measurement(console, measurement)
-
-
-@app.command("lineage")
-def bench_lineage(
-    num_runs: Annotated[int, typer.Option("--runs", min=10, help="In the store")] = 10_000,
-    as_json: AsJSON = False,
-) -> None:
-    """Table and lineage from a store of many runs: seconds, and number of statements."""
-    from wit.bench.lineage import measure, show_measurement
-
-    answers = measure(num_runs)
-    if as_json:
-        print_json([answer.model_dump(mode="json") for answer in answers])
-    else:
-        show_measurement(console, answers)
+    _print([measure(repeats, limit)], as_json)
 
 
 @app.command("study")
-def bench_study(
-    repeats: Annotated[int, typer.Option(min=1, help="Turns")] = 1,
-    is_whole: Annotated[
-        bool, typer.Option("--whole", help="All of the quickstart, not a cut of it: half an hour")
-    ] = False,
-    as_json: AsJSON = False,
-) -> None:
+def bench_study(repeats: Repeats = 1, is_whole: Whole = False, as_json: AsJSON = False) -> None:
     """The quickstart against the same trainings and evaluations as bare scripts."""
-    from wit.bench.result import show
     from wit.bench.study import measure
 
-    found = measure(repeats, is_whole=is_whole)
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        show(console, [found])
+    _print([measure(repeats, is_whole=is_whole)], as_json)
 
 
 @app.command("overhead")
-def bench_overhead(
-    repeats: Annotated[int, typer.Option(min=1, help="Turns")] = 1,
-    is_whole: Annotated[
-        bool, typer.Option("--whole", help="All of the quickstart, not a cut of it")
-    ] = False,
-    as_json: AsJSON = False,
-) -> None:
+def bench_overhead(repeats: Repeats = 1, is_whole: Whole = False, as_json: AsJSON = False) -> None:
     """What a study takes beside its trainers' steps and its models' calls."""
     from wit.bench.overhead import measure
+
+    _print([measure(repeats, is_whole=is_whole)], as_json)
+
+
+def _print(results: list["BenchResult"], as_json: bool) -> None:
     from wit.bench.result import show
 
-    found = measure(repeats, is_whole=is_whole)
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json([result.as_json() for result in results])
     else:
-        show(console, [found])
+        show(console, results)
 
 
 @app.command("kill-storm")

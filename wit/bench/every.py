@@ -1,0 +1,75 @@
+"""Every benchmark in its short form, one after the other."""
+
+from collections.abc import Callable, Collection, Iterator
+
+from wit.bench.result import BenchResult
+from wit.errors import ConfigError
+
+
+def every(
+    only: Collection[str] = (), on_start: Callable[[str], object] = lambda _: None
+) -> Iterator[BenchResult]:
+    """The results, each as soon as it is there.
+
+    Args:
+        only: Names of those that are wanted; empty: all.
+        on_start: Called with the name of each before it runs.
+
+    Raises:
+        ConfigError: There is none of that name.
+        StageError: Two ways did not do the same work.
+    """
+    for name in only:
+        if name not in ALL:
+            raise ConfigError(f"--only {name}: no benchmark; allowed: {', '.join(ALL)}")
+    for name, measure in ALL.items():
+        if not only or name in only:
+            on_start(name)
+            yield measure()
+
+
+def _sft() -> BenchResult:
+    from wit.bench.sft import measure
+
+    return measure("sft", 3)
+
+
+def _packing() -> BenchResult:
+    from wit.bench.sft import measure
+
+    return measure("packing", 3)
+
+
+def _dpo() -> BenchResult:
+    from wit.bench.dpo import measure
+
+    return measure(1)
+
+
+def _eval() -> BenchResult:
+    from wit.bench.evaluation import measure
+
+    return measure(1)
+
+
+def _study() -> BenchResult:
+    from wit.bench.study import measure
+
+    return measure(1)
+
+
+def _overhead() -> BenchResult:
+    from wit.bench.overhead import measure
+
+    return measure(1)
+
+
+# What each takes on two cores, all together, is below a quarter of an hour.
+ALL: dict[str, Callable[[], BenchResult]] = {
+    "sft": _sft,
+    "packing": _packing,
+    "dpo": _dpo,
+    "eval": _eval,
+    "study": _study,
+    "overhead": _overhead,
+}
