@@ -85,8 +85,8 @@ class CellPlan:
 
     @property
     def dpo_evaluations(self) -> tuple[Artifact, ...]:
-        """What is measured on it."""
-        return self.aligned[0].evaluations
+        """What is measured on it; nothing where a search has stopped the cell before."""
+        return self.aligned[0].evaluations if self.aligned else ()
 
     @property
     def alignment_steps(self) -> tuple[Artifact, ...]:

@@ -203,10 +203,10 @@ def _apply(override: Override, document: _Document) -> None:
 
 def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str) -> str:
     loc: Loc = tuple(error["loc"])
-    if kind is Study and loc[:1] == ("search",):  # where a person writes it
-        loc = ("weights", *loc)
-    place = Places(document.places).of(loc) or origin
-    key = _dotted(loc)
+    # A search stands under the weights that it replaces.
+    written = ("weights", *loc) if kind is Study and loc[:1] == ("search",) else loc
+    place = Places(document.places).of(written) or origin
+    key = _dotted(written)
     is_secret = kind is Runtime and loc[:1] == ("judge",)  # somebody may have put the key there
     if is_secret:
         place = place.partition("=")[0]

@@ -1,0 +1,86 @@
+"""A study that searches its weights: rounds of ordinary cells, some of which are not aligned."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from commands import wit
+from flow_runs import plan_of, run, runtime_words, statuses
+
+from wit.outcome import StudyOutcome
+
+SEARCH = (
+    "weights={search: {rays: 3, budget: 3, seeds: 1, stop: {by: nll_response, least: 1}}}",
+    "sft.num_epochs=1",
+)
+
+
+class Searched(NamedTuple):
+    """A search that has run to its end."""
+
+    outcome: StudyOutcome
+    root: Path
+
+
+@pytest.fixture(scope="module")
+def searched(prefect: None, study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    root = tmp_path_factory.mktemp("searched")
+    return Searched(run(study_file, root, *SEARCH), root)
+
+
+def test_it_begins_as_many_cells_as_it_may_and_aligns_the_better_ones(
+    searched: Searched, study_file: Path
+) -> None:
+    stages = [stage.stage for stage in searched.outcome.stages]
+    assert not searched.outcome.failures
+    plan = plan_of(study_file, searched.root, *SEARCH)
+    assert plan.search is not None
+    assert plan.search.is_over
+    assert plan.search.num_rounds == 2
+    rungs = {str(t.weights): t.rung for t in plan.search.trials if t.round == 0}
+    assert None not in rungs.values()
+    worse = min(rungs, key=lambda name: rungs[name] or 0)
+    assert worse in {str(cell.weights) for cell in plan.search.stopped}
+    assert stages.count("sft") == 3
+    assert stages.count("dpo") == 3 - len(plan.search.stopped)
+    scored = {str(t.weights) for t in plan.search.trials if t.score is not None}
+    assert scored == {str(one.cell.weights) for one in plan.cells if one.aligned}
+
+
+def test_what_it_made_are_cells_of_any_grid_that_has_them(
+    searched: Searched, study_file: Path
+) -> None:
+    grid = "weights=[{prompt: 0, response: 1}, {prompt: 1, response: 1}, {prompt: 1, response: 0}]"
+    plan = plan_of(study_file, searched.root, grid, SEARCH[1])
+    made = {stage.fingerprint for stage in searched.outcome.stages}
+    assert all(cell.sft.fingerprint in made for cell in plan.cells)
+    assert all(cell.sft.exists() for cell in plan.cells)
+
+
+def test_run_again_it_comes_to_the_same_cells_and_makes_nothing(
+    searched: Searched, study_file: Path
+) -> None:
+    again = run(study_file, searched.root, *SEARCH)
+    assert statuses(again) == dict.fromkeys(statuses(searched.outcome), "reused")
+
+
+def test_mlflow_knows_the_cells_that_were_begun_and_no_others(
+    searched: Searched, study_file: Path
+) -> None:
+    words = [w for key in runtime_words(searched.root) for w in ("--set-runtime", key)]
+    _, *cells = json.loads(wit("compare", "tiny", "--json", *words).stdout)
+    plan = plan_of(study_file, searched.root, *SEARCH)
+    assert {cell["cell"] for cell in cells} == {str(one.cell) for one in plan.cells}
+    aligned = {c["cell"] for c in cells if "dpo" in c["models"]}
+    assert aligned == {str(one.cell) for one in plan.cells if one.aligned}
+
+
+def test_cut_off_after_its_first_round_it_goes_on_as_if_nothing_had_been(
+    searched: Searched, study_file: Path, tmp_path: Path
+) -> None:
+    # A smaller budget is another study; its first round is the same one.
+    first = run(study_file, tmp_path, SEARCH[0].replace("budget: 3", "budget: 2"), SEARCH[1])
+    whole = statuses(run(study_file, tmp_path, *SEARCH))
+    assert set(whole) == set(statuses(searched.outcome))
+    assert {name for name, status in whole.items() if status == "reused"} == set(statuses(first))
