@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
@@ -110,11 +111,10 @@ def _read_yaml(path: Path) -> _Document:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read: {reason}") from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root, values = _parsed(text)
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{path}: must hold a mapping of keys to values")
         places = _places_of(root, path)
-        values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ConfigError(f"{path}:{line}: this is not YAML: {error.problem}") from None
@@ -123,6 +123,14 @@ def _read_yaml(path: Path) -> _Document:
         raise ConfigError(f"{path}: this is not YAML: {str(error).splitlines()[0]}") from None
     _resolve_paths(values, path.resolve().parent)
     return _Document(values, places)
+
+
+def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes of a file, which know their lines, and its values."""
+    if fast := getattr(yaml, "CSafeLoader", None):  # ten times as fast; has other words for errors
+        with suppress(yaml.YAMLError):
+            return yaml.compose(text, Loader=fast), yaml.load(text, Loader=fast)
+    return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 
 def _places_of(root: yaml.Node, path: Path) -> dict[Loc, str]:

@@ -73,9 +73,7 @@ def alignments_section(
 def _shared(grids: list[Grid]) -> Grid:
     """One grid with the cells of all, by which one colour means one score in all maps."""
     first = grids[0]
-    dpo: StageScores = first.dpo.model_copy(
-        update={"cells": tuple(cell for grid in grids for cell in grid.dpo.cells)}
-    )
+    dpo = first.dpo.with_cells(cell for grid in grids for cell in grid.dpo.cells)
     return Grid(base=first.base, sft=first.sft, dpo=dpo)
 
 

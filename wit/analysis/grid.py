@@ -9,7 +9,8 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from statistics import fmean
 
 import pandas as pd
@@ -23,15 +24,8 @@ from wit.analysis.intervals import (
     item_stderr,
     of_difference,
 )
-from wit.analysis.scores import (
-    INSTRUCTION_TUNING,
-    Result,
-    Row,
-    check_one_alignment,
-    rows_of,
-    select_benchmarks,
-    weights_label,
-)
+from wit.analysis.scores import INSTRUCTION_TUNING, Result, Row, weights_label
+from wit.analysis.stage_rows import StageRows, stage_rows
 
 
 class Point(Result):
@@ -103,7 +97,17 @@ class StageScores(Result):
 
     def cell(self, weights: str) -> CellScore | None:
         """The cell of these weights."""
-        return next((cell for cell in self.cells if cell.weights == weights), None)
+        return self.by_weights.get(weights)
+
+    @cached_property
+    def by_weights(self) -> dict[str, CellScore]:
+        """Its cells by their weights."""
+        return {cell.weights: cell for cell in self.cells}
+
+    def with_cells(self, cells: Iterable[CellScore]) -> "StageScores":
+        """The stage with other cells; a copy of the model would remember the old ones."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_construct(**fields | {"cells": tuple(cells)})
 
     def lead(self, one: CellScore, other: CellScore) -> float:
         """How much better ``one`` is."""
@@ -120,8 +124,7 @@ class StageScores(Result):
 
     def shared_with(self, other: "StageScores") -> "StageScores":
         """Only the cells that ``other`` has too."""
-        cells = tuple(cell for cell in self.cells if other.cell(cell.weights) is not None)
-        return self.model_copy(update={"cells": cells})
+        return self.with_cells(cell for cell in self.cells if other.cell(cell.weights) is not None)
 
 
 class Grid(Result):
@@ -149,14 +152,15 @@ def stage_scores(
         stage: base, sft or dpo.
         benchmarks: Averaged over; unset: those that select.
     """
-    check_one_alignment(table)
-    names = select_benchmarks(table) if benchmarks is None else tuple(benchmarks)
-    models: dict[tuple[str, int], list[Row]] = {}
-    for row in rows_of(table.loc[table["stage"] == stage]):
-        models.setdefault((row["weights"], row["seed"]), []).append(row)
-    lower = _lower_is_better(table) & set(names)
-    negative = lower if len(lower) < len(names) else set()
-    scored = [_model_score(rows, names, negative) for rows in models.values()]
+    return scores_among(stage_rows(table, stage), benchmarks)
+
+
+def scores_among(rows: StageRows, benchmarks: Sequence[str] | None = None) -> StageScores:
+    """As ``stage_scores``, of rows that were read already."""
+    names = rows.select if benchmarks is None else tuple(benchmarks)
+    lower = rows.lower_is_better & set(names)
+    negative = lower if len(lower) < len(names) else frozenset()
+    scored = [_model_score(of_model, names, negative) for of_model in rows.models.values()]
     found = [model for model in scored if model is not None]
     by_weights: dict[str, list[ModelScore]] = {}
     for model in found:
@@ -165,7 +169,7 @@ def stage_scores(
     by_benchmark = {name: fit_blocks(runs_of(found, name)) for name in names if blocks.num_effects}
     cells = [_cell_score(of, spread, blocks, by_benchmark) for of in by_weights.values()]
     return StageScores(
-        stage=stage,
+        stage=rows.stage,
         benchmarks=names,
         lower_is_better=tuple(sorted(lower)),
         models=tuple(found),
@@ -173,7 +177,7 @@ def stage_scores(
         basis=_basis(cells, spread),
         replicates="seeds" if len(blocks.seeds) > 1 else "rays",
         degrees_of_freedom=spread.freedom or None,
-        num_excluded=len(models) - len(found),
+        num_excluded=len(rows.models) - len(found),
     )
 
 
@@ -198,15 +202,11 @@ def _noise(models: Sequence[ModelScore]) -> tuple[Blocks, Spread]:
     return blocks, within if within.freedom else blocks.noise
 
 
-def _lower_is_better(table: pd.DataFrame) -> set[str]:
-    if "higher_is_better" not in table:
-        return set()
-    return set(table["benchmark"][table["higher_is_better"].eq(False)])
-
-
-def _model_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> ModelScore | None:
+def _model_score(
+    rows: Mapping[str, Row], names: Sequence[str], negative: frozenset[str]
+) -> ModelScore | None:
     """Mean over ``names`` of one model; None unless all of them are there and finite."""
-    chosen = {row["benchmark"]: row for row in rows if row["benchmark"] in names}
+    chosen = {name: row for name, row in rows.items() if name in names}
     values = {name: row["score"] for name, row in chosen.items()}
     if not names or len(chosen) < len(names) or not all(map(math.isfinite, values.values())):
         return None
@@ -215,12 +215,13 @@ def _model_score(rows: list[Row], names: Sequence[str], negative: set[str]) -> M
     stderrs = [
         item_stderr(row["score"], row["stderr"], row["num_items"]) for row in chosen.values()
     ]
+    first = next(iter(rows.values()))
     return ModelScore(
-        weights=str(rows[0]["weights"]),
-        ray=str(rows[0]["ray"]),
-        prompt_weight=_or_none(rows[0]["prompt_weight"]),
-        response_weight=_or_none(rows[0]["response_weight"]),
-        seed=rows[0]["seed"],
+        weights=str(first["weights"]),
+        ray=str(first["ray"]),
+        prompt_weight=_or_none(first["prompt_weight"]),
+        response_weight=_or_none(first["response_weight"]),
+        seed=first["seed"],
         values=values,
         score=total / len(names),
         stderr=math.hypot(*stderrs) / len(names),

@@ -4,8 +4,9 @@ import statistics
 
 import pandas as pd
 
-from wit.analysis.grid import Gain, StageScores, gain_of, reference_cell, stage_scores
+from wit.analysis.grid import Gain, StageScores, gain_of, reference_cell, scores_among
 from wit.analysis.scores import Result, select_benchmarks
+from wit.analysis.stage_rows import StageRows, stage_rows
 
 
 class Part(Result):
@@ -33,9 +34,10 @@ def parts_of(table: pd.DataFrame, stage: str) -> Parts | None:
 
     With an ``average`` its parts are the benchmarks of the role ``part``; else those that select.
     """
-    score = stage_scores(table, stage)
+    rows = stage_rows(table, stage)
+    score = scores_among(rows)
     names = select_benchmarks(table, "part") or score.benchmarks
-    mean = stage_scores(table, stage, names)
+    mean = scores_among(rows, names)
     best = score.best
     if len(names) < 2 or best is None or not mean.cells:
         return None
@@ -43,14 +45,14 @@ def parts_of(table: pd.DataFrame, stage: str) -> Parts | None:
         stage=stage,
         best=best.weights,
         together=_gain(mean, best.weights),
-        parts=tuple(_part(table, stage, name, names, best.weights) for name in names),
+        parts=tuple(_part(rows, name, names, best.weights) for name in names),
         ratio=None if score.benchmarks == tuple(names) else _ratio(score, mean),
     )
 
 
-def _part(table: pd.DataFrame, stage: str, name: str, names: tuple[str, ...], best: str) -> Part:
-    alone = stage_scores(table, stage, [name])
-    others = stage_scores(table, stage, [other for other in names if other != name])
+def _part(rows: StageRows, name: str, names: tuple[str, ...], best: str) -> Part:
+    alone = scores_among(rows, [name])
+    others = scores_among(rows, [other for other in names if other != name])
     return Part(
         benchmark=name,
         alone=_gain(alone, best),

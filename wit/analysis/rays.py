@@ -49,10 +49,11 @@ class Rays(NamedTuple):
     rays: tuple[RayScore, ...]  # by angle
     noise: Spread  # of a run, within rays and seeds: the noise floor
     covariance: Array  # of the scores but for what all share; in units of the noise's variance
+    places: dict[str, int]  # of the rays, by name
 
     def ray(self, name: str) -> RayScore | None:
         """The ray of that name."""
-        return next((ray for ray in self.rays if ray.ray == name), None)
+        return self.rays[self.places[name]] if name in self.places else None
 
     @property
     def instruction_tuning(self) -> RayScore | None:
@@ -89,11 +90,10 @@ class Rays(NamedTuple):
             control: What is compared with all others.
             others: Those whose intervals are asked for; unset: all.
         """
-        wide = self._over_runs(control)
+        asked = [r for r in (self.rays if others is None else others) if r.ray != control.ray]
+        wide = self._over_runs(control, asked)
         found = {}
-        for ray in self.rays if others is None else others:
-            if ray == control:
-                continue
+        for ray in asked:
             items = of_difference(ray.item_stderr, control.item_stderr)
             over_items = half_width(None, items, 0, len(self.rays) - 1)
             widths = [w for w in (wide.get(ray.ray), over_items) if w is not None]
@@ -102,23 +102,22 @@ class Rays(NamedTuple):
             found[ray.ray] = max(widths)
         return found
 
-    def _over_runs(self, control: RayScore) -> dict[str, float]:
+    def _over_runs(self, control: RayScore, others: Sequence[RayScore]) -> dict[str, float]:
         if not self.noise.deviation or len(self.rays) < 2:
             return {}
-        names = [ray.ray for ray in self.rays]
-        place = names.index(control.ray)
+        place = self.places[control.ray]
         shared = self.covariance[place]
         squares = np.diag(self.covariance) + shared[place] - 2 * shared
-        errors = np.sqrt(np.delete(squares, place))
-        if len(errors) > MAX_DRAWN:
-            point = _bonferroni(len(errors), self.noise.freedom)
+        num_others = len(self.rays) - 1
+        if num_others > MAX_DRAWN:
+            point = _bonferroni(num_others, self.noise.freedom)
         else:
+            errors = np.sqrt(np.delete(squares, place))
             both = self.covariance - shared[:, None] - shared[None, :] + shared[place]
             covariance = np.delete(np.delete(both, place, axis=0), place, axis=1)
             point = _largest(covariance / np.outer(errors, errors), self.noise.freedom)
-        widths = point * errors * self.noise.deviation
-        others = [name for name in names if name != control.ray]
-        return dict(zip(others, map(float, widths), strict=True))
+        widths = point * np.sqrt(squares) * self.noise.deviation
+        return {ray.ray: float(widths[self.places[ray.ray]]) for ray in others}
 
 
 def rays_of(stage: StageScores) -> Rays:
@@ -133,11 +132,12 @@ def rays_of(stage: StageScores) -> Rays:
     names = sorted(by_ray, key=lambda name: _key(by_ray[name]))
     ordered = [model for name in names for model in by_ray[name]]
     fit = fit_blocks(runs_of(ordered))
+    covariance = fit.covariance
     rays = []
     for place, name in enumerate(names):
         models = by_ray[name]
         item_stderr = _mean_or_none([model.stderr for model in models])
-        seed_stderr = fit.noise.deviation * math.sqrt(fit.covariance[place, place]) or None
+        seed_stderr = fit.noise.deviation * math.sqrt(covariance[place, place]) or None
         rays.append(
             RayScore(
                 ray=name,
@@ -149,7 +149,8 @@ def rays_of(stage: StageScores) -> Rays:
                 num_runs=len(models),
             )
         )
-    return Rays(stage, tuple(rays), fit.noise, fit.covariance)
+    places = {name: place for place, name in enumerate(names)}
+    return Rays(stage, tuple(rays), fit.noise, covariance, places)
 
 
 def _largest(correlation: Array, freedom: int) -> float:
@@ -175,6 +176,7 @@ def _largest_of(correlation: bytes, freedom: int) -> float:
     return optimize.root_scalar(lambda point: share_below(point) - LEVEL, bracket=between).root
 
 
+@cache
 def _bonferroni(size: int, freedom: int) -> float:
     return t_quantile(1 - (1 - LEVEL) / 2 / size, freedom)
 

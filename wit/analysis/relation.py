@@ -15,10 +15,12 @@ from wit.analysis.grid import (
     CellScore,
     StageScores,
     difference_half_width,
+    scores_among,
     stage_scores,
 )
 from wit.analysis.resampling import CORRELATIONS, Estimate, draws, estimate, interval_of
-from wit.analysis.scores import Result, rows_of
+from wit.analysis.scores import Result
+from wit.analysis.stage_rows import stage_rows
 from wit.score_names import ALIGNMENT
 
 MIN_FOR_RANKS = 3  # cells; two points always agree or disagree fully
@@ -104,8 +106,9 @@ def correlations(
         return {}
     one = np.array([before.score for before, _ in pairs]) * _sign(sft)
     other = np.array([after.score for _, after in pairs]) * _sign(dpo)
-    rays = list(dict.fromkeys(before.ray for before, _ in pairs))
-    place = [rays.index(before.ray) for before, _ in pairs]
+    names_of_rays = dict.fromkeys(before.ray for before, _ in pairs)
+    rays = {name: number for number, name in enumerate(names_of_rays)}
+    place = [rays[before.ray] for before, _ in pairs]
     counts = draws(len(rays))[:, place].astype(float)
     found = {}
     for name in names:
@@ -140,14 +143,14 @@ def signals(table: pd.DataFrame) -> list[Signal]:
     not better, and the luckiest of many measures would be believed.
     """
     dpo = stage_scores(table, "dpo")
-    score = stage_scores(table, "sft")
-    measured = {row["benchmark"] for row in rows_of(table) if row["stage"] == "sft"}
-    named = {name for name in measured if isinstance(name, str)}
+    rows = stage_rows(table, "sft")
+    score = scores_among(rows)
+    named = {name for of in rows.models.values() for name in of if isinstance(name, str)}
     named -= {*score.benchmarks, *ALIGNMENT}
     stages = [("SFT score", score)]
-    stages += [(name, stage_scores(table, "sft", [name])) for name in sorted(named)]
+    stages += [(name, scores_among(rows, [name])) for name in sorted(named)]
     if len(score.benchmarks) > 1:
-        stages += [(name, stage_scores(table, "sft", [name])) for name in score.benchmarks]
+        stages += [(name, scores_among(rows, [name])) for name in score.benchmarks]
     found = [signal for name, stage in stages if (signal := _signal(name, stage, dpo))]
     return sorted(found, key=lambda signal: (-_value(signal.spearman), signal.regret))
 

@@ -35,7 +35,7 @@ def shown_stage(stage: StageScores, replicates: dict[str, str]) -> StageScores:
     """The cells of a stage with its replicates, each of which has the scores of its objective."""
     known = {cell.weights: cell for cell in stage.cells}
     added = [_as(other, known[first]) for other, first in replicates.items() if first in known]
-    return stage.model_copy(update={"cells": tuple(in_order([*stage.cells, *added]))})
+    return stage.with_cells(in_order([*stage.cells, *added]))
 
 
 def _as(weights: str, trained: CellScore) -> CellScore:

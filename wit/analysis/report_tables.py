@@ -8,13 +8,14 @@ import pandas as pd
 
 from wit.analysis.analyse import StageAnalysis, StudyAnalysis
 from wit.analysis.digits import decimals_of, number, plus_minus
-from wit.analysis.grid import CellScore, Gain, Grid, stage_scores
+from wit.analysis.grid import CellScore, Gain, Grid, scores_among
 from wit.analysis.parts import Parts
 from wit.analysis.rays import RayScore
 from wit.analysis.resampling import Estimate
 from wit.analysis.score_labels import signal_name
 from wit.analysis.scores import Row, alignment_of, alignments_in, by_angle, rows_of
 from wit.analysis.selection import Recommendation
+from wit.analysis.stage_rows import stage_rows
 
 NONE = "\N{EN DASH}"
 
@@ -65,7 +66,8 @@ class Numbers(NamedTuple):
 def figures_of(table: pd.DataFrame, names: Iterable[str], choice: Recommendation) -> Figures:
     """Each of ``names`` apart, for the base and for every cell before and after DPO."""
     asked, all_stages = list(names), ("base", "sft", "dpo")
-    scores = {(n, s): stage_scores(table, s, [n]) for n in asked for s in all_stages}
+    rows = {stage: stage_rows(table, stage) for stage in all_stages if asked}
+    scores = {(n, s): scores_among(rows[s], [n]) for n in asked for s in all_stages}
     stages = {n: [s for s in ("sft", "dpo") if scores[n, s].cells] for n in asked}
     groups = [name for name in asked if stages[name]]
     lines = []

@@ -121,8 +121,8 @@ def within_noise(rays: Rays) -> list[RayScore]:
 
 def best_cell_of(stage: StageScores, ray: RayScore) -> CellScore | None:
     """The best cell of the ray."""
-    cells = tuple(cell for cell in stage.cells if cell.weights in ray.weights)
-    return stage.model_copy(update={"cells": cells}).best
+    found = (stage.cell(weights) for weights in ray.weights)
+    return stage.with_cells(cell for cell in found if cell is not None).best
 
 
 def _interval(rays: Rays, within: list[RayScore]) -> tuple[str, str] | None:

@@ -9,6 +9,9 @@ from wit.analysis.scores import Result
 
 Array = np.ndarray
 
+RANK = 1e-10  # singular values below that share of the largest are none
+ROUNDING = 1e-10  # effects that leave less of each run leave nothing
+
 
 class VarianceSplit(Result):
     """Standard deviations of what a score is the sum of, in units of the score.
@@ -33,45 +36,57 @@ def variance_split(stage: StageScores) -> VarianceSplit:
     if len(scores) < 2:
         return VarianceSplit(ray=None, seed=None, rest=None)
     scores = np.zeros(len(scores)) if np.ptp(scores) == 0 else scores - scores.mean()
-    rays = _indicators([model.ray for model in stage.models])
-    seeds = _indicators([model.seed for model in stage.models])
-    mean = np.ones((len(scores), 1))
-    full = _Fit(np.hstack([mean, rays, seeds]))
-    freedom = len(scores) - full.rank
+    rays = _places([model.ray for model in stage.models])
+    seeds = _places([model.seed for model in stage.models])
+    rank, left = _fit_of_both(scores, rays, seeds)
+    freedom = len(scores) - rank
     if freedom == 0:
         return VarianceSplit(ray=None, seed=None, rest=None)
-    rest = full.rest(scores) / freedom
+    rest = left / freedom
     if rest <= 1e-12 * float(scores @ scores):  # runs that repeat exactly, but for rounding
         rest = 0.0
     found = {}
     for name, part, other in (("ray", rays, seeds), ("seed", seeds, rays)):
-        without = _Fit(np.hstack([mean, other]))
-        spread = without.spread(part)
-        if full.rank == without.rank or spread <= 0:
+        num_others = other.max() + 1
+        spread = _left_of_part(part, other)
+        if rank == num_others or spread <= ROUNDING * len(scores):
             found[name] = None
             continue
-        square = without.rest(scores) - full.rest(scores)
-        variance = (square - (full.rank - without.rank) * rest) / spread
+        within = _less_means(scores[:, None], other)
+        square = float(np.sum(within**2)) - left
+        variance = (square - (rank - num_others) * rest) / spread
         found[name] = float(np.sqrt(max(0.0, variance)))
     return VarianceSplit(**found, rest=float(np.sqrt(max(0.0, rest))))
 
 
-class _Fit:
-    """Least squares on the columns of a design."""
+def _fit_of_both(scores: Array, rays: Array, seeds: Array) -> tuple[int, float]:
+    """Rank of a fit with both, and the sum of squares that it leaves.
 
-    def __init__(self, design: Array) -> None:
-        self.rank = int(np.linalg.matrix_rank(design))
-        self._residual = np.eye(len(design)) - design @ np.linalg.pinv(design)
-
-    def rest(self, scores: Array) -> float:
-        """Sum of squares that the fit leaves."""
-        return float(scores @ self._residual @ scores)
-
-    def spread(self, part: Array) -> float:
-        """Expected sum of squares that it leaves of effects of ``part`` of variance 1."""
-        return float(np.trace(part.T @ self._residual @ part))
+    The means of that with more levels are taken out first; what is left has a column for each
+    level of the other, so the work grows with the runs and not with their cube.
+    """
+    many, few = (rays, seeds) if rays.max() >= seeds.max() else (seeds, rays)
+    design = _less_means(np.eye(few.max() + 1)[few], many)
+    within = _less_means(scores[:, None], many)[:, 0]
+    found, _, rank, _ = np.linalg.lstsq(design, within, rcond=RANK)
+    rest = within - design @ found
+    return int(many.max() + 1 + rank), float(rest @ rest)
 
 
-def _indicators(names: Sequence[object]) -> Array:
-    places = list(dict.fromkeys(names))
-    return np.eye(len(places))[[places.index(name) for name in names]]
+def _left_of_part(part: Array, other: Array) -> float:
+    """Expected sum of squares that means of ``other`` leave of effects of ``part`` of variance 1."""
+    counts = np.zeros((part.max() + 1, other.max() + 1))
+    np.add.at(counts, (part, other), 1)
+    return float(len(part) - np.sum(counts**2 / counts.sum(axis=0)))
+
+
+def _less_means(values: Array, places: Array) -> Array:
+    """Values, row by row, less the mean of the rows of their place."""
+    total = np.zeros((places.max() + 1, values.shape[1]))
+    np.add.at(total, places, values)
+    return values - (total.T / np.bincount(places)).T[places]
+
+
+def _places(names: Sequence[object]) -> Array:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names])
