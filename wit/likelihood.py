@@ -21,6 +21,8 @@ from wit.data.prepare import is_unpaired
 from wit.data.splits import HELD_OUT, lengths_of, read_split
 from wit.roles import Role, RoleNLL
 
+MOST_LOGITS = 2**28  # of a forward: 1 GiB in float32, and their log-softmax as much again
+
 
 class TokenMean(NamedTuple):
     """Mean over the tokens of many rows."""
@@ -164,7 +166,18 @@ def _responses(
 
 
 def token_log_probs(model: Module, rows: Sequence[Int[Tensor, " _"]]) -> list[Float[Tensor, " _"]]:
-    """Log-probability of every token but the first, given those before it, on the CPU."""
+    """Log-probability of every token but the first, given those before it, on the CPU.
+
+    Rows are taken fewer at once where their logits would fill the memory: of 64 rows of 2,048
+    tokens and a vocabulary of 128,256 they are 63 GiB.
+    """
+    width = max(map(len, rows), default=0)
+    at_once = max(1, MOST_LOGITS // max(1, width * _vocabulary_of(model)))
+    parts = (rows[start : start + at_once] for start in range(0, len(rows), at_once))
+    return [values for part in parts for values in _log_probs(model, part)]
+
+
+def _log_probs(model: Module, rows: Sequence[Int[Tensor, " _"]]) -> list[Float[Tensor, " _"]]:
     # Any id will do as padding: it stands on the right, where nothing that counts attends to it.
     device = next(model.parameters()).device
     input_ids = pad_sequence(list(rows), batch_first=True).to(device)
@@ -174,6 +187,10 @@ def token_log_probs(model: Module, rows: Sequence[Int[Tensor, " _"]]) -> list[Fl
     log_probs = logits[:, :-1].float().log_softmax(-1)
     of_targets = log_probs.gather(-1, input_ids[:, 1:, None]).squeeze(-1).cpu()
     return [values[: len(row) - 1] for values, row in zip(of_targets, rows, strict=True)]
+
+
+def _vocabulary_of(model: Any) -> int:
+    return model.config.get_text_config().vocab_size
 
 
 def batches(split: Dataset, column: str, batch_size: int) -> Iterator[list[Mapping[str, Any]]]:

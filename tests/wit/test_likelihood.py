@@ -4,6 +4,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from wit import likelihood
 from wit.data.prepare import INSTRUCTION_COLUMNS, PREFERENCE_COLUMNS
 from wit.data.splits import HELD_OUT, SplitFiles
 from wit.likelihood import held_out_nll, preference_accuracy, token_log_probs
@@ -118,6 +120,30 @@ def test_log_probs_of_a_row_do_not_depend_on_its_neighbours(model: LlamaForCausa
     together = token_log_probs(model, rows)
     for row, values in zip(rows, together, strict=True):
         assert values.tolist() == pytest.approx(log_probs_by_hand(model, row.tolist()), abs=1e-5)
+
+
+def test_a_large_vocabulary_takes_fewer_rows_at_once_and_gives_the_same(
+    model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [torch.tensor(row["input_ids"]) for row in random_rows(9)]
+    expected = token_log_probs(model, rows)
+    widest = max(map(len, rows)) * VOCABULARY
+    for num_at_once in (1, 2, 4):
+        seen: list[int] = []
+        keep = partial(_keep_size, seen)
+        hook = model.lm_head.register_forward_hook(keep)
+        monkeypatch.setattr(likelihood, "MOST_LOGITS", num_at_once * widest)
+        found = token_log_probs(model, rows)
+        hook.remove()
+        assert max(seen) <= num_at_once * widest
+        assert len(seen) == -(-len(rows) // num_at_once)
+        for values, others in zip(found, expected, strict=True):
+            torch.testing.assert_close(values, others)
+    assert token_log_probs(model, []) == []
+
+
+def _keep_size(seen: list[int], *of_head: Any) -> None:
+    seen.append(of_head[-1].numel())
 
 
 def test_preference_accuracy_compares_sums_over_the_answers(
