@@ -14,7 +14,7 @@ RESPONSE_SIDE = (Role.RESPONSE, Role.STOP)  # what the model has to produce
 
 Normaliser = Literal["nonzero_tokens", "weight_sum", "per_role_mean"]
 # From the log-probabilities of targets, detached, a factor on the loss of each.
-Reweighting = Callable[[Float[Tensor, "batch targets"]], Float[Tensor, "batch targets"]]
+Reweighting = Callable[[Float[Tensor, "*targets"]], Float[Tensor, "*targets"]]
 
 
 def weighted_loss(
@@ -45,15 +45,27 @@ def weighted_loss(
 
     Source: arXiv 2507.07817, Eq. 2.
     """
-    weights = token_weights.float()
+    coefficients = coefficients_of_targets(token_weights, divisors)
     if reweighting is not None:
-        weights = weights * reweighting(log_probs.detach().float())
+        coefficients = coefficients * reweighting(log_probs.detach().float())
+    return -(coefficients * log_probs.float()).sum().float()
+
+
+def coefficients_of_targets(
+    token_weights: Float[Tensor, "batch targets"],
+    divisors: Num[Tensor, "batch targets"] | Num[Tensor, ""] | int | None = None,
+) -> Float[Tensor, "batch targets"]:
+    """What the negative log-likelihood of each target counts in the loss: w_t / d_t.
+
+    Args:
+        token_weights: As of ``weighted_loss``.
+        divisors: As of ``weighted_loss``.
+    """
     if divisors is None:
         divisors = (token_weights != 0).sum()
-    divisors = torch.as_tensor(divisors, device=log_probs.device)
+    divisors = torch.as_tensor(divisors, device=token_weights.device)
     # A step without a target has a divisor of 0; nothing is divided by it but zeros.
-    coefficients = weights / divisors.masked_fill(divisors == 0, 1)
-    return -(coefficients * log_probs.float()).sum().float()
+    return token_weights.float() / divisors.masked_fill(divisors == 0, 1)
 
 
 def step_totals(
@@ -96,7 +108,7 @@ def is_response_side(roles: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
     return torch.isin(roles, torch.tensor(RESPONSE_SIDE, device=roles.device))
 
 
-def dft(log_probs: Float[Tensor, "batch targets"]) -> Float[Tensor, "batch targets"]:
+def dft(log_probs: Float[Tensor, "*targets"]) -> Float[Tensor, "*targets"]:
     """Dynamic fine-tuning: the loss of a target counts as much as the model believes in it.
 
     Source: arXiv 2508.05629, Eq. 9; as ``loss_type="dft"`` of TRL.

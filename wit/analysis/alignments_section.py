@@ -11,7 +11,7 @@ from wit.analysis.alignment_changes import MARK
 from wit.analysis.alignments import AlignmentComparison, AlignmentResult, compare_alignments
 from wit.analysis.collapse import Collapse
 from wit.analysis.digits import decimals_of, number, plus_minus
-from wit.analysis.grid import Grid, StageScores, stage_scores, summarise
+from wit.analysis.grid import Grid, stage_scores, summarise
 from wit.analysis.replicates import replicates_in, shown_grid
 from wit.analysis.report_tables import NONE, Numbers
 from wit.analysis.score_labels import signal_name

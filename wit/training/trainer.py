@@ -23,12 +23,14 @@ from wit.losses import (
     IGNORE_INDEX,
     Normaliser,
     Reweighting,
+    coefficients_of_targets,
     divisors_of_targets,
     step_totals,
     weighted_loss,
 )
 from wit.roles import Role
 from wit.training.figures import MEASURE_EVERY, RoleFigures
+from wit.training.one_pass_head import add_one_pass_head
 from wit.training.shards import load_shards, save_shards
 from wit.training.steps import StepCollator, StepLoader, Steps, seed_of_order
 
@@ -83,6 +85,11 @@ class WeightedSFTTrainer(SFTTrainer):
             packed_tokens=runtime.packed_tokens,
         )
         self.figures = RoleFigures(self.args.device)
+        self.in_one_pass = (
+            self.args.mixed_precision == "no"
+            and not self.is_distributed_loading_by_transformers
+            and add_one_pass_head(self.model)
+        )
 
     def get_train_dataloader(self) -> StepLoader:
         """Steps of this rank; the library would share out batches, and repeat rows to fill them."""
@@ -146,12 +153,18 @@ class WeightedSFTTrainer(SFTTrainer):
         weights, roles = (inputs.pop(name)[:, 1:] for name in ("token_weights", "roles"))
         if self.state.global_step % MEASURE_EVERY == 0:
             inputs["labels"] = _all_targets(inputs, roles)
-        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         totals = num_items_in_batch
         if totals is None:
             totals = step_totals(weights, roles, self.normaliser)
         divisors = divisors_of_targets(torch.as_tensor(totals, device=weights.device), roles)
-        loss = weighted_loss(outputs.log_probs, weights, divisors, reweighting=self.reweighting)
+        if self.in_one_pass:
+            coefficients = coefficients_of_targets(weights, divisors)
+            how = {"coefficients": coefficients, "reweighting": self.reweighting}
+            outputs = model(**inputs, use_cache=False, **how)
+            loss = outputs.loss
+        else:
+            outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+            loss = weighted_loss(outputs.log_probs, weights, divisors, reweighting=self.reweighting)
         self.figures.add(roles, outputs)
         # The divisors are over all ranks, and the mean over ranks is taken of their gradients.
         loss = loss * self.accelerator.num_processes
