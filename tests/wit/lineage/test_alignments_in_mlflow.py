@@ -1,8 +1,9 @@
 """Several alignments in MLflow: each row of the table is of one model, and says how it was made."""
 
 import json
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
@@ -23,14 +24,27 @@ from wit.lineage.score_table import table_of_artifacts
 from wit.lineage.store import open_store
 
 
-@pytest.fixture
-def made(uri: str, tmp_path: Path) -> Grid:
-    grid = grid_in(tmp_path)
+class Made(NamedTuple):
+    """The grid at its end, and the store that knows it."""
+
+    grid: Grid
+    uri: str
+
+
+def made_in(root: Path, uri: str) -> Made:
+    grid = grid_in(root)
     run = lineage.start_study(GRID, grid.artifacts, uri)
     make_without_lineage(grid.artifacts)
     lineage.link(grid.artifacts, run, uri)
     lineage.end_study(run, uri, is_failed=False)
-    return grid
+    return Made(grid, uri)
+
+
+@pytest.fixture(scope="module")
+def made(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Read it, do not write to it."""
+    root = tmp_path_factory.mktemp("grid")
+    return made_in(root, f"sqlite:///{shutil.copy(empty_store, root / 'mlflow.db')}")
 
 
 def models_of(table: pd.DataFrame) -> dict[str, set[str]]:
@@ -38,11 +52,11 @@ def models_of(table: pd.DataFrame) -> dict[str, set[str]]:
     return {str(name): set(rows.fingerprint) for name, rows in table.groupby("alignment")}
 
 
-def test_every_row_is_of_the_alignment_of_its_model(made: Grid, uri: str) -> None:
-    table = lineage.table("tiny", uri)
+def test_every_row_is_of_the_alignment_of_its_model(made: Made) -> None:
+    table = lineage.table("tiny", made.uri)
     assert models_of(table) == {
-        "plain": {model.fingerprint for model in made.plain},
-        "other": {model.fingerprint for model in made.other},
+        "plain": {model.fingerprint for model in made.grid.plain},
+        "other": {model.fingerprint for model in made.grid.other},
     }
     assert len(table) == 7 * 4  # base, 2 SFT and 4 DPO models; 4 scores of each
     known = table.set_index("alignment")
@@ -55,34 +69,33 @@ def test_every_row_is_of_the_alignment_of_its_model(made: Grid, uri: str) -> Non
     assert table.alignment.dropna().unique().tolist() == ["plain", "other"]
 
 
-def test_one_query_finds_all_that_is_of_an_objective_and_beta(made: Grid, uri: str) -> None:
-    found = open_store(uri).search("params.objective = 'ipo' AND params.beta = '0.3'")
-    wanted = {a.fingerprint for a in (*made.other, *made.other_evaluations)}
+def test_one_query_finds_all_that_is_of_an_objective_and_beta(made: Made) -> None:
+    found = open_store(made.uri).search("params.objective = 'ipo' AND params.beta = '0.3'")
+    wanted = {a.fingerprint for a in (*made.grid.other, *made.grid.other_evaluations)}
     assert {run.data.tags["wit.fingerprint"] for run in found} == wanted
     names = {run.info.run_name for run in found}
     assert {"dpo p0-r1-s0 ipo beta 0.3", "unseen dpo p0-r1-s0 ipo beta 0.3"} <= names
 
 
-def test_the_table_is_the_same_while_mlflow_is_down(made: Grid, uri: str) -> None:
+def test_the_table_is_the_same_while_mlflow_is_down(made: Made) -> None:
     drop = ["run_id", "run_url"]
-    found = table_of_artifacts(GRID, made.artifacts, [])
-    assert found.drop(columns=drop).equals(lineage.table("tiny", uri).drop(columns=drop))
+    found = table_of_artifacts(GRID, made.grid.artifacts, [])
+    assert found.drop(columns=drop).equals(lineage.table("tiny", made.uri).drop(columns=drop))
 
 
-def test_each_study_has_its_own_names_for_one_model(made: Grid, uri: str, tmp_path: Path) -> None:
+def test_each_study_has_its_own_names_for_one_model(uri: str, tmp_path: Path) -> None:
+    grid, _ = made_in(tmp_path, uri)
     named = {"name": "second", "alignments": {"mine": IPO, "yours": {}}}
     second = Study.model_validate(VALUES | named)
-    lineage.link(made.artifacts, lineage.start_study(second, made.artifacts, uri), uri)
+    lineage.link(grid.artifacts, lineage.start_study(second, grid.artifacts, uri), uri)
     first, other = models_of(lineage.table("tiny", uri)), models_of(lineage.table("second", uri))
     assert other == {"mine": first["other"], "yours": first["plain"]}
-    assert len(runs(uri)) == len(made.artifacts)
+    assert len(runs(uri)) == len(grid.artifacts)
 
 
-def test_mlflow_keeps_the_study_with_its_main_alignment(
-    made: Grid, uri: str, tmp_path: Path
-) -> None:
+def test_mlflow_keeps_the_study_with_its_main_alignment(made: Made, tmp_path: Path) -> None:
     """By the alphabet, that would be the other one."""
-    store = open_store(uri)
+    store = open_store(made.uri)
     [run] = store.search("tags.`wit.stage` = 'study'")
     file = store.client.download_artifacts(run.info.run_id, "study.yaml", str(tmp_path))
     kept = Study.model_validate(yaml.safe_load(Path(file).read_text()))
@@ -216,26 +229,24 @@ def test_alignments_that_look_alike_are_named_in_runs_and_models(uri: str, tmp_p
     assert {model.name for model in models} >= {"dpo-p0-r1-s0-fast", "dpo-p0-r1-s0-slow"}
 
 
-def test_the_list_of_cells_says_how_each_model_was_aligned(
-    made: Grid, uri: str, tmp_path: Path
-) -> None:
-    store = open_store(uri)
+def test_the_list_of_cells_says_how_each_model_was_aligned(made: Made, tmp_path: Path) -> None:
+    store = open_store(made.uri)
     [study] = store.search("tags.`wit.stage` = 'study'")
     file = store.client.download_artifacts(study.info.run_id, "cells.json", str(tmp_path))
     cells = json.loads(Path(file).read_text())["cells"]
     said = {c["fingerprint"]: (c["alignment"], c["objective"], c["beta"]) for c in cells}
     for artifacts, wanted in (
-        (made.plain, ("plain", "dpo", "0.1")),
-        (made.other, ("other", "ipo", "0.3")),
-        (made.other_evaluations, ("other", "ipo", "0.3")),
-        (plan_of_one(made.plain[0].root).sft, ("", "", "")),
+        (made.grid.plain, ("plain", "dpo", "0.1")),
+        (made.grid.other, ("other", "ipo", "0.3")),
+        (made.grid.other_evaluations, ("other", "ipo", "0.3")),
+        (plan_of_one(made.grid.plain[0].root).sft, ("", "", "")),
     ):
         assert {said[artifact.fingerprint] for artifact in artifacts} == {wanted}
 
 
-def test_cells_are_counted_by_all_their_alignments(made: Grid, uri: str) -> None:
+def test_cells_are_counted_by_all_their_alignments(made: Made) -> None:
     """The first alignment is there; the other one failed."""
-    table = lineage.table("tiny", uri)
+    table = lineage.table("tiny", made.uri)
     is_broken = (table.alignment == "other") & (table.cell == "p0-r1-s0")
     table.loc[is_broken, "status"] = "failed"
     found = result_of(table, GRID).figures

@@ -1,6 +1,8 @@
 """A study that is kept on this machine is not taken for another one of its name in the store."""
 
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from tiny_study import BASE, STUDY, make, plan
@@ -27,24 +29,36 @@ def run(root: Path, uri: str, study: Study, base: Source) -> str:
     return started.version
 
 
-@pytest.fixture
-def two(uri: str, tmp_path: Path) -> tuple[str, str]:
-    """Versions of two studies of one name, of this machine and of another that was later."""
+class Two(NamedTuple):
+    """Two studies of one name, of this machine and of another that was later."""
+
+    mine: str  # version
+    later: str
+    here: Path  # artifact root
+    there: Path
+    uri: str
+
+
+@pytest.fixture(scope="module")
+def two(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Two:
+    """Read them, do not write to them."""
+    folder = tmp_path_factory.mktemp("two")
+    uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
     here = STUDY.model_copy(update={"name": "shared"})
     there = here.model_copy(update={"seeds": (0, 1)})
-    mine = run(tmp_path / "here", uri, here, BASE)
-    later = run(tmp_path / "there", uri, there, OTHER_BASE)
+    mine = run(folder / "here", uri, here, BASE)
+    later = run(folder / "there", uri, there, OTHER_BASE)
     assert mine != later
-    return mine, later
+    return Two(mine, later, folder / "here", folder / "there", uri)
 
 
 def overrides(root: Path, uri: str) -> list[str]:
     return [f"artifact_root={root}", f"tracking_uri={uri}"]
 
 
-def test_the_kept_study_is_of_the_version_that_is_shown(two, uri: str, tmp_path: Path):
-    mine, later = two
-    here = Runtime(artifact_root=tmp_path / "here", tracking_uri=uri)
+def test_the_kept_study_is_of_the_version_that_is_shown(two: Two):
+    mine, later, root, _, uri = two
+    here = Runtime(artifact_root=root, tracking_uri=uri)
     assert scores_of("shared", None, here).attrs["version"] == later
     assert kept_study("shared", later, here) is None, "that one ran elsewhere"
     kept = kept_study("shared", mine, here)
@@ -52,12 +66,11 @@ def test_the_kept_study_is_of_the_version_that_is_shown(two, uri: str, tmp_path:
     assert kept.name == "shared"
 
 
-def test_a_report_has_the_recipe_of_its_own_study_or_none(two, uri: str, tmp_path: Path):
-    mine, _ = two
-    at = overrides(tmp_path / "here", uri)
+def test_a_report_has_the_recipe_of_its_own_study_or_none(two: Two, tmp_path: Path):
+    at = overrides(two.here, two.uri)
     report("shared", tmp_path / "later.html", None, None, at)
-    report("shared", tmp_path / "mine.html", mine, None, at)
-    report("shared", tmp_path / "there.html", None, None, overrides(tmp_path / "there", uri))
+    report("shared", tmp_path / "mine.html", two.mine, None, at)
+    report("shared", tmp_path / "there.html", None, None, overrides(two.there, two.uri))
     has_recipe = {
         page: "instructions:" in (tmp_path / f"{page}.html").read_text()
         for page in ("later", "mine", "there")
