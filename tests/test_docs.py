@@ -63,6 +63,7 @@ def _spelled_out(key: str) -> list[str]:
 def _fields(model: type[BaseModel], holder: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every field of a model and of the models in it, by the key that sets it."""
     for name, field in model.model_fields.items():
+        name = "weights.search" if model is Study and name == "search" else name
         yield holder + name, field
         for nested, place in _models(field.annotation):
             yield from _fields(nested, f"{holder}{name}{place}.")
