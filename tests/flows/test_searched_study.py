@@ -44,6 +44,7 @@ def test_it_begins_as_many_cells_as_it_may_and_aligns_the_better_ones(
     assert worse in {str(cell.weights) for cell in plan.search.stopped}
     assert stages.count("sft") == 3
     assert stages.count("dpo") == 3 - len(plan.search.stopped)
+    assert "of 3 candidates" in Path(searched.outcome.report or "").read_text()
     scored = {str(t.weights) for t in plan.search.trials if t.score is not None}
     assert scored == {str(one.cell.weights) for one in plan.cells if one.aligned}
 

@@ -52,6 +52,7 @@ from wit.analysis.scores import (
     select_benchmarks,
     with_objectives,
 )
+from wit.analysis.search_section import search_section
 from wit.analysis.selection import Recommendation, within_noise
 from wit.analysis.studies_words import unbroken
 from wit.config import Study
@@ -119,6 +120,7 @@ def _content(
         "drawn": pairs_numbers(drawn),
         "data": data,
         "aligned": aligned,
+        "search": search_section(study, grid.dpo, decimals),
         "scale": charts.colour_range(grid),
         "grid": grid,
         "decimals": decimals,

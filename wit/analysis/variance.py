@@ -74,7 +74,7 @@ def _fit_of_both(scores: Array, rays: Array, seeds: Array) -> tuple[int, float]:
 
 
 def _left_of_part(part: Array, other: Array) -> float:
-    """Expected sum of squares that means of ``other`` leave of effects of ``part`` of variance 1."""
+    """Expected sum of squares that means of ``other`` leave of effects of ``part``, variance 1."""
     counts = np.zeros((part.max() + 1, other.max() + 1))
     np.add.at(counts, (part, other), 1)
     return float(len(part) - np.sum(counts**2 / counts.sum(axis=0)))
