@@ -64,14 +64,15 @@ class Counter:
         model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, model: Any, args: Any, inputs: dict[str, torch.Tensor]) -> None:
-        ids, labels = inputs["input_ids"], inputs["labels"]
+        ids, labels = inputs["input_ids"], inputs.get("labels")
         if "position_ids" in inputs:  # packed: a row begins where positions do
             num_rows, num_tokens = int((inputs["position_ids"] == 0).sum()), ids.numel()
         else:
             num_rows, num_tokens = len(ids), int(inputs["attention_mask"].sum())
         self.counts["rows"] += num_rows
         self.counts["tokens"] += num_tokens
-        self.counts["targets"] += int((labels[:, 1:] != IGNORE_INDEX).sum())
+        if labels is not None:  # else whoever has them counts them
+            self.counts["targets"] += int((labels[:, 1:] != IGNORE_INDEX).sum())
 
 
 def measure(contest: str, repeats: int, num_rows: int = NUM_ROWS) -> BenchResult:
@@ -152,16 +153,17 @@ def train(make: Callable[[Parts], Trainer], parts: Parts, examples_per_step: int
     """Trains on all rows, after a warm-up on the first of them."""
     before = reset_peak()
     first = parts.rows.select(range(min(len(parts.rows), WARM_UP_STEPS * examples_per_step)))
-    _silent(make(parts._replace(rows=first))).train()
+    silent(make(parts._replace(rows=first))).train()
     gc.collect()
-    trainer = _silent(make(parts))
+    trainer = silent(make(parts))
     counter = Counter(trainer.model)  # pyright: ignore[reportArgumentType]
     seconds = timed(trainer.train)
     counts = {**counter.counts, "steps": trainer.state.global_step}
     return Run(seconds, peak_since(before), counts)
 
 
-def _silent(trainer: Trainer) -> Trainer:
+def silent(trainer: Trainer) -> Trainer:
+    """Without a line of print for every step."""
     trainer.remove_callback(PrinterCallback)
     return trainer
 
