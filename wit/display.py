@@ -8,18 +8,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from wit.artifacts import Artifact
-from wit.estimate import Estimate, sharing
 from wit.files import size_text
 from wit.objectives import objectives, replicates, sentences
-from wit.plan import Plan
 from wit.progress import duration
-from wit.search_plan import Search
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from wit.analysis.comparison import Measured
+    from wit.artifacts import Artifact
+    from wit.estimate import Estimate
+    from wit.plan import Plan
+    from wit.search_plan import Search
 
 MARK = "="  # before a cell that another one stands for
 SAME_OBJECTIVE = "the same objective as the unmarked cell above it: not trained"
@@ -30,11 +30,13 @@ SHARED_STAGES = {
 }
 
 
-def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
+def plan_as_json(plan: "Plan", cost: "Estimate") -> dict[str, Any]:
     """Cells, stages with their fingerprints and states, distinct objectives, and the cost.
 
     ``replicates`` has the weights that are not trained, each with those of its objective that are.
     """
+    from wit.estimate import sharing  # imports what judges need
+
     alignments = plan.alignment_of
     return {
         "study": plan.study.name,
@@ -62,7 +64,7 @@ def plan_as_json(plan: Plan, cost: Estimate) -> dict[str, Any]:
     }
 
 
-def search_as_json(search: Search) -> dict[str, Any]:
+def search_as_json(search: "Search") -> dict[str, Any]:
     """How far it has come, and what is known of every cell that it has begun."""
     stopped = {str(cell) for cell in search.stopped}
     trials = [
@@ -84,8 +86,10 @@ def search_as_json(search: Search) -> dict[str, Any]:
     }
 
 
-def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
+def show_plan(console: Console, plan: "Plan", cost: "Estimate") -> None:
     """Prints the cells with the state of each stage, and the cost of what is to be made."""
+    from wit.estimate import sharing  # imports what judges need
+
     console.print(_table_of_cells(plan))
     if plan.search is not None:
         console.print(f"{plan.search}; the cost below is at most", highlight=False)
@@ -138,7 +142,7 @@ def show_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     )
 
 
-def _table_of_cells(plan: Plan) -> Table:
+def _table_of_cells(plan: "Plan") -> Table:
     """One line per cell; where it has several alignments, one below it for each."""
     alignments = plan.study.aligned_by
     has_several = len(alignments) > 1
@@ -241,13 +245,13 @@ def _diagnostic(measured: "Measured | None", name: str) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _state(plan: Plan, artifact: Artifact) -> str:
+def _state(plan: "Plan", artifact: "Artifact") -> str:
     if plan.is_made(artifact):
         return "reuse"
     return "resume" if artifact.scratch.exists() else "make"
 
 
-def _states(plan: Plan, artifacts: Iterable[Artifact]) -> str:
+def _states(plan: "Plan", artifacts: Iterable["Artifact"]) -> str:
     """Such as "make", or "make 1, reuse 5" where they differ; of none "-"."""
     counts = Counter(_state(plan, artifact) for artifact in artifacts)
     if not counts:

@@ -116,7 +116,8 @@ def _averaged(units: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, f
     together: dict[tuple[int, int], list[float]] = {}
     for place, block, score in units:
         together.setdefault((place, block), []).append(score)
-    return [(*key, float(np.mean(scores))) for key, scores in together.items()]
+    means = {key: of[0] if len(of) == 1 else float(np.mean(of)) for key, of in together.items()}
+    return [(*key, mean) for key, mean in means.items()]
 
 
 def _noise(square: float, freedom: int, scores: Array) -> Spread:

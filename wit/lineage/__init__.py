@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from wit.lineage.family import Node, lineage
     from wit.lineage.place import tracking_uri
     from wit.lineage.runs import StudyRun
-    from wit.lineage.score_table import StudyVersion, study_versions, table
+    from wit.lineage.score_table import table
     from wit.lineage.store import open_store, prepare
     from wit.lineage.studies import end_study, go_on, link, start_study, sync, unsent_note
+    from wit.lineage.study_versions import StudyVersion, study_versions
     from wit.lineage.tracking import Tracker, scores_of_run, tracked
 
 __all__ = [
@@ -52,9 +53,10 @@ _MODULES = {
     "family": ("Node", "lineage"),
     "place": ("tracking_uri",),
     "runs": ("StudyRun",),
-    "score_table": ("StudyVersion", "study_versions", "table"),
+    "score_table": ("table",),
     "store": ("open_store", "prepare"),
     "studies": ("end_study", "go_on", "link", "start_study", "sync", "unsent_note"),
+    "study_versions": ("StudyVersion", "study_versions"),
     "tracking": ("Tracker", "scores_of_run", "tracked"),
 }
 

@@ -165,8 +165,16 @@ def model_of(row: Mapping[str, Any]) -> Model:
     return row["cell"], row["stage"], row.get("alignment")
 
 
-def model_columns(study_run: RunRow, run: RunRow) -> dict[str, Any]:
-    """Which model of the study a run made or measured."""
+def model_columns(
+    study_run: RunRow, run: RunRow, known: Sequence[Alignment] | None = None
+) -> dict[str, Any]:
+    """Which model of the study a run made or measured.
+
+    Args:
+        study_run: That on top of it.
+        run: One of its runs.
+        known: Its alignments; unset: they are read from the run on top.
+    """
     columns = {
         "study": study_run.tags["wit.study_name"],
         **cell_columns(run.tags["wit.cell"]),
@@ -174,7 +182,7 @@ def model_columns(study_run: RunRow, run: RunRow) -> dict[str, Any]:
     }
     if run.params["model_stage"] != "dpo":
         return columns
-    found = alignment_of(run, alignments_of(study_run))
+    found = alignment_of(run, alignments_of(study_run) if known is None else known)
     unknown = {"alignment": run.params.get("alignment", "unknown")}
     return columns | (_alignment_columns(found) if found else unknown)
 

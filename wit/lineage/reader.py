@@ -85,13 +85,20 @@ def tag(key: str, value: str) -> Condition:
     return Condition("tag", "LIKE" if "%" in value else "=", value, key)
 
 
-def find_runs(uri: str, *conditions: Condition, has_params: bool = True) -> list[RunRow]:
+def find_runs(
+    uri: str,
+    *conditions: Condition,
+    has_params: bool = True,
+    keys: Sequence[str] | None = None,
+) -> list[RunRow]:
     """Runs of wit that fulfil all conditions, oldest first. Creates nothing.
 
     Args:
         uri: Tracking URI.
         conditions: All of them hold.
         has_params: Whether params are asked for: of thousands of runs they take as long as tags.
+        keys: The params and tags that are needed, where there are many runs; a server gives all.
+            Unset: all.
 
     Raises:
         StoreDownError: Nobody listens there.
@@ -103,7 +110,7 @@ def find_runs(uri: str, *conditions: Condition, has_params: bool = True) -> list
         with _connected(uri) as ask:
             dialect = next(scheme for scheme in SQL_SCHEMES if uri.startswith(scheme))
             tables = TABLES if has_params else TABLES[1:]
-            return _from_tables(ask, conditions, tables, NAMED_RUNS[dialect])
+            return _from_tables(ask, conditions, tables, NAMED_RUNS[dialect], keys)
     from wit.lineage.store import open_store, translated
 
     store = open_store(uri, creates=False)
@@ -158,7 +165,11 @@ def _connected_to_server(uri: str) -> Iterator[Ask]:
 
 
 def _from_tables(
-    ask: Ask, conditions: Iterable[Condition], tables: Sequence[str], named_runs: str
+    ask: Ask,
+    conditions: Iterable[Condition],
+    tables: Sequence[str],
+    named_runs: str,
+    keys: Sequence[str] | None,
 ) -> list[RunRow]:
     clauses, values = ["e.name = :experiment", "r.lifecycle_stage = 'active'"], {}
     values["experiment"] = EXPERIMENT
@@ -179,11 +190,14 @@ def _from_tables(
     if not runs:
         return []
     values = {"ids": json.dumps([run_id for run_id, *_ in runs])}
+    values |= {f"k{number}": key for number, key in enumerate(keys or ())}
+    is_wanted = f" AND key IN ({', '.join(f':k{n}' for n in range(len(keys)))})" if keys else ""
     found: dict[str, defaultdict[str, dict[str, Any]]] = {t: defaultdict(dict) for t in TABLES}
     for table in tables:
         value = "CASE WHEN is_nan THEN NULL ELSE value END" if "metrics" in table else "value"
         by_run = found[table]
         sql = f"SELECT run_uuid, key, {value} FROM {table} WHERE run_uuid IN ({named_runs})"
+        sql += "" if "metrics" in table else is_wanted
         for run_id, key, content in asked(sql):
             by_run[run_id][key] = float("nan") if content is None else content
     return [

@@ -1,14 +1,11 @@
 """Every score of a study as one tidy table: from MLflow in three queries, or from artifacts."""
 
-import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from wit.artifacts import Artifact
 from wit.config import Runtime, Study
 from wit.errors import ArtifactError, InputError
-from wit.lineage.addresses import shown
 from wit.lineage.cells import (
     Alignment,
     Begun,
@@ -25,6 +22,7 @@ from wit.lineage.description import cell_of, run_name, run_params, run_tags, stu
 from wit.lineage.outcome import outcome_of
 from wit.lineage.place import tracking_uri
 from wit.lineage.reader import Condition, RunRow, find_runs, tag
+from wit.lineage.study_versions import no_such_study, study_runs
 from wit.lineage.terms import BASE
 from wit.score_names import is_cost, is_diagnostic
 
@@ -61,51 +59,11 @@ BEFORE = {
     "reference": "its reference",
     "dpo": "an earlier round",
 }
-NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
-
-
-class StudyVersion(NamedTuple):
-    """A study as its file stood at some time; another base or grid makes another version."""
-
-    version: str
-    started: str  # last time; ISO 8601, UTC
-    user: str
-    status: str
-    artifact_root: str
-    num_cells: int
-    run_id: str
-    run_url: str | None = None  # in MLflow's UI, where a server shows one
-
-
-def study_versions(study_name: str, uri: str | None = None) -> list[StudyVersion]:
-    """All versions of a study, that which was started last first; ``table`` shows one of them.
-
-    People may give one name to different studies in a shared store: each has its version, to
-    which its artifacts belong, so nothing is mixed.
-
-    Raises:
-        InputError: The store is not there, or cannot be reached.
-    """
-    return [
-        StudyVersion(
-            run.tags["wit.study_version"],
-            run.tags.get("wit.started", ""),
-            run.tags.get("mlflow.user", ""),
-            run.status.lower(),
-            run.tags.get("wit.artifact_root", ""),
-            len(cells_of(run)),
-            str(run.run_id),
-            run.url,
-        )
-        for run in _study_runs(study_name, uri or tracking_uri(Runtime()))
-    ]
-
-
-def _study_runs(study_name: str, uri: str) -> list[RunRow]:
-    if not NAME.match(study_name):
-        return []
-    found = find_runs(uri, tag("wit.stage", "study"), tag("wit.study_name", study_name))
-    return sorted(found, key=lambda run: run.tags.get("wit.started", ""), reverse=True)
+# What is read of a finished evaluation, of which there may be thousands.
+READ = (
+    *("model_stage", "alignment", "wit.cell", "wit.lower_is_better", "wit.num_items"),
+    *("wit.parent.model", "wit.parent_run.model"),
+)
 
 
 def table(study_name: str, uri: str | None = None, *, version: str | None = None) -> "pd.DataFrame":
@@ -125,9 +83,9 @@ def table(study_name: str, uri: str | None = None, *, version: str | None = None
         InputError: No such study is in the store, or the store cannot be reached.
     """
     uri = uri or tracking_uri(Runtime())
-    known = _study_runs(study_name, uri)
+    known = study_runs(study_name, uri)
     if not known:
-        raise InputError(_no_such_study(study_name, uri))
+        raise InputError(no_such_study(study_name, uri))
     chosen = [run for run in known if version in (None, run.tags["wit.study_version"])]
     if not chosen:
         others = ", ".join(run.tags["wit.study_version"] for run in known)
@@ -137,7 +95,7 @@ def table(study_name: str, uri: str | None = None, *, version: str | None = None
     is_finished = Condition("status", "=", "FINISHED")
     # In this order: a run that ends between the two is in both, not in neither.
     unfinished = find_runs(uri, member, is_finished._replace(operator="!="))
-    evaluations = find_runs(uri, member, tag("wit.stage", "evaluation"), is_finished)
+    evaluations = find_runs(uri, member, tag("wit.stage", "evaluation"), is_finished, keys=READ)
     frame = _frame(chosen[0], evaluations, unfinished)
     frame.attrs |= {"version": version, "num_versions": len(known)}
     return frame
@@ -184,13 +142,14 @@ def _frame(
 ) -> "pd.DataFrame":
     import pandas as pd
 
-    rows = [row for run in evaluations for row in _score_rows(study_run, run)]
+    known = alignments_of(study_run)
+    rows = [row for run in evaluations for row in _score_rows(study_run, run, known)]
     unfinished = list(unfinished)
     measured = {model_of(row) for row in rows}
     rows += _rows_of_failed_evaluations(study_run, unfinished, measured)
     rows += _rows_without_scores(study_run, unfinished, measured)
     places = {cell: place for place, cell in enumerate((BASE, *cells_of(study_run)))}
-    names = [None, *(one.name for one in alignments_of(study_run))]
+    names = [None, *(one.name for one in known)]
     # Not in the order in which they were measured, which is chance.
     rows.sort(key=lambda row: (places.get(row["cell"], len(places)), *_place_in_cell(row, names)))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -209,17 +168,10 @@ def _place_in_cell(
     return stage, place, alignment or "", name is None, name or ""
 
 
-def _no_such_study(study_name: str, uri: str) -> str:
-    known = sorted(
-        {run.tags["wit.study_name"] for run in find_runs(uri, tag("wit.stage", "study"))}
-    )
-    near = difflib.get_close_matches(study_name, known, cutoff=0.4) or known[:5]
-    hint = f"Did you mean {', '.join(near)}?" if near else "It holds no study yet; 'wit run' one."
-    return f"study {study_name!r} is not in MLflow at {shown(uri)}. {hint}"
-
-
-def _score_rows(study_run: RunRow, run: RunRow) -> Iterable[dict[str, Any]]:
-    tags, metrics, model = run.tags, run.metrics, model_columns(study_run, run)
+def _score_rows(
+    study_run: RunRow, run: RunRow, known: Sequence[Alignment]
+) -> Iterable[dict[str, Any]]:
+    tags, metrics, model = run.tags, run.metrics, model_columns(study_run, run, known)
     lower_is_better = tags.get("wit.lower_is_better", "").splitlines()
     num_items = dict(part.rsplit(":", 1) for part in tags.get("wit.num_items", "").splitlines())
     model_run = tags.get("wit.parent_run.model", run.run_id)
