@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated import PAPER_GRID, noisy, rays_of_grid, table_of
 
-from wit.analysis.grid import stage_scores
+from wit.analysis.grid import ModelScore, StageScores, stage_scores
 from wit.analysis.report_findings import variance_note
 from wit.analysis.variance import VarianceSplit, variance_split
 
@@ -77,3 +77,54 @@ def test_runs_that_are_copies_say_nothing_of_noise():
     assert "nothing of noise" not in variance_note(
         split.model_copy(update={"rest": 0.01}), 1, is_alike=False
     )
+
+
+def by_dense_fits(scores: np.ndarray, rays: list[str], seeds: list[int]) -> dict[str, float | None]:
+    """The same by least squares on whole designs, whose work grows with the cube of the runs."""
+
+    def fit(*parts: np.ndarray) -> tuple[int, np.ndarray]:
+        design = np.hstack([np.ones((len(scores), 1)), *parts])
+        return int(np.linalg.matrix_rank(design)), np.eye(len(scores)) - design @ np.linalg.pinv(
+            design
+        )
+
+    def indicators(names: list) -> np.ndarray:
+        known = list(dict.fromkeys(names))
+        return np.array([[float(name == other) for other in known] for name in names])
+
+    scores = scores - scores.mean()
+    parts = {"ray": indicators(rays), "seed": indicators(seeds)}
+    rank, residual = fit(*parts.values())
+    if len(scores) == rank:
+        return {"ray": None, "seed": None, "rest": None}
+    rest = scores @ residual @ scores / (len(scores) - rank)
+    found: dict[str, float | None] = {"rest": rest}
+    for name, other in (("ray", "seed"), ("seed", "ray")):
+        rank_without, without = fit(parts[other])
+        spread = np.trace(parts[name].T @ without @ parts[name])
+        if rank == rank_without or spread <= 1e-9:
+            found[name] = None
+            continue
+        square = scores @ without @ scores - scores @ residual @ scores
+        found[name] = max(0.0, (square - (rank - rank_without) * rest) / spread)
+    return found
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=3, max_size=30),
+    st.integers(0, 1000),
+)
+def test_whatever_is_missing_it_is_what_dense_fits_give(runs, number):
+    rays, seeds = [f"{ray} : 7" for ray, _ in runs], [seed for _, seed in runs]
+    scores = np.random.default_rng(number).normal(size=len(runs))
+    models = tuple(
+        ModelScore.model_construct(ray=ray, seed=seed, score=float(score))
+        for ray, seed, score in zip(rays, seeds, scores, strict=True)
+    )
+    found = variance_split(StageScores.model_construct(models=models))
+    expected = by_dense_fits(scores, rays, seeds)
+    for name, variance in expected.items():
+        value = getattr(found, name)
+        assert (value is None) == (variance is None)
+        if value is not None:
+            assert value**2 == pytest.approx(variance, abs=1e-8)
