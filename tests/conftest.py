@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import unsynced  # noqa: F401
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 

@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 IMPORTS = (
     "pytest",  # every child imports the main module of its parent
+    "unsynced",
     "mlflow.server.fastapi_app",
     "mlflow.store.tracking.sqlalchemy_store",
     "transformers.models.llama.modeling_llama",
