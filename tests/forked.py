@@ -88,16 +88,25 @@ def run_at_once(context: Forking, target: Callable[..., object], *calls: tuple) 
     assert [process.exitcode for process in processes] == [0] * len(calls)
 
 
-def run_on_ranks(context: Forking, target: Callable[..., object], *arguments: object) -> None:
-    """Calls a function in two processes that torch knows for ranks, until both have ended."""
+def ranks_of(
+    context: Forking, number: int, target: Callable[..., object], *arguments: object
+) -> list[ForkedProcess]:
+    """So many processes that torch will know for ranks, not started yet."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(listener.getsockname()[1])}
-    ranks = [context.Process(target=target, args=arguments) for _ in range(2)]
-    for number, rank in enumerate(ranks):
-        own = {"RANK": str(number), "LOCAL_RANK": str(number)}
-        of_all = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
-        rank.environment |= place | own | of_all
+    ranks = [context.Process(target=target, args=arguments) for _ in range(number)]
+    for index, rank in enumerate(ranks):
+        own = {"RANK": str(index), "LOCAL_RANK": str(index)}
+        of_all = {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
+        rank.environment |= place | own | of_all | {"ACCELERATE_USE_CPU": "true"}
+    return ranks
+
+
+def run_on_ranks(context: Forking, target: Callable[..., object], *arguments: object) -> None:
+    """Calls a function in two processes that torch knows for ranks, until both have ended."""
+    ranks = ranks_of(context, 2, target, *arguments)
+    for rank in ranks:
         rank.start()
     wait([rank.sentinel for rank in ranks])
     if any(rank.exitcode for rank in ranks):

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from forked import Forking
+from forked_ranks import ranks_are_forked
 from found_processes import kill_a_rank, raised_after, ranks_in
 from trainers import assert_same_training
 
@@ -30,7 +32,7 @@ def study_file(tmp_path: Path, base: Path) -> Path:
 
 
 def test_a_rank_that_is_killed_ends_all_and_others_go_on_as_if_nothing_had_been(
-    study_file: Path, tmp_path: Path
+    study_file: Path, tmp_path: Path, forking: Forking
 ) -> None:
     whole, killed = (
         Runtime(artifact_root=tmp_path / root, device="cpu") for root in ("whole", "killed")
@@ -53,7 +55,8 @@ def test_a_rank_that_is_killed_ends_all_and_others_go_on_as_if_nothing_had_been(
     history = sft.scratch / HISTORY
     first, *others = history.read_text().splitlines(keepends=True)
     history.write_text("".join([first.replace("{", '{"attempt": 1, ', 1), *others]))
-    assert make_artifact(sft, two.model_copy(update={"num_processes": 3})) == "made"
+    with ranks_are_forked(forking):
+        assert make_artifact(sft, two.model_copy(update={"num_processes": 3})) == "made"
     lines = list(map(json.loads, (sft.path / HISTORY).read_text().splitlines()))
     assert "attempt" in lines[0], "it began anew instead of resuming"
     steps = [line["step"] for line in lines if "loss" in line]

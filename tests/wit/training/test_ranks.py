@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from forked import Forking
+from forked_ranks import run_rank_saying
 from found_processes import ranks_in, what_outlives
 from trainers import Parts, losses_of, recipe
 
@@ -120,11 +120,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-def run_rank_saying(job: Path, said: Path) -> None:
-    with said.open("w") as file, redirect_stdout(file):
-        ranks.run_rank(job)
 
 
 def test_a_rank_that_cannot_join_the_others_says_why_and_may_try_again(
