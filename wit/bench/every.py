@@ -40,10 +40,36 @@ def _packing() -> BenchResult:
     return measure("packing", 3)
 
 
+def _sft_reference() -> BenchResult:
+    from wit.bench.sft_reference import measure
+
+    return measure(1)
+
+
+def _head() -> BenchResult:
+    from wit.bench.head import measure
+
+    return measure(1)
+
+
+def _data() -> BenchResult:
+    from wit.bench.data import measure
+    from wit.config import Runtime
+    from wit.stages import data_workers
+
+    return measure(100_000, data_workers(Runtime()))
+
+
 def _dpo() -> BenchResult:
     from wit.bench.dpo import measure
 
     return measure(1)
+
+
+def _dpo_large() -> BenchResult:
+    from wit.bench.dpo import measure
+
+    return measure(1, size="large")
 
 
 def _eval() -> BenchResult:
@@ -64,12 +90,37 @@ def _overhead() -> BenchResult:
     return measure(1)
 
 
+def _scale() -> BenchResult:
+    from wit.bench.scale import measure
+
+    return measure(repeats=1)
+
+
+def _rays() -> BenchResult:
+    from wit.bench.rays import measure
+
+    return measure()
+
+
+def _search() -> BenchResult:
+    from wit.bench.search import measure
+
+    return measure(None)
+
+
 # What each takes on two cores, all together, is below a quarter of an hour.
 ALL: dict[str, Callable[[], BenchResult]] = {
     "sft": _sft,
     "packing": _packing,
+    "sft-reference": _sft_reference,
+    "head": _head,
+    "data": _data,
     "dpo": _dpo,
+    "dpo-large": _dpo_large,
     "eval": _eval,
     "study": _study,
     "overhead": _overhead,
+    "scale": _scale,
+    "rays": _rays,
+    "search": _search,
 }

@@ -17,7 +17,7 @@ from wit.bench.flops import measured_peak
 from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
 from wit.losses import weighted_loss
 from wit.models import choose_device
-from wit.training.head import weighted_head
+from wit.training.one_pass_head import weighted_head
 
 HIDDEN = 256
 VOCABULARIES = (32_000, 128_256)

@@ -1,7 +1,7 @@
 """The project's benchmarks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -48,6 +48,22 @@ def bench_packing(repeats: Repeats = 3, as_json: AsJSON = False) -> None:
     _print([measure("packing", repeats)], as_json)
 
 
+@app.command("sft-reference")
+def bench_sft_reference(repeats: Repeats = 3, as_json: AsJSON = False) -> None:
+    """Weighted SFT, packed, against the published loop: padded batches and full logits."""
+    from wit.bench.sft_reference import measure
+
+    _print([measure(repeats)], as_json)
+
+
+@app.command("head")
+def bench_head(repeats: Repeats = 3, as_json: AsJSON = False) -> None:
+    """The model's head and the weighted loss, against full logits and other fused heads."""
+    from wit.bench.head import measure
+
+    _print([measure(repeats)], as_json)
+
+
 @app.command("dpo")
 def bench_dpo(
     repeats: Repeats = 3,
@@ -58,9 +74,10 @@ def bench_dpo(
     as_json: AsJSON = False,
 ) -> None:
     """DPO that reads the reference's log-probabilities against TRL's: speed and peak memory."""
-    from wit.bench.dpo import measure
+    from wit.bench.dpo import Size, measure
 
-    _print([measure(repeats, base)], as_json)
+    sizes = get_args(Size) if base is None else ("embedded",)
+    _print([measure(repeats, base, size) for size in sizes], as_json)
 
 
 @app.command("data")
@@ -105,6 +122,79 @@ def bench_overhead(repeats: Repeats = 1, is_whole: Whole = False, as_json: AsJSO
     from wit.bench.overhead import measure
 
     _print([measure(repeats, is_whole=is_whole)], as_json)
+
+
+@app.command("gpu")
+def bench_gpu(
+    repeats: Repeats = 1,
+    only: Annotated[str, typer.Option(help="Pattern of names, such as sft-1b-*")] = "*",
+    lengths: Annotated[
+        list[int] | None,
+        typer.Option("--length", min=1, help="Of the longest rows; may be repeated"),
+    ] = None,
+    num_steps: Annotated[int, typer.Option("--steps", min=1, help="That count")] = 6,
+    attention: Annotated[str, typer.Option(help="As in the runtime")] = "auto",
+    memory_gib: Annotated[
+        float | None, typer.Option(min=1, help="Of the GPU: does it fit on a smaller one?")
+    ] = None,
+    is_tiny: Annotated[bool, typer.Option("--tiny", help="A toy, also on a CPU")] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """SFT and DPO of a 1B and an 8B model with random weights: tokens per second, MFU, memory."""
+    from wit.bench.gpu import measure
+
+    sizes = {"lengths": lengths} if lengths else {}
+    found = measure(
+        repeats,
+        only=only,
+        num_steps=num_steps,
+        attention=attention,
+        memory_gib=memory_gib,
+        is_tiny=is_tiny,
+        tell=lambda result: notes.print(f"{result.name}: done"),
+        **sizes,
+    )
+    _print(list(found), as_json)
+
+
+@app.command("scale")
+def bench_scale(repeats: Repeats = 3, as_json: AsJSON = False) -> None:
+    """Plan, compare, lineage and report over 10 to 10,000 runs: does the cost grow linearly?"""
+    from wit.bench.scale import measure
+
+    _print([measure(repeats=repeats)], as_json)
+
+
+@app.command("rays")
+def bench_rays(as_json: AsJSON = False) -> None:
+    """The paper's grid with one training for each objective, against all 35."""
+    from wit.bench.rays import measure
+
+    _print([measure()], as_json)
+
+
+@app.command("search")
+def bench_search(
+    scores: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="The paper's scores; unset: drawn curves", exists=True),
+    ] = None,
+    budget: Annotated[int, typer.Option(help="Cells that may be begun")] = 10,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Where to draw regret over budget, if --scores"),
+    ] = None,
+    repeats: Repeats = 3,
+    as_json: AsJSON = False,
+) -> None:
+    """Search over the weights against random cells and grids: regret, on known scores."""
+    from wit.bench.search import measure
+    from wit.bench.search_figure import write_figure
+
+    result = measure(scores, repeats, budget)
+    if figure is not None and scores is not None:
+        write_figure(scores, figure)
+    _print([result], as_json)
 
 
 def _print(results: list["BenchResult"], as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """The benchmark of growth: its questions are about all runs that a store was filled with."""
 
-
 import pytest
 
 from wit.bench import scale

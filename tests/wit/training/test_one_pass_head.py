@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from wit.losses import IGNORE_INDEX, Reweighting, dft
-from wit.training import head
+from wit.training import one_pass_head as head
 from wit.training.one_pass_head import add_one_pass_head, weighted_head
 
 VOCABULARY = 50
