@@ -69,7 +69,7 @@ def _dpo() -> BenchResult:
 def _dpo_large() -> BenchResult:
     from wit.bench.dpo import measure
 
-    return measure(1, size="large")
+    return measure(1, size="large-vocabulary")
 
 
 def _eval() -> BenchResult:
