@@ -211,14 +211,15 @@ def _flops(task: Task, *, twice: bool, is_forward: bool = False) -> float:
     if twice and size.is_checkpointed and training.method == "sft":
         again.append("layers")
     how: Any = "adapters" if training.trained == "lora" else "all"
-    return flops_per_token(
+    of_needed = flops_per_token(
         size.config,
         mean_length(rows.sequences),
         trained="nothing" if is_forward else how,
         rank=LoRAKnobs().rank,
-        targets=rows.num_targets / sum(rows.sequences),
+        targets=rows.num_targets / rows.num_needed,
         again=again,
     )
+    return of_needed * rows.num_needed / sum(rows.sequences)
 
 
 def _expected(task: Task) -> dict[str, int]:

@@ -64,13 +64,26 @@ class Task(NamedTuple):
 class Clock(TrainerCallback):
     """Counts what goes through a model, and from half of the steps on takes the time."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        """Listens to its forwards; a GPU is not waited for until the time is taken."""
+    def __init__(self, trainer: Trainer) -> None:
+        """Listens to forwards of SFT, and to the collator of DPO, whose pairs share prompts.
+
+        A GPU is not waited for until the time is taken.
+        """
         self.counted: Any = 0
         self.before: Any = 0
         self.began = self.seconds = 0.0
         self.num_steps = 0
-        model.register_forward_pre_hook(self._count, with_kwargs=True)
+        if isinstance(trainer, AlignmentTrainer):
+            self.collator: Any = trainer.data_collator
+            trainer.data_collator = self._collate
+        else:
+            model: Any = trainer.model
+            model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _collate(self, pairs: list[dict[str, Any]]) -> Any:
+        lengths = [len(p["prompt_ids"]) + len(p[f"{side}_ids"]) for p in pairs for side in SIDES]
+        self.counted = self.counted + torch.tensor([len(lengths), sum(lengths)])
+        return self.collator(pairs)
 
     def _count(self, model: Any, args: Any, inputs: dict[str, torch.Tensor]) -> None:
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
@@ -119,8 +132,7 @@ def run(arm: Arm, task: Task) -> Run:
         before = reset_peak()
         trainer = _trainer_of(arm, task)
         trainer.remove_callback(PrinterCallback)
-        model: Any = trainer.model
-        clock = Clock(model)
+        clock = Clock(trainer)
         trainer.add_callback(clock)
         trainer.train()
         return Run(clock.seconds, peak_since(before), clock.counts)

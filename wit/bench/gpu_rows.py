@@ -145,6 +145,11 @@ class Rows(NamedTuple):
         return [p + r for prompts, rest in both for p, r in zip(prompts, rest, strict=False)]
 
     @property
+    def num_needed(self) -> int:
+        """Of the tokens those that a model has to see: the prompt of a pair once is enough."""
+        return sum(self.sequences) - (sum(self.prompts) if self.others else 0)
+
+    @property
     def num_targets(self) -> int:
         """Of SFT all tokens but the first of a row, of DPO those of responses."""
         if self.others:
