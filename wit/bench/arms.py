@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +40,9 @@ def in_turns(
     found: dict[str, list[Run]] = {name: [] for name in arms}
     for _ in range(repeats):
         for name, (function, arguments) in arms.items():
-            with multiprocessing.get_context("spawn").Pool(1) as process:
-                found[name].append(process.apply(function, arguments))
+            # Not a pool of ``multiprocessing``, whose processes may not start any of their own.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                found[name].append(process.submit(function, *arguments).result())
         same_work({name: runs[-1].counts for name, runs in found.items()})
     return found
 

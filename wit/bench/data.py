@@ -1,93 +1,84 @@
-"""Preparation of synthetic rows: how fast, and how its memory grows with their number."""
+"""Preparation of synthetic rows, against tokenizers' own encoding of the same texts in batches."""
 
 import json
 import os
-import platform
 import random
 import tempfile
+import threading
 import time
-from importlib.metadata import version
-from multiprocessing import get_context
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 
+from wit.bench.arms import MIB, Run, in_turns, timed
+from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
 from wit.builtin import BASE_DIR
 from wit.builtin.vocabulary import LIST_WORDS
 from wit.data import prepare
-from wit.errors import WorkerDiedError
+from wit.data.rendering import ChatRenderer
+from wit.data.schema import Message
 from wit.recipes import InstructionsRecipe, TokenizerRecipe
-from wit.settings import Settings
+from wit.roles import Role
+from wit.tokenizers import load_tokenizer
 
 SEED = 0
 DUPLICATES = 0.02  # of the rows
 POLL_SECONDS = 0.1
+ROWS_AT_ONCE = 256  # as preparation has them
+MOST_MEMORY = 1.5e9  # bytes, however many rows
 
 
-class Run(Settings):
-    """One preparation, in a process of its own."""
-
-    num_rows: int  # in
-    num_tokens: int  # out
-    seconds: float
-    rows_per_second: float
-    tokens_per_second: float
-    source_bytes: int
-    peak_rss_bytes: int  # of the process and those that it starts, shared pages counted in each
-
-
-class Measurement(Settings):
-    """Preparation of all rows, and of a tenth of them as the baseline of its memory."""
-
-    whole: Run
-    tenth: Run
-    memory_ratio: float  # peak RSS of the whole over that of the tenth; near 1 if it is bounded
-    num_workers: int
-    machine: str
-    versions: dict[str, str]
-
-
-def measure(num_rows: int, num_workers: int) -> Measurement:
-    """Prepares so many rows, and before that a tenth of them.
+def measure(repeats: int = 1, num_rows: int = 100_000, num_workers: int = 1) -> BenchResult:
+    """Prepares so many rows, and encodes the texts of those that are kept, in turns.
 
     Args:
-        num_rows: Of the whole.
-        num_workers: Processes that tokenise.
+        repeats: Turns.
+        num_rows: With those that are there twice.
+        num_workers: Processes that tokenise, and threads of the baseline.
 
     Raises:
-        WorkerDiedError: The process that prepared them was killed.
+        StageError: The baseline had other rows or tokens.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        tokenizer = Path(scratch) / "tokenizer"
+        tokenizer, source = Path(scratch) / "tokenizer", Path(scratch) / "rows.jsonl"
         tokenizer.mkdir()
         prepare.make_tokenizer(TokenizerRecipe(), BASE_DIR, tokenizer)
-        tenth, whole = (
-            _measure(number, num_workers, tokenizer, Path(scratch) / str(number))
-            for number in (num_rows // 10, num_rows)
-        )
-    return Measurement(
-        whole=whole,
-        tenth=tenth,
-        memory_ratio=round(whole.peak_rss_bytes / tenth.peak_rss_bytes, 3),
-        num_workers=num_workers,
-        machine=f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        versions={name: version(name) for name in ("tokenizers", "transformers", "pyarrow")},
+        write_rows(source, num_rows)
+        size = source.stat().st_size
+        arguments = (source, tokenizer, num_workers)
+        arms = {"ours": (prepare_rows, arguments), "tokenizers": (encode_texts, arguments)}
+        found = in_turns(arms, repeats)
+    counts = same_work({name: runs[0].counts for name, runs in found.items()})
+    speeds = {
+        name: tuple(run.counts["tokens"] / run.seconds for run in runs)
+        for name, runs in found.items()
+    }
+    return BenchResult(
+        name="data",
+        ours="rows read, sieved, rendered, tokenised with roles and written",
+        baseline="encode_batch of tokenizers over the texts of the kept rows, which are at hand",
+        figures=(
+            Figure(
+                quantity="tokens/s",
+                ours=speeds["ours"],
+                baseline=speeds["tokenizers"],
+                at_least=0.7,
+                limit=1.0,
+                limit_is="every text is tokenised once, by that library",
+            ),
+            Figure(
+                quantity="peak memory of all processes, MiB",
+                ours=tuple(run.peak_bytes / MIB for run in found["ours"]),
+                at_most=MOST_MEMORY / MIB,
+            ),
+        ),
+        sizes={"rows": num_rows, "MiB of rows": round(size / MIB), "processes": num_workers},
+        same_work=counts,
+        machine=machine_name(),
+        versions=versions_of("tokenizers", "transformers", "pyarrow"),
     )
-
-
-def show_measurement(console: Console, measurement: Measurement) -> None:
-    """Prints speed and memory."""
-    whole, tenth = measurement.whole, measurement.tenth
-    console.print(
-        f"{whole.rows_per_second:,.0f} rows/s, {whole.tokens_per_second:,.0f} tokens/s: "
-        f"{whole.num_rows:,} rows in {whole.seconds:,.0f} s, {measurement.num_workers} processes"
-    )
-    console.print(
-        f"{measurement.memory_ratio:.2f} x the peak memory of {tenth.num_rows:,} rows: "
-        f"{whole.peak_rss_bytes / 2**20:,.0f} against {tenth.peak_rss_bytes / 2**20:,.0f} MiB"
-    )
-    console.print(measurement.machine)
 
 
 def write_rows(path: Path, num_rows: int) -> None:
@@ -105,50 +96,93 @@ def write_rows(path: Path, num_rows: int) -> None:
             file.write(row)
 
 
-def _measure(num_rows: int, num_workers: int, tokenizer: Path, folder: Path) -> Run:
-    folder.mkdir()
-    source = folder / "rows.jsonl"
-    write_rows(source, num_rows)
-    # A process of its own: memory that others used before would hide what this one uses.
-    process = get_context("spawn").Process(
-        target=_prepare, args=(source, tokenizer, folder, num_workers)
-    )
-    process.start()
-    peak = 0
-    while process.is_alive():
-        peak = max(peak, _rss_with_children(process.pid))
-        process.join(POLL_SECONDS)
-    if process.exitcode:
-        raise WorkerDiedError(f"the process that prepared {num_rows} rows died")
-    seconds = float((folder / "seconds").read_text())
-    num_tokens = sum(prepare.read_card(folder)["train_tokens_by_role"].values())
-    size = source.stat().st_size
-    source.unlink()
-    return Run(
-        num_rows=num_rows,
-        num_tokens=num_tokens,
-        seconds=round(seconds, 2),
-        rows_per_second=round(num_rows / seconds, 1),
-        tokens_per_second=round(num_tokens / seconds, 1),
-        source_bytes=size,
-        peak_rss_bytes=peak,
-    )
+def prepare_rows(source: Path, tokenizer: Path, num_workers: int) -> Run:
+    """The stage, in as many processes, each of one thread."""
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    prepare.LEAST_ROWS_PER_PROCESS = 1
+    recipe = _recipe(source)
+    watch = _Watch()
+    watch.start()
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch)
+        seconds = timed(
+            lambda: prepare.make_instructions(
+                recipe, source, tokenizer, out, num_workers=num_workers
+            )
+        )
+        card = prepare.read_card(out)
+    tokens = sum(card["train_tokens_by_role"].values())
+    return Run(seconds, watch.stop(), {"rows": card["rows"][prepare.TRAIN], "tokens": tokens})
 
 
-def _prepare(source: Path, tokenizer: Path, out: Path, num_workers: int) -> None:
-    prepare.LEAST_ROWS_PER_PROCESS = 1  # the tenth gets as many processes as the whole
-    recipe = InstructionsRecipe(path=str(source), held_out_fraction=0.0)
-    started = time.perf_counter()
-    prepare.make_instructions(recipe, source, tokenizer, out, num_workers=num_workers)
-    (out / "seconds").write_text(str(time.perf_counter() - started))
+def encode_texts(source: Path, tokenizer: Path, num_threads: int) -> Run:
+    """What the library needs for the same pieces of text; reading and rendering do not count."""
+    os.environ["RAYON_NUM_THREADS"] = str(num_threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    backend = load_tokenizer(tokenizer).backend_tokenizer
+    most = _recipe(source).max_tokens
+    seconds, rows, tokens = 0.0, 0, 0
+    pieces = _pieces(source, ChatRenderer(load_tokenizer(tokenizer)))
+    while batch := list(islice(pieces, ROWS_AT_ONCE)):
+        texts = [text for of_row in batch for text in of_row]
+        started = time.perf_counter()
+        encodings = backend.encode_batch(texts, add_special_tokens=False)
+        ids = [encoding.ids for encoding in encodings]
+        seconds += time.perf_counter() - started
+        for prompt, response in zip(ids[::2], ids[1::2], strict=True):
+            if len(prompt) < most:  # else no room is left for the response
+                rows += 1
+                tokens += min(most, len(prompt) + len(response))
+    return Run(seconds, 0, {"rows": rows, "tokens": tokens})
 
 
-def _rss_with_children(pid: int | None) -> int:
-    total = 0
-    try:
-        process = psutil.Process(pid)
+def _recipe(source: Path) -> InstructionsRecipe:
+    return InstructionsRecipe(path=str(source), held_out_fraction=0.0)
+
+
+def _pieces(source: Path, renderer: ChatRenderer) -> Iterator[tuple[str, str]]:
+    """Of every row that is kept, the text up to its response and the rest."""
+    seen: set[str] = set()
+    with source.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line in seen:
+                continue
+            seen.add(line)
+            row = json.loads(line)
+            turns = (Message("user", row["prompt"]), Message("assistant", row["response"]))
+            segments = renderer.segments(turns)
+            start = next(i for i, segment in enumerate(segments) if segment.role == Role.RESPONSE)
+            first, second = (
+                "".join(s.text for s in part) for part in (segments[:start], segments[start:])
+            )
+            yield first, second
+
+
+class _Watch(threading.Thread):
+    """Looks now and then how much memory this process and its children hold together."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._peak = 0
+        self._is_over = threading.Event()
+
+    def run(self) -> None:
+        while not self._is_over.wait(POLL_SECONDS):
+            self._look()
+
+    def stop(self) -> int:
+        """Bytes at the peak; pages that processes share are counted in each."""
+        self._is_over.set()
+        self.join()
+        self._look()
+        return self._peak
+
+    def _look(self) -> None:
+        total = 0
+        process = psutil.Process()
         for each in (process, *process.children(recursive=True)):
-            total += each.memory_info().rss
-    except psutil.NoSuchProcess:  # it ends just now
-        return 0
-    return total
+            try:
+                total += each.memory_info().rss
+            except psutil.NoSuchProcess:  # it ends just now
+                continue
+        self._peak = max(self._peak, total)

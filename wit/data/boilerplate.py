@@ -48,6 +48,8 @@ class Boilerplate:
 
     def spans(self, text: str) -> list[Span]:
         """Where it stands in a text, in order; nothing if the text is nothing else."""
+        if not (self.beginnings or self.endings or self.lines):
+            return []
         beginning, ending = self.beginning(text), _longest(self.endings, text.endswith)
         # A space goes with the word after it, as it does in the tokens of most models.
         found = [(0, len(beginning.rstrip(" ")))]

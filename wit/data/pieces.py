@@ -1,6 +1,7 @@
 """A text encoded in pieces: which tokens it has, and which characters each stands for."""
 
 import copy
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
@@ -75,6 +76,23 @@ class Encoder:
         self._adds_space = self._ids("a\nb") != self._ids("a\n") + self._ids("b")
         self.loses_space = self._adds_space or self.decode(self._ids(" a")) != " a"
         self._without = lru_cache(maxsize=None)(self._make_without)
+        self._known: dict[str, Any] = {}  # encodings of texts that are asked for soon
+        decoder = json.loads(self._bare.to_str()).get("decoder") or {}
+        self._bytes = _BytesOfTokens(self._bare) if decoder.get("type") == "ByteLevel" else None
+
+    def look_ahead(self, texts: Iterable[tuple[str, Iterable[int]]]) -> None:
+        """Encodes pieces of texts that ``encode`` will be asked for, with the cuts of each.
+
+        In one call they take three quarters of the time; those of the last call are forgotten.
+        """
+        wanted = {
+            self._with_break(text[start:end], start)
+            for text, cuts in texts
+            for start, end in pairwise(_ends(text, cuts))
+        }
+        pieces = list(wanted)
+        encodings = self._bare.encode_batch(pieces, add_special_tokens=False)
+        self._known = dict(zip(pieces, encodings, strict=True))
 
     def encode(
         self, text: str, cuts: Iterable[int], quoted: Iterable[int], unknown: frozenset[str]
@@ -90,7 +108,7 @@ class Encoder:
         plain = self._without(unknown) if quoted else self._bare
         pieces: list[_Piece] = []
         num_before = 0
-        for start, end in pairwise(sorted({0, len(text)} | set(cuts))):
+        for start, end in pairwise(_ends(text, cuts)):
             backend = plain if start in quoted else self._bare
             piece = self._piece(backend, text[start:end], num_before, start)
             num_before += len(piece.encoding) - piece.num_skipped
@@ -101,18 +119,33 @@ class Encoder:
         """The text of tokens, special ones included."""
         return self._bare.decode(ids, skip_special_tokens=False)
 
+    def spells(self, ids: list[int], text: str) -> bool:
+        """Whether tokens are for certain decoded to a text; if not, ``decode`` says.
+
+        A decoder of bytes puts those of the tokens together, which takes far less time here than
+        to ask it for each short stretch of tokens.
+        """
+        return self._bytes is not None and self._bytes.of(ids) == text.encode()
+
     def _ids(self, text: str) -> list[int]:
         return self._bare.encode(text, add_special_tokens=False).ids
 
     def _piece(self, backend: Backend, text: str, num_before: int, start: int) -> _Piece:
         if start and self._adds_space:
             # The space is added in front of a line break, which is taken off again.
-            encoding = backend.encode("\n" + text, add_special_tokens=False)
+            encoding = self._encoding(backend, self._with_break(text, start))
             first = encoding.char_to_token(1)
             # Else the line break became one token with the text.
             if first is not None and encoding.token_to_chars(first)[0] == 1:
                 return _Piece(encoding, first, num_before, start)
-        return _Piece(backend.encode(text, add_special_tokens=False), 0, num_before, start)
+        return _Piece(self._encoding(backend, text), 0, num_before, start)
+
+    def _with_break(self, text: str, start: int) -> str:
+        return "\n" + text if start and self._adds_space else text
+
+    def _encoding(self, backend: Backend, text: str) -> Any:
+        known = self._known.get(text) if backend is self._bare else None
+        return backend.encode(text, add_special_tokens=False) if known is None else known
 
     def _make_without(self, unknown: frozenset[str]) -> Backend:
         """A tokenizer that encodes special tokens as plain text."""
@@ -120,3 +153,41 @@ class Encoder:
         backend.add_special_tokens([AddedToken(token, special=True) for token in sorted(unknown)])
         backend.encode_special_tokens = True
         return backend
+
+
+class _BytesOfTokens(dict[int, bytes]):
+    """The bytes of each token that a byte-level decoder puts together."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self._backend = backend
+        self._byte_of = {character: byte for byte, character in _BYTE_LEVEL.items()}
+
+    def of(self, ids: list[int]) -> bytes:
+        return b"".join(map(self.__getitem__, ids))
+
+    def __missing__(self, token: int) -> bytes:
+        written = self._backend.id_to_token(token)
+        if all(character in self._byte_of for character in written):
+            found = bytes(map(self._byte_of.__getitem__, written))
+        else:  # an added token, which stands for itself
+            found = written.encode()
+        self[token] = found
+        return found
+
+
+def _ends(text: str, cuts: Iterable[int]) -> list[int]:
+    return sorted({0, len(text), *cuts})
+
+
+def _byte_level() -> dict[int, str]:
+    """How byte-level vocabularies write each byte: visible ones as themselves, others from 256."""
+    visible = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    hidden = (byte for byte in range(256) if byte not in visible)
+    return {
+        **{byte: chr(byte) for byte in visible},
+        **{byte: chr(256 + place) for place, byte in enumerate(hidden)},
+    }
+
+
+_BYTE_LEVEL = _byte_level()

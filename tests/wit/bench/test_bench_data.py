@@ -1,18 +1,22 @@
-"""The benchmark of preparation: what it reports is what was prepared."""
+"""The benchmark of preparation: both encode the same texts, and figures are of what they took."""
 
-import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rich.console import Console
 
-from wit.bench.data import measure, show_measurement, write_rows
+from wit.bench import data
+from wit.bench.arms import Run
+from wit.bench.result import same_work
+from wit.builtin import BASE_DIR
+from wit.errors import StageError
+from wit.recipes import TokenizerRecipe
 
 
 def test_the_same_rows_are_written_each_time_and_some_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        write_rows(tmp_path / name, 1000)
+        data.write_rows(tmp_path / name, 1000)
     text = (tmp_path / "one").read_text()
     assert text == (tmp_path / "two").read_text()
     rows = [json.loads(line) for line in text.splitlines()]
@@ -22,14 +26,57 @@ def test_the_same_rows_are_written_each_time_and_some_twice(tmp_path: Path) -> N
     assert lengths[950] > 5 * lengths[250]
 
 
-def test_speed_and_memory_are_measured_in_a_process_of_its_own() -> None:
-    measurement = measure(300, 1)
-    whole, tenth = measurement.whole, measurement.tenth
-    assert (whole.num_rows, tenth.num_rows) == (300, 30)
-    assert 50 * whole.num_rows < whole.num_tokens < 500 * whole.num_rows
-    assert whole.tokens_per_second == pytest.approx(whole.num_tokens / whole.seconds, rel=0.05)
-    assert whole.source_bytes > 5 * tenth.source_bytes
-    assert 50 * 2**20 < tenth.peak_rss_bytes < 1000 * 2**20
-    assert measurement.memory_ratio == round(whole.peak_rss_bytes / tenth.peak_rss_bytes, 3)
-    show_measurement(Console(file=(page := io.StringIO()), width=100), measurement)
-    assert f"{measurement.memory_ratio:.2f} x the peak memory of 30 rows" in page.getvalue()
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    data.prepare.make_tokenizer(TokenizerRecipe(), BASE_DIR, folder)
+    return folder
+
+
+def test_both_have_the_same_rows_and_tokens_also_where_rows_are_cut_or_have_no_room(
+    tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe_of = data._recipe
+    shorter = {"max_tokens": 60}
+    monkeypatch.setattr(data, "_recipe", lambda path: recipe_of(path).model_copy(update=shorter))
+    source = tmp_path / "rows.jsonl"
+    data.write_rows(source, 600)
+    ours, theirs = (arm(source, tokenizer, 1) for arm in (data.prepare_rows, data.encode_texts))
+    assert same_work({"ours": ours.counts, "theirs": theirs.counts}) == ours.counts
+    assert 300 < ours.counts["rows"] < 580
+    assert ours.counts["tokens"] < 60 * ours.counts["rows"]
+    assert 50 * 2**20 < ours.peak_bytes < 3000 * 2**20
+    lines = source.read_text().splitlines(keepends=True)
+    (tmp_path / "less.jsonl").write_text("".join(lines[:-5]))
+    less = data.encode_texts(tmp_path / "less.jsonl", tokenizer, 1)
+    with pytest.raises(StageError, match="theirs did"):
+        same_work({"ours": ours.counts, "theirs": less.counts})
+
+
+def test_figures_are_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"rows": 98, "tokens": 1000}
+
+    def measured(arms: dict[str, Any], repeats: int) -> dict[str, list[Run]]:
+        assert repeats == 2
+        return {
+            "ours": [Run(4, 2**30, counts), Run(2, 2**31, counts)],
+            "tokenizers": [Run(2, 0, counts), Run(2, 0, counts)],
+        }
+
+    monkeypatch.setattr(data, "in_turns", measured)
+    result = data.measure(2, 100, 1)
+    speed, memory = result.figures
+    assert speed.values == (0.5, 1.0)
+    assert speed.ours == (250, 500)
+    assert speed.is_reached is True
+    assert memory.values == (1024, 2048)
+    assert memory.is_reached is False
+    assert result.sizes["rows"] == 100
+
+
+def test_a_turn_runs_in_processes_that_may_start_others() -> None:
+    """Preparation starts its own; so contestants must not be daemons."""
+    result = data.measure(1, 300, 2)
+    assert result.same_work["rows"] > 280
+    assert result.figures[0].value > 0

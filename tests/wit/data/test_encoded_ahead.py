@@ -1,0 +1,106 @@
+"""Ways that are faster and change no byte: pieces encoded ahead, bytes of tokens, tables."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from samples import embedded_tokenizer
+
+from wit.data.encode import INSTRUCTION_COLUMNS, PREFERENCE_COLUMNS, UNPAIRED_COLUMNS, _table
+from wit.data.pieces import Encoder
+
+TEXTS = [
+    "one two",
+    "a\n b, 12",
+    "Grüße, 你好 🙂",
+    " ",
+    "\n\n",
+    "<|user|>\nhi",
+    "x" * 300,
+    "e\u0301",
+]
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    tokenizer = embedded_tokenizer()
+    tokenizer.add_tokens(["<think>", "naïve 你"])
+    return Encoder(tokenizer)
+
+
+def test_bytes_of_tokens_spell_what_the_tokenizer_decodes(encoder: Encoder) -> None:
+    """Any tokens, also such that cut a character in two, where bytes are no text."""
+    rng = random.Random(0)
+    number = encoder._bare.get_vocab_size()
+    for _ in range(500):
+        ids = [rng.randrange(number) for _ in range(rng.randint(1, 8))]
+        decoded = encoder.decode(ids)
+        assert encoder.spells(ids, decoded) == ("\ufffd" not in decoded)
+        assert not encoder.spells(ids, decoded + "a")
+    for token in range(number):
+        decoded = encoder.decode([token])
+        assert "\ufffd" in decoded or encoder.spells([token], decoded), token
+    for text in [*TEXTS, "<think>naïve 你"]:
+        ids = encoder._ids(text)
+        assert encoder.spells(ids, encoder.decode(ids))
+
+
+def test_pieces_that_were_encoded_ahead_are_those_that_are_encoded_when_needed(
+    encoder: Encoder,
+) -> None:
+    texts = ["".join(TEXTS[start:]) for start in range(len(TEXTS))]
+    cuts = [{3, len(text) // 2} for text in texts]
+    found = []
+    for ahead in (False, True):
+        if ahead:
+            encoder.look_ahead(zip(texts[::2], cuts[::2], strict=True))
+        of_texts = [
+            encoder.encode(text, of_text, (), frozenset())
+            for text, of_text in zip(texts, cuts, strict=True)
+        ]
+        found.append(
+            [(e.ids, [e.characters(token) for token in range(len(e.ids))]) for e in of_texts]
+        )
+    assert found[0] == found[1]
+    assert len(encoder._known) > 4
+
+
+def test_what_was_encoded_ahead_is_forgotten_with_the_next_batch(encoder: Encoder) -> None:
+    encoder.look_ahead([("one two", {3})])
+    encoder.look_ahead([("three", set())])
+    assert encoder._known.keys() == {"three"}
+    encoder.look_ahead([])
+    assert not encoder._known
+
+
+ROW: dict[str, Any] = {"row": 7, "source": "a"}
+TABLES = [
+    (INSTRUCTION_COLUMNS, {"input_ids": [1, 2], "roles": [0, 3], "factors": None}),
+    (INSTRUCTION_COLUMNS, {"input_ids": [3], "roles": [1], "factors": [0.5]}),
+    (PREFERENCE_COLUMNS, {"prompt_ids": [1], "chosen_ids": [2, 3], "rejected_ids": [128_000]}),
+    (UNPAIRED_COLUMNS, {"prompt_ids": [1], "response_ids": [2], "is_desirable": True}),
+]
+
+
+@pytest.mark.parametrize(("columns", "row"), TABLES)
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_table_is_that_of_arrow_itself(
+    columns: pa.Schema, row: dict[str, Any], number: int, tmp_path: Path
+) -> None:
+    rows = [{**row, **ROW, "row": place} for place in range(number)]
+    if columns is INSTRUCTION_COLUMNS and number == 3:
+        rows[1]["factors"] = None  # beside such that have some
+    files = []
+    for name, table in (
+        ("ours", _table(rows, columns)),
+        ("theirs", pa.RecordBatch.from_pylist(rows, schema=columns)),
+    ):
+        with (
+            pa.OSFile(str(tmp_path / name), "wb") as file,
+            pa.ipc.new_stream(file, columns) as stream,
+        ):
+            stream.write_batch(table)
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1]
