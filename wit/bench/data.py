@@ -30,13 +30,13 @@ ROWS_AT_ONCE = 256  # as preparation has them
 MOST_MEMORY = 1.5e9  # bytes, however many rows
 
 
-def measure(repeats: int = 1, num_rows: int = 100_000, num_workers: int = 1) -> BenchResult:
+def measure(num_rows: int = 100_000, num_workers: int = 1, repeats: int = 1) -> BenchResult:
     """Prepares so many rows, and encodes the texts of those that are kept, in turns.
 
     Args:
-        repeats: Turns.
         num_rows: With those that are there twice.
         num_workers: Processes that tokenise, and threads of the baseline.
+        repeats: Turns.
 
     Raises:
         StageError: The baseline had other rows or tokens.

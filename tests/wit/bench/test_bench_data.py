@@ -65,7 +65,7 @@ def test_figures_are_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> No
         }
 
     monkeypatch.setattr(data, "in_turns", measured)
-    result = data.measure(2, 100, 1)
+    result = data.measure(100, 1, 2)
     speed, memory = result.figures
     assert speed.values == (0.5, 1.0)
     assert speed.ours == (250, 500)
@@ -77,6 +77,6 @@ def test_figures_are_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_turn_runs_in_processes_that_may_start_others() -> None:
     """Preparation starts its own; so contestants must not be daemons."""
-    result = data.measure(1, 300, 2)
+    result = data.measure(300, 2)
     assert result.same_work["rows"] > 280
     assert result.figures[0].value > 0
