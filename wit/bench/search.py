@@ -7,6 +7,7 @@ that of a ray is its mean below the best ray's. Only of drawn curves the truth i
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from wit.analysis.resampling import mean_estimate
 from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
 from wit.bench.search_settings import Setting, drawn_settings, paper_settings
-from wit.bench.search_ways import RANDOM, SEARCH, STOPPED, Way, chosen, regret
+from wit.bench.search_ways import RANDOM, SEARCH, STOPPED, Begin, Begun, Way, chosen, regret
 from wit.errors import InputError
 
 NUM_DRAWS = 4  # simulations of every setting whose mean is one turn
@@ -74,15 +75,21 @@ def regrets_of(
     counts = {"cells begun": 0, "cells aligned": 0}
     for turn, seed in enumerate(seeds):
         for place, setting in enumerate(settings):
-            generator = np.random.default_rng([seed, place])
-            begun = way.begin(setting, generator, budgets[-1])
+            begun = _begun(way.begin, setting, budgets[-1], (seed, place))
             counts["cells begun"] += len(begun)
             counts["cells aligned"] += sum(one.is_aligned for one in begun)
             for column, budget in enumerate(budgets):
-                own = begun[:budget] if way.goes_on else way.begin(setting, generator, budget)
+                own = begun[:budget]
+                if not way.goes_on:
+                    own = _begun(way.begin, setting, budget, (seed, place))
                 run = chosen(setting, own, by_curve=way.by_curve)
                 regrets[turn, place, column] = regret(setting, run)
     return regrets.mean(0), counts
+
+
+@lru_cache(maxsize=4096)  # ways that differ in their choice alone begin the same
+def _begun(begin: Begin, setting: Setting, budget: int, seed: tuple[int, int]) -> tuple[Begun, ...]:
+    return tuple(begin(setting, np.random.default_rng(seed), budget))
 
 
 def _turn(csv: Path | None, turn: int, budget: int) -> dict[str, Any]:

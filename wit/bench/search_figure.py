@@ -25,9 +25,10 @@ WAYS = {
 BUDGETS = range(4, 27)  # the search has no more: two seeds of 21 rays, most of which have one
 BUDGETS_OF_DRAWN = range(4, 19)
 DOTS_PER_INCH = 110
+MOST_SHOWN = 2.5  # standard deviations
 
 
-def write_figure(csv: Path, path: Path, num_draws: int = 20) -> dict[str, Any]:
+def write_figure(csv: Path, path: Path, num_draws: int = 8) -> dict[str, Any]:
     """Writes the picture.
 
     Args:
@@ -58,7 +59,9 @@ def write_figure(csv: Path, path: Path, num_draws: int = 20) -> dict[str, Any]:
             name: _line(place, name, found[:, :, column], budgets)
             for name, found in regrets.items()
         }
-        place.set(title=title, xlabel="cells begun", ylim=(0, None), xlim=(budgets[0], budgets[-1]))
+        place.set(
+            title=title, xlabel="cells begun", ylim=(0, MOST_SHOWN), xlim=(budgets[0], budgets[-1])
+        )
         place.axhline(1, color=ZERO, linewidth=0.8)
         if regrets is of_paper:
             label = "the paper's grid, all 35"

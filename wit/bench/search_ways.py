@@ -31,10 +31,13 @@ class Regret(NamedTuple):
     of_ray: float  # its ray's true score, below the best ray's
 
 
+Begin = Callable[[Setting, np.random.Generator, int], list[Begun]]
+
+
 class Way(NamedTuple):
     """How cells are begun, and how one of them is chosen."""
 
-    begin: Callable[[Setting, np.random.Generator, int], list[Begun]]
+    begin: Begin
     by_curve: bool = False  # what is chosen: see ``chosen``
     goes_on: bool = True  # what it begins with a budget comes first with a larger one
 

@@ -8,7 +8,7 @@ import numpy as np
 from wit.search.process import Array, Posterior, posterior
 
 Scored = Sequence[tuple[int, float]]  # place of the candidate, and score, of every run that has one
-SPREAD = 4  # rays that are tried for their distance from each other, before the curve has a say
+SPREAD = 6  # rays that are tried for their distance from each other, before the curve has a say
 FLOOR = 2.0  # times as far below the best score as the median is
 DIGITS = 9  # of values and gains: what differs by rounding alone is equal, on every machine
 QUANTILES = np.array([NormalDist().inv_cdf((i + 0.5) / 25) for i in range(25)])
