@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from contest import Contest, held_again, hold
 from mlflow_server import served
 from postgresql_cluster import cluster
+from registered import GOOD
 from sqlalchemy import create_engine, text
 from tiny_study import STUDY, Plan, make, plan
 
@@ -52,6 +54,20 @@ def ended(finished: tuple[Plan, str], tmp_path: Path) -> tuple[Path, Plan, str]:
     [old] = {artifact.root for artifact in finished[0].all}
     root = shutil.copytree(old, tmp_path / "ended")
     return root, plan(root), f"sqlite:///{root}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def held(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Contest:
+    """A study of one cell that ran to its end; nothing is ever registered of it."""
+    root = tmp_path_factory.mktemp("held")
+    shutil.copy(empty_store, root / "mlflow.db")
+    return hold(root, f"sqlite:///{root}/mlflow.db", "first", {"p0-r1-s0": GOOD})
+
+
+@pytest.fixture
+def first(held: Contest, tmp_path: Path, uri: str) -> Contest:
+    """The same in the test's own root and store, of which ``uri`` is the address."""
+    return held_again(held, tmp_path)
 
 
 @pytest.fixture(scope="module")  # not for the session: tests plan the same artifacts

@@ -1,7 +1,10 @@
 """Studies whose models answer items as a test says, in real artifacts and a real MLflow store."""
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +21,15 @@ from wit.evaluation.results import BenchmarkRun, EvaluationResult, Score, share_
 from wit.evaluation.samples import Sample, hash_of_samples, write_samples
 
 SELECT, REPORT = "unseen", "cloze"
+# Columns of MLflow's database that name the artifact root.
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("tags", "value"),
+    ("datasets", "dataset_source"),
+    ("logged_models", "artifact_location"),
+    ("logged_model_tags", "tag_value"),
+)
 # Credit for every item of the select benchmark, by cell.
 Answers = Mapping[str, Sequence[float | None]]
 
@@ -58,6 +70,18 @@ def hold(root: Path, uri: str, name: str, answers: Answers, topic: str = "item")
     lineage.link(artifacts.all, run, uri)
     lineage.end_study(run, uri, is_failed=False)
     return Contest(study, artifacts, uri)
+
+
+def held_again(contest: Contest, root: Path) -> Contest:
+    """The same in another root, with its store: a copy takes a twentieth of the time."""
+    old = contest.plan.dpo[0].root
+    shutil.copytree(old, root, dirs_exist_ok=True)
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        for table, column in PLACES:
+            change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+            database.execute(change, (str(old), str(root)))
+        database.commit()
+    return Contest(contest.study, plan(root, contest.study), f"sqlite:///{root}/mlflow.db")
 
 
 def _write(artifact: Artifact, directory: Path, answers: Answers, topic: str) -> None:

@@ -26,8 +26,7 @@ def model_of(contest: Contest) -> Kept:
     return Kept.at(contest.plan.dpo[0].path)
 
 
-def test_registering_keeps_why_beside_the_artifacts(uri: str, tmp_path: Path):
-    first = hold(tmp_path, uri, "first", {"p0-r1-s0": GOOD})
+def test_registering_keeps_why_beside_the_artifacts(first: Contest, uri: str, tmp_path: Path):
     model = model_of(first)
     assert reasons_of(model) == ()
     first.register()
@@ -43,20 +42,18 @@ def test_registering_keeps_why_beside_the_artifacts(uri: str, tmp_path: Path):
     assert reasons_of(model_of(second)) == why
 
 
-def test_of_several_alignments_it_is_said_which_one_it_is(uri: str, tmp_path: Path):
-    study = hold(tmp_path, uri, "study", {"p0-r1-s0": GOOD})
-    model = study.choose().model.model_copy(
+def test_of_several_alignments_it_is_said_which_one_it_is(first: Contest, uri: str):
+    model = first.choose().model.model_copy(
         update={"alignment": "mine", "objective": "ipo", "beta": 0.3}
     )
-    choice = study.choose().model_copy(update={"num_alignments": 2, "model": model})
+    choice = first.choose().model_copy(update={"num_alignments": 2, "model": model})
     champion.register("tiny-model", choice, uri)
-    assert reasons_of(model_of(study))[1] == (
+    assert reasons_of(model_of(first))[1] == (
         "Alignment mine (ipo, beta 0.3), one of 2 of the study."
     )
 
 
-def test_every_study_that_chooses_a_model_says_why(uri: str, tmp_path: Path):
-    first = hold(tmp_path, uri, "first", {"p0-r1-s0": GOOD})
+def test_every_study_that_chooses_a_model_says_why(first: Contest, uri: str, tmp_path: Path):
     second = hold(tmp_path, uri, "second", {"p0-r1-s0": GOOD, "p0.2-r1-s0": WORSE})
     assert second.choose().model.fingerprint == first.choose().model.fingerprint
     first.register()
@@ -81,7 +78,7 @@ def test_a_study_that_chooses_the_same_model_again_says_why_anew(uri: str, tmp_p
 
 
 def test_reasons_are_kept_before_the_next_registration_begins(
-    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first: Contest, uri: str, monkeypatch: pytest.MonkeyPatch
 ):
     kept: list[str] = []
 
@@ -91,7 +88,7 @@ def test_reasons_are_kept_before_the_next_registration_begins(
         kept.append(study)
 
     monkeypatch.setattr(champion, "keep_reasons", keep)
-    hold(tmp_path, uri, "first", {"p0-r1-s0": GOOD}).register()
+    first.register()
     assert kept == ["first"]
 
 

@@ -1,20 +1,14 @@
 """A model that is registered again: what a kill left is made good, what a person did stays."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from contest import Contest, hold
-from registered import BETTER, GOOD, SAME, WORSE, aliases, change, versions
+from registered import BETTER, SAME, WORSE, aliases, change, versions
 
 from wit.champion import register
 from wit.errors import InputError
 from wit.lineage.store import open_store
-
-
-@pytest.fixture
-def first(tmp_path: Path, uri: str) -> Contest:
-    return hold(tmp_path, uri, "first", {"p0-r1-s0": GOOD})
 
 
 def killed_before_the_alias(uri: str, number: str, alias: str) -> None:

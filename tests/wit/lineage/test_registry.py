@@ -18,11 +18,6 @@ from wit.model_card import model_card
 from wit.records import Kept
 
 
-@pytest.fixture
-def first(tmp_path: Path, uri: str) -> Contest:
-    return hold(tmp_path, uri, "first", {"p0-r1-s0": GOOD})
-
-
 def test_the_first_model_is_champion_with_its_evidence(first: Contest, uri: str):
     made = first.register()
     assert (made.version, made.aliases, made.is_new) == ("1", ("champion",), True)
@@ -131,24 +126,14 @@ def test_a_champion_in_another_root_is_compared(first: Contest, uri: str, tmp_pa
     assert made.aliases == ("champion",)
 
 
-@pytest.fixture(scope="module")
-def untouched(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Contest:
-    """A study of which nothing is ever registered."""
-    root = tmp_path_factory.mktemp("untouched")
-    shutil.copy(empty_store, root / "mlflow.db")
-    return hold(root, f"sqlite:///{root}/mlflow.db", "first", {"p0-r1-s0": GOOD})
-
-
 @pytest.mark.parametrize(
     "name", ["", " ", "a/b", "a:b", "..", "it's", "a\nb", "-x", "x" * 300, "ü"]
 )
-def test_a_name_that_mlflow_refuses_is_refused_before_anything_is_written(
-    untouched: Contest, name: str
-):
+def test_a_name_that_mlflow_refuses_is_refused_before_anything_is_written(held: Contest, name: str):
     with pytest.raises(InputError, match="is no name of a model") as caught:
-        untouched.register(name)
+        held.register(name)
     assert caught.value.exit_code == 2
-    assert open_store(untouched.uri).client.search_registered_models() == []
+    assert open_store(held.uri).client.search_registered_models() == []
 
 
 @pytest.mark.parametrize("table_name", ["registered_model_aliases", "model_versions"])
