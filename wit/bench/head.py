@@ -178,7 +178,7 @@ def _once(head: Any, inputs: Inputs) -> float:
 
 def _ours(inputs: Inputs) -> Tensor:
     if inputs.hidden.device.type != "cpu":
-        return _fused(inputs)  # whose kernels are for a GPU: see wit/training/head.py
+        return _fused(inputs)  # whose kernels are for a GPU: see wit/training/one_pass_head.py
     hidden, weight, labels, coefficients = inputs
     return weighted_head(hidden[None], weight, labels[None], coefficients[None]).loss
 

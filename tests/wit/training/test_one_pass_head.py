@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from wit.losses import IGNORE_INDEX, Reweighting, dft
-from wit.training import one_pass_head as head
+from wit.training import one_pass_head
 from wit.training.one_pass_head import add_one_pass_head, weighted_head
 
 VOCABULARY = 50
@@ -46,9 +46,9 @@ def test_loss_gradients_and_figures_are_those_of_all_logits(
     made: tuple[Tensor, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(head, "TOKENS_AT_ONCE", at_once)
-    monkeypatch.setattr(head, "LOGITS_AT_ONCE", 0)
-    monkeypatch.setattr(head, "LOGITS_IN_CACHE", 3 * VOCABULARY)  # three rows
+    monkeypatch.setattr(one_pass_head, "TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(one_pass_head, "LOGITS_AT_ONCE", 0)
+    monkeypatch.setattr(one_pass_head, "LOGITS_IN_CACHE", 3 * VOCABULARY)  # three rows
     hidden, weight, labels, _ = made
     found = weighted_head(*made, reweighting)
     (2 * found.loss).backward()  # as a scaler or a number of ranks does
