@@ -15,11 +15,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, set_seed
+from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from wit.bench import sft
 from wit.bench.arms import Run, in_turns, peak_since, reset_peak, timed
-from wit.bench.flops import flops_per_token, mean_length, measured_peak
 from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
 from wit.builtin import BASE_DIR
 from wit.config import Runtime
@@ -104,9 +103,7 @@ def measure(repeats: int, sizes: Iterable[Size] = tuple(CONTESTS)) -> BenchResul
 def figures_of(size: Size, ours: list[Run], baseline: list[Run], folder: Path) -> list[Figure]:
     """Speed, with what the device's fastest products would allow, and peak memory."""
     parts = parts_of(size, folder)
-    lengths = mean_length([len(ids) for ids in parts.rows["input_ids"]])
-    per_token = flops_per_token(AutoConfig.from_pretrained(parts.base), lengths)
-    peak = measured_peak(choose_device("auto"), torch.float32)
+    limit, why = sft.limit_of(parts.base, parts.rows)
     theirs = tuple(sft.tokens_per_second(run) for run in baseline)
     return [
         Figure(
@@ -114,8 +111,8 @@ def figures_of(size: Size, ours: list[Run], baseline: list[Run], folder: Path) -
             ours=tuple(sft.tokens_per_second(run) for run in ours),
             baseline=theirs,
             at_least=CONTESTS[size].least_speed,
-            limit=peak.flops / per_token / median(theirs),
-            limit_is=f"{per_token:,.0f} operations per token; {peak.source}",
+            limit=limit / median(theirs),
+            limit_is=why,
         ),
         Figure(
             quantity=f"peak memory, MiB, {size}",

@@ -53,7 +53,8 @@ def test_a_way_that_trains_on_fewer_targets_is_found_out(
 def test_figures_are_of_what_was_measured(contest: str) -> None:
     ours = [Run(2.0, 3 * MIB, {"tokens": 100}), Run(4.0, 5 * MIB, {"tokens": 100})]
     baseline = [Run(4.0, 4 * MIB, {"tokens": 100}), Run(4.0, 4 * MIB, {"tokens": 100})]
-    speed, memory = figures_of(contest, ours, baseline)
+    speed, memory = figures_of(contest, ours, baseline, (100, "why"))
     assert speed.values == (2, 1)
     assert speed.ours == (50, 25)
+    assert speed.limit == 4  # times the 25 of the baseline
     assert memory.values == (0.75, 1.25)
