@@ -40,6 +40,7 @@ from wit.evaluation.benchmark_files import included_in, with_rows_in_place
 from wit.evaluation.catalogue import ResolvedBenchmark
 from wit.evaluation.checkers import checkers_of
 from wit.evaluation.deciding import folders_of_tasks
+from wit.evaluation.each_alone import EachAlone
 from wit.evaluation.greedy import plain_generation
 from wit.evaluation.local_rows import only_scored_split
 from wit.evaluation.questions import check_answers, item_of
@@ -154,7 +155,7 @@ def ask(
     return asking.main_first(found, benchmark)
 
 
-class _BenchmarkedModel(HFLM):
+class _BenchmarkedModel(EachAlone, HFLM):
     """lm-eval's model, strict about the tokens of a prompt."""
 
     def __init__(
@@ -176,27 +177,6 @@ class _BenchmarkedModel(HFLM):
         self.is_chat = is_chat
         self.segment_tokenizer = SegmentTokenizer(tokenizer)
         self.cut_prompts: set[str] = set()  # too long for the model: lost their beginning
-
-    def tok_batch_encode(
-        self,
-        strings: list[str],
-        padding_side: str = "left",
-        left_truncate_len: int | None = None,
-        truncation: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask of prompts, each encoded as if alone.
-
-        Differs: lm-eval decides on special tokens for a whole batch by its first prompt.
-        """
-        rows = [self.tok_encode(string) for string in strings]
-        if left_truncate_len is not None:
-            lengths = zip(strings, map(len, rows), strict=True)
-            self.cut_prompts |= {text for text, num in lengths if num > left_truncate_len}
-            rows = [row[-left_truncate_len:] for row in rows]
-        padded = self.tokenizer.pad(
-            {"input_ids": rows}, padding_side=padding_side, return_tensors="pt"
-        )
-        return padded["input_ids"], padded["attention_mask"]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Ids of a prompt and of a choice after it, as prompts and responses have in training.

@@ -15,6 +15,7 @@ from transformers import LogitsProcessorList, PreTrainedModel
 
 from wit.errors import StageError
 from wit.evaluation.greedy import plain_generation
+from wit.generation.decoding import decode, ends_at
 from wit.generation.drawing import Drawing
 from wit.tokenizers import Tokenizer
 
@@ -121,11 +122,8 @@ def generate(
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             rows = [prompts[number] for number in numbers]
-            processors = LogitsProcessorList()
-            if draws is not None:
-                own = draws[numbers].to(model.device)
-                processors.append(Drawing(own, max(map(len, rows)), temperature))
-            responses = _generate_batch(model, tokenizer, rows, max_new_tokens, processors)
+            own = None if draws is None else draws[numbers].to(model.device)
+            responses = _generate_batch(model, tokenizer, rows, max_new_tokens, own, temperature)
             found |= zip(numbers, responses, strict=True)
     return [found[number] for number in range(len(prompts))]
 
@@ -135,19 +133,27 @@ def _generate_batch(
     tokenizer: Tokenizer,
     rows: Sequence[Sequence[int]],
     max_new_tokens: int,
-    processors: LogitsProcessorList,
+    draws: Float[Tensor, "rows tokens"] | None,
+    temperature: float,
 ) -> list[Response]:
     ends: list[int] = model.generation_config.eos_token_id
-    input_ids, mask = padded_left(rows)
-    made = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=max_new_tokens,
-        pad_token_id=PAD,
-        logits_processor=processors,
+    input_ids, mask = (part.to(model.device) for part in padded_left(rows))
+    width = input_ids.shape[1]
+
+    def drawing(left: Tensor) -> LogitsProcessorList:
+        assert draws is not None
+        return LogitsProcessorList([Drawing(draws[left], width, temperature)])
+
+    made = decode(
+        model,
+        input_ids,
+        mask,
+        max_length=width + max_new_tokens,
+        pad=PAD,
+        ended_of=ends_at(ends, width),
+        processors_of=None if draws is None else drawing,
     )
-    new = made[:, input_ids.shape[1] :].tolist()
-    return [_response(tokenizer, ids, ends) for ids in new]
+    return [_response(tokenizer, ids, ends) for ids in made[:, width:].tolist()]
 
 
 def padded_left(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
