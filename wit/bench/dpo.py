@@ -32,8 +32,8 @@ from wit.training.responses import longest_of
 from wit.training.steps import Steps
 
 Size = Literal["embedded", "large-vocabulary"]
-NUM_PAIRS: dict[Size, int] = {"embedded": 256, "large-vocabulary": 16}
-EXAMPLES_PER_STEP: dict[Size, int] = {"embedded": 16, "large-vocabulary": 8}
+NUM_PAIRS: dict[Size, int] = {"embedded": 256, "large-vocabulary": 8}
+EXAMPLES_PER_STEP: dict[Size, int] = {"embedded": 16, "large-vocabulary": 4}
 LARGE_VOCABULARY = 128_256  # Llama 3's
 PROMPT_TOKENS, RESPONSE_TOKENS = (50, 150), (100, 300)  # of pairs that are made up: from, to
 SIDES = ("prompt_ids", "chosen_ids", "rejected_ids")
