@@ -172,12 +172,12 @@ def test_the_better_half_is_aligned_and_ties_are() -> None:
     assert aligned(knobs, [1, 3, 3, 3]) == [False, True, True, True]
 
 
-def test_what_becomes_of_an_alignment_does_not_change_who_is_aligned() -> None:
+def test_what_comes_later_does_not_change_who_is_aligned() -> None:
     knobs = SearchKnobs(budget=9, stop=Stop(least=1))
     cells = [(weights, 0) for weights in knobs.candidates()[:4]]
     before = [Trial(*cell, 0, rung, None, False) for rung, cell in enumerate(cells)]
     later = [trial._replace(has_failed=trial.rung == 3) for trial in before]
-    later += [Trial(knobs.candidates()[5], 0, 1, 9.0, None, False)]
+    later += [Trial(weights, 0, 1, 9.0, None, False) for weights in knobs.candidates()[5:7]]
     for trial in before:
         assert goes_on(knobs, later, trial.cell) == goes_on(knobs, before, trial.cell)
 
