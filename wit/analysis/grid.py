@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
@@ -106,8 +107,8 @@ class StageScores(Result):
 
     def with_cells(self, cells: Iterable[CellScore]) -> "StageScores":
         """The stage with other cells; a copy of the model would remember the old ones."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self).model_construct(**fields | {"cells": tuple(cells)})
+        fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_construct(None, **fields | {"cells": tuple(cells)})
 
     def lead(self, one: CellScore, other: CellScore) -> float:
         """How much better ``one`` is."""
