@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wit.lineage.family import Node, lineage
+    from wit.lineage.known_studies import StudyVersion, study_versions
     from wit.lineage.place import tracking_uri
     from wit.lineage.runs import StudyRun
     from wit.lineage.score_table import table
     from wit.lineage.store import open_store, prepare
     from wit.lineage.studies import end_study, go_on, link, start_study, sync, unsent_note
-    from wit.lineage.study_versions import StudyVersion, study_versions
     from wit.lineage.tracking import Tracker, scores_of_run, tracked
 
 __all__ = [
@@ -56,7 +56,7 @@ _MODULES = {
     "score_table": ("table",),
     "store": ("open_store", "prepare"),
     "studies": ("end_study", "go_on", "link", "start_study", "sync", "unsent_note"),
-    "study_versions": ("StudyVersion", "study_versions"),
+    "known_studies": ("StudyVersion", "study_versions"),
     "tracking": ("Tracker", "scores_of_run", "tracked"),
 }
 

@@ -19,10 +19,10 @@ from wit.lineage.cells import (
     replicates_of,
 )
 from wit.lineage.description import cell_of, run_name, run_params, run_tags, study_params
+from wit.lineage.known_studies import no_such_study, study_runs
 from wit.lineage.outcome import outcome_of
 from wit.lineage.place import tracking_uri
 from wit.lineage.reader import Condition, RunRow, find_runs, tag
-from wit.lineage.study_versions import no_such_study, study_runs
 from wit.lineage.terms import BASE
 from wit.score_names import is_cost, is_diagnostic
 
