@@ -153,7 +153,8 @@ def _frame(
     # Not in the order in which they were measured, which is chance.
     rows.sort(key=lambda row: (places.get(row["cell"], len(places)), *_place_in_cell(row, names)))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame.attrs["replicates"] = replicates_of(study_run)
+    if others := replicates_of(study_run):
+        frame.attrs["replicates"] = others
     numbers = ["prompt_weight", "response_weight", "beta", "score", "stderr", "num_items"]
     return frame.astype({**dict.fromkeys(numbers, float), "seed": "Int64"})
 
