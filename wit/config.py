@@ -47,6 +47,8 @@ from wit.weights import TokenWeights, expand_weights
 
 WORKER_GPUS = "WIT_GPUS"  # environment variable: all that ranks of a worker's trainings may use
 BUILTIN = "builtin"  # as a path: what this package ships
+# Attention grows with the square of a packed sequence; only a GPU is so wide that it pays.
+PACKED_TOKENS = {"cuda": 8192, "cpu": 256}
 FLASH = "flash_attention_2"  # as an attention: what asks for a GPU and a package
 
 
@@ -250,7 +252,8 @@ class Runtime(Settings):
     data_workers: PositiveInt | None = None  # processes that tokenise; unset: cores / num_workers
     # Of SFT: rows end to end in one sequence, each seeing itself only, instead of padding.
     packing: bool = False
-    packed_tokens: PositiveInt = 8192  # per forward and backward, with packing
+    # Per forward and backward, with packing; unset: see ``PACKED_TOKENS``.
+    packed_tokens: PositiveInt | None = None
     attention: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2"] = "auto"
     gradient_checkpointing: bool = False  # less memory, about a third more time
     num_processes: PositiveInt = 1  # ranks of one SFT, one GPU each

@@ -105,7 +105,9 @@ def divisors_of_targets(
 
 def is_response_side(roles: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
     """Whether the model has to produce a token of that role."""
-    return torch.isin(roles, torch.tensor(RESPONSE_SIDE, device=roles.device))
+    # No tensor of roles to compare with: making one would have a GPU wait for the host.
+    first, second = RESPONSE_SIDE
+    return (roles == first) | (roles == second)
 
 
 def dft(log_probs: Float[Tensor, "*targets"]) -> Float[Tensor, "*targets"]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wit.artifacts import HALVINGS, Artifact
-from wit.config import Runtime
+from wit.config import PACKED_TOKENS, Runtime
 from wit.errors import FewerRowsError, OutOfMemoryError, StageError, WitError, first_line
 from wit.evaluation_recipes import EvaluationRecipe
 from wit.recipes import TrainingKnobs
@@ -142,10 +142,13 @@ def keep_halvings(artifact: Artifact, num: int) -> None:
 def _halved(artifact: Artifact, runtime: Runtime, num: int) -> Runtime:
     if num == 0:
         return runtime
+    from wit.models import choose_device  # imports torch
+
+    tokens = runtime.packed_tokens or PACKED_TOKENS[choose_device(runtime.device).type]
     less = {
         "micro_batch_size": max(1, _rows_at_once(artifact, runtime) >> num),
         "evaluation_batch_size": max(1, runtime.evaluation_batch_size >> num),
-        "packed_tokens": max(1, runtime.packed_tokens >> num),  # a longer row is taken alone
+        "packed_tokens": max(1, tokens >> num),  # a longer row is taken alone
     }
     return runtime.model_copy(update=less)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from wit.config import Runtime
+from wit.config import PACKED_TOKENS, Runtime
 from wit.data.collate import COLUMNS, RoleCollator
 from wit.data.splits import lengths_of
 from wit.errors import ConfigError
@@ -82,7 +82,7 @@ class WeightedSFTTrainer(SFTTrainer):
         self.split = StepCollator(
             collator,
             micro_batch_size=runtime.micro_batch_size,
-            packed_tokens=runtime.packed_tokens,
+            packed_tokens=runtime.packed_tokens or PACKED_TOKENS[self.args.device.type],
         )
         self.figures = RoleFigures(self.args.device)
         self.in_one_pass = (
