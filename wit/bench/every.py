@@ -60,7 +60,7 @@ def _data() -> BenchResult:
     from wit.config import Runtime
     from wit.stages import data_workers
 
-    return measure(100_000, data_workers(Runtime()))
+    return measure(20_000, data_workers(Runtime()))
 
 
 def _dpo() -> BenchResult:
