@@ -6,17 +6,19 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.bench.arms import MIB, Run, in_turns, peak_since, reset_peak, timed
+from wit.bench.flops import flops_per_token, mean_length, measured_peak
 from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
 from wit.builtin import BASE_DIR, DATA_DIR
 from wit.config import Runtime
@@ -28,8 +30,6 @@ from wit.tokenizers import load_tokenizer
 from wit.training.alignment_trainer import AlignmentTrainer
 from wit.training.arguments import training_arguments
 from wit.training.reference import columns_of, logps_in_batches, with_fused_head
-from wit.training.responses import longest_of
-from wit.training.steps import Steps
 
 Size = Literal["embedded", "large-vocabulary"]
 NUM_PAIRS: dict[Size, int] = {"embedded": 256, "large-vocabulary": 8}
@@ -86,12 +86,12 @@ def measure(repeats: int, base: Path | None = None, size: Size = "embedded") -> 
         counts = same_work({name: runs[0].counts for name, runs in found.items()})
         num_weights = sum(weight.numel() for weight in load_model(parts.base).parameters())
         rows = Dataset.load_from_disk(str(parts.rows))
-        once, padded = _positions(rows, parts.examples_per_step)
+        limit = pairs_limit(parts.base, rows)
     return BenchResult(
         name="dpo" if size == "embedded" else "dpo, large vocabulary",
         ours="DPO that reads what the reference stage found",
         baseline="TRL's DPOTrainer with the reference model in memory",
-        figures=_figures(found, padded / once, num_weights),
+        figures=_figures(found, limit, num_weights),
         sizes={"weights": num_weights, "pairs per step": parts.examples_per_step},
         same_work=counts,
         machine=machine_name(),
@@ -99,8 +99,22 @@ def measure(repeats: int, base: Path | None = None, size: Size = "embedded") -> 
     )
 
 
-def _figures(found: dict[str, list[Run]], positions: float, num_weights: int) -> tuple[Figure, ...]:
-    """Speed and memory; ``positions``: how many times what must be computed the baseline does."""
+def pairs_limit(base: Path, rows: Dataset) -> tuple[float, str]:
+    """Pairs per second if the device did nothing but the model's products, at its best; why."""
+    prompts, *responses = ([len(ids) for ids in rows[side]] for side in SIDES)
+    lengths = [sum(of_pair) for of_pair in zip(prompts, *responses, strict=True)]
+    share = sum(map(sum, responses)) / sum(lengths)
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    per_token = flops_per_token(config, mean_length(lengths), targets=share)
+    peak = measured_peak(choose_device("auto"), torch.float32)
+    why = f"{per_token:,.0f} operations per token, prompts once; {peak.source}"
+    return peak.flops * len(lengths) / (per_token * sum(lengths)), why
+
+
+def _figures(
+    found: dict[str, list[Run]], limit: tuple[float, str], num_weights: int
+) -> tuple[Figure, ...]:
+    """Speed and memory; the limit of speed is that of the device, over what the baseline did."""
     speeds = {
         arm: tuple(run.counts["pairs"] / run.seconds for run in runs) for arm, runs in found.items()
     }
@@ -111,16 +125,16 @@ def _figures(found: dict[str, list[Run]], positions: float, num_weights: int) ->
             ours=speeds["ours"],
             baseline=speeds["trl"],
             at_least=1.25,
-            limit=4 / 3 * positions,
-            limit_is="forward and backward are three units of work a token and the reference's "
-            f"forward is one, 4/3; prompts once and without padding, {positions:.2f} x",
+            limit=limit[0] / median(speeds["trl"]),
+            limit_is=limit[1],
         ),
         Figure(
             quantity="pairs/s, the stage for one training",
             ours=speeds["with the stage"],
             baseline=speeds["trl"],
-            limit=4 / (3 / positions + 1),
-            limit_is="the same, and the reference's forward over two sequences a pair",
+            # Forward and backward are three units of work, and the reference's forward is one.
+            limit=0.75 * limit[0] / median(speeds["trl"]),
+            limit_is="the same, and a forward of the reference over as many tokens",
         ),
         Figure(
             quantity="peak memory, MiB",
@@ -273,11 +287,3 @@ def _random_base(folder: Path, **sizes: Any) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
-
-
-def _positions(rows: Dataset, examples_per_step: int) -> tuple[int, int]:
-    """What a model must compute of all pairs: every prompt once, or two padded sequences a pair."""
-    once = sum(sum(map(len, rows[side])) for side in SIDES)
-    longest = longest_of(rows)
-    steps = Steps(longest, examples_per_step, seed=0)
-    return once, sum(2 * len(step) * longest[step[0]] for step in steps)

@@ -135,7 +135,7 @@ def figures_of(
 def limit_of(base: Path, rows: Dataset) -> tuple[float, str]:
     """Tokens per second if the device did nothing but the model's products, at its best; why."""
     length = mean_length([len(ids) for ids in rows["input_ids"]])
-    per_token = flops_per_token(AutoConfig.from_pretrained(base), length)
+    per_token = flops_per_token(AutoConfig.from_pretrained(base, trust_remote_code=False), length)
     peak = measured_peak(choose_device("auto"), torch.float32)
     return peak.flops / per_token, f"{per_token:,.0f} operations per token; {peak.source}"
 

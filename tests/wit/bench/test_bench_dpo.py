@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 from wit.bench import dpo
 from wit.bench.arms import Run, in_turns
+from wit.bench.flops import Peak, flops_per_token, mean_length
 from wit.bench.result import same_work
 from wit.builtin import BASE_DIR
 from wit.errors import StageError
@@ -72,12 +74,16 @@ def test_figures_are_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> No
     assert memory.limit == pytest.approx(16 * num_weights / (3 * 2**20))
 
 
-def test_the_limit_counts_prompts_once_against_two_padded_sequences() -> None:
-    """By hand: a pair of 10 + 3 + 7 tokens and one of 1 + 1 + 1, in steps of one and of two."""
-    sides = (("prompt", 10, 1), ("chosen", 3, 1), ("rejected", 7, 1))
+def test_the_limit_counts_prompts_once_and_heads_of_responses_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By hand: a pair of 10 + 3 + 7 tokens and one of 2 + 1 + 1, on a device of 1e12 a second."""
+    monkeypatch.setattr(dpo, "measured_peak", lambda *_: Peak(1e12, "made up"))
+    sides = (("prompt", 10, 2), ("chosen", 3, 1), ("rejected", 7, 1))
     rows = dpo.Dataset.from_dict({f"{s}_ids": [[1] * a, [1] * b] for s, a, b in sides})
-    assert dpo._positions(rows, 1) == (23, 2 * 17 + 2 * 2)
-    assert dpo._positions(rows, 2) == (23, 4 * 17)
+    config = AutoConfig.from_pretrained(BASE_DIR)
+    per_token = flops_per_token(config, mean_length([20, 4]), targets=12 / 24)
+    assert dpo.pairs_limit(BASE_DIR, rows)[0] == pytest.approx(2 * 1e12 / (24 * per_token))
 
 
 def test_pairs_of_a_large_vocabulary_are_the_same_each_time() -> None:
