@@ -27,6 +27,8 @@ OPTIONS: dict[type[Settings], str] = {Study: "--set", Runtime: "--set-runtime"}
 # Lists in which a suite may stand for several.
 EXPANSIONS = {"benchmarks": expand_suites, "judged": expand_judged}
 
+# Ten times as fast, where there is one; it has other words for errors.
+FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_UNHINTED = 4  # allowed values that a person sees at a glance
 # Keys that hold a path; a relative one is meant from the folder of the file that names it.
 PATH_KEYS = {"path", "data", "references", "artifact_root"}
@@ -127,9 +129,8 @@ def _read_yaml(path: Path) -> _Document:
 
 def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     """The nodes of a file, which know their lines, and its values."""
-    if fast := getattr(yaml, "CSafeLoader", None):  # ten times as fast; has other words for errors
-        with suppress(yaml.YAMLError):
-            return yaml.compose(text, Loader=fast), yaml.load(text, Loader=fast)
+    with suppress(yaml.YAMLError):
+        return yaml.compose(text, Loader=FAST), yaml.load(text, Loader=FAST)
     return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 

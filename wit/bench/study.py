@@ -18,6 +18,7 @@ from wit.config import Runtime
 from wit.errors import StageError
 from wit.evaluation.results import SCORES_FILE, EvaluationResult
 from wit.files import sha256_of
+from wit.lineage.spool import Packed
 from wit.loading import load_runtime, load_study
 from wit.plan import Plan, make_plan
 from wit.records import MODEL, MODELS
@@ -125,7 +126,7 @@ def run_scripts(folder: Path, settings: Sequence[str]) -> Arm:
     working = seconds = 0.0
     for number, artifacts in enumerate(scripts_of(plan)):
         job, seconds_file = folder / f"{number}.job", folder / f"{number}.json"
-        write_job(Job(artifacts, runtime, seconds_file), job)
+        write_job(Job(packed=Packed.of(artifacts), runtime=runtime, seconds_file=seconds_file), job)
         command = [sys.executable, "-m", "wit.bench.study_script", str(job)]
         seconds += run(command, folder, script_environment(folder, runtime))
         working += sum(json.loads(seconds_file.read_text(encoding="utf-8")).values())

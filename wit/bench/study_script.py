@@ -6,30 +6,30 @@ checksum, no checkpoint.
 """
 
 import json
-import pickle
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifacts import Artifact
 from wit.config import Runtime
+from wit.lineage.spool import Packed
 from wit.records import MODEL
+from wit.settings import Settings
 
 
-class Job(NamedTuple):
+class Job(Settings):
     """What one script makes."""
 
-    artifacts: tuple[Artifact, ...]  # parents first
+    packed: Packed  # artifacts, parents first
     runtime: Runtime
     seconds_file: Path  # for how long each took, by fingerprint
 
 
 def write_job(job: Job, file: Path) -> None:
     """Leaves it for a script."""
-    file.write_bytes(pickle.dumps(job))
+    file.write_text(job.model_dump_json(), encoding="utf-8")
 
 
 def make_all(artifacts: Iterable[Artifact], runtime: Runtime) -> dict[str, float]:
@@ -70,6 +70,6 @@ def _say_nothing(figures: dict[str, float], step: int) -> None: ...
 
 
 if __name__ == "__main__":
-    given: Job = pickle.loads(Path(sys.argv[1]).read_bytes())
-    took = make_all(given.artifacts, given.runtime)
+    given = Job.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    took = make_all(given.packed.artifacts(), given.runtime)
     given.seconds_file.write_text(json.dumps(took), encoding="utf-8")

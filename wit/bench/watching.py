@@ -8,7 +8,6 @@ held up.
 
 import json
 import os
-import runpy
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from wit import workers
+from wit import cli, workers
 from wit.artifacts import Artifact
 from wit.settings import Settings
 
@@ -141,4 +140,4 @@ def main() -> None:
     folder = Path(sys.argv.pop(1))
     folder.mkdir(parents=True, exist_ok=True)
     workers.begin_worker = partial(_begin, folder)  # pyright: ignore
-    runpy.run_module("wit.cli", run_name="__main__", alter_sys=True)
+    cli.main()
