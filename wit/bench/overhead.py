@@ -22,7 +22,11 @@ from wit.errors import StageError
 from wit.loading import load_runtime
 from wit.plan import Plan
 
-WATCHED = (sys.executable, "-c", "from wit.bench.watching import main; main()")
+WATCHED = (
+    sys.executable,
+    "-c",
+    "from wit.bench.watching import watch; watch(); from wit.cli import main; main()",
+)
 IMPORTS = "import wit.training.sft, wit.training.dpo, wit.evaluation.harness"
 DATABASE = "prefect.db"  # in the home of a server that Prefect starts itself
 

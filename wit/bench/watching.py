@@ -1,6 +1,6 @@
 """A ``wit run`` whose workers say when they made what, and when a model was at work meanwhile.
 
-``python -c 'from wit.bench.watching import main; main()' FOLDER run STUDY ...`` is that run. A
+``watch()`` and then ``wit.cli.main()``, called with the words FOLDER run STUDY ..., are that run. A
 thread of each worker looks at the stack of the main thread a hundred times a second: no library is
 told, nothing is called more often, and what runs outside Python (nearly all of a training) is not
 held up.
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from wit import cli, workers
+from wit import workers
 from wit.artifacts import Artifact
 from wit.settings import Settings
 
@@ -135,9 +135,8 @@ def read_stages(folder: Path) -> list[list[MadeStage]]:
     ]
 
 
-def main() -> None:
-    """Runs the command line, watched; what is seen goes to the folder that comes first."""
+def watch() -> None:
+    """Has workers watched; what is seen goes to the folder that comes first on the command line."""
     folder = Path(sys.argv.pop(1))
     folder.mkdir(parents=True, exist_ok=True)
     workers.begin_worker = partial(_begin, folder)  # pyright: ignore
-    cli.main()
