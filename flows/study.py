@@ -49,7 +49,7 @@ def run_study(request: StudyRequest) -> State:
                 wait([made[artifact.fingerprint] for artifact in plan.data])
                 handed = {o.fingerprint: o for o in hand_out(plan, run, request)} | handed
             stages = (*outcomes(plan, made), *handed.values())
-            further = next_round(plan, runtime, run, stages)
+            further = next_round(plan, runtime, run, stages) if plan.search else plan
             if further.begun == plan.begun:
                 return conclude(plan, runtime, run, stages)
             plan = further

@@ -64,13 +64,11 @@ def begin(plan: Plan, runtime: Runtime) -> lineage.StudyRun:
 def next_round(
     plan: Plan, runtime: Runtime, run: lineage.StudyRun, stages: tuple[StageOutcome, ...]
 ) -> Plan:
-    """The plan with what a search begins next, which MLflow is told; else as it is.
+    """The plan of a study that searches, with what it begins next, which MLflow is told.
 
     Raises:
         InputError: A result cannot be brought from the artifact store.
     """
-    if plan.search is None:
-        return plan
     if runtime.artifact_store is not None:
         for artifact in not_here([artifact for artifact, _ in plan.artifacts()], runtime):
             if artifact.stage in RESULTS:

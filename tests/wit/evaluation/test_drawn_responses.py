@@ -9,7 +9,7 @@ import pytest
 import torch
 from held_out_pairs import NUM_PAIRS, RECIPE, random_pairs, save
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PretrainedConfig
 
 from wit.evaluation.alignment_scores import (
     held_out_prompts,
@@ -29,6 +29,7 @@ class Coin(nn.Module):
         super().__init__()
         logits = torch.tensor([1 - probability, probability]).log()
         self.logits = nn.Parameter(logits)
+        self.config = PretrainedConfig(vocab_size=2)
 
     def forward(self, input_ids: Tensor, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(logits=self.logits.expand(*input_ids.shape, 2))
