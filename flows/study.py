@@ -47,7 +47,8 @@ def run_study(request: StudyRequest) -> State:
                 made |= _run_cells(plan, run, made, workers)
             else:
                 wait([made[artifact.fingerprint] for artifact in plan.data])
-                handed = {o.fingerprint: o for o in hand_out(plan, run, request)} | handed
+                found = hand_out(plan, run, request, handed)
+                handed = {outcome.fingerprint: outcome for outcome in found} | handed
             stages = (*outcomes(plan, made), *handed.values())
             further = next_round(plan, runtime, run, stages) if plan.search else plan
             if further.begun == plan.begun:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 from uuid import UUID
@@ -68,13 +68,22 @@ def check_deployed(runtime: Runtime) -> None:
                 ) from None
 
 
-def hand_out(plan: Plan, study: StudyRun, request: StudyRequest) -> tuple[StageOutcome, ...]:
+def hand_out(
+    plan: Plan, study: StudyRun, request: StudyRequest, told: Collection[str] = ()
+) -> tuple[StageOutcome, ...]:
     """Has workers make every part that is not complete; waits for them.
 
     A part that another study has asked for already is waited for and not asked for again. One
     whose machine went away is handed out again.
+
+    Args:
+        plan: Of the study.
+        study: Its run.
+        request: Of the study.
+        told: Fingerprints of stages whose outcome is known from an earlier round of this run; a
+            part of such stages alone is left out.
     """
-    parts = parts_of(plan)
+    parts = [part for part in parts_of(plan) if not _is_told(part, told)]
     if not all(map(plan.is_made, plan.data)):
         return tuple(_outcome(part, a, "blocked") for part in parts for a in part.artifacts)
     runtime, common = request.load_runtime(), handed_on(request)
@@ -99,6 +108,10 @@ def hand_out(plan: Plan, study: StudyRun, request: StudyRequest) -> tuple[StageO
                         found[part.name] = _patiently(_outcomes, client, part, run, runtime)
                     waiting.remove(awaited)
     return tuple(outcome for part in parts for outcome in found[part.name])
+
+
+def _is_told(part: Part, told: Collection[str]) -> bool:
+    return bool(told) and all(artifact.fingerprint in told for artifact in part.artifacts)
 
 
 def _ask_for(
