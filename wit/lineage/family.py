@@ -10,7 +10,7 @@ from wit.config import Runtime
 from wit.errors import InputError
 from wit.lineage.addresses import shown
 from wit.lineage.place import tracking_uri
-from wit.lineage.reader import Condition, RunRow, find_runs, tag
+from wit.lineage.reader import Condition, RunRow, find_runs, tag, uncollected
 from wit.lineage.terms import PRINCIPAL
 
 
@@ -47,7 +47,11 @@ def lineage(identifier: str, uri: str | None = None) -> Node:
     Raises:
         InputError: It is unknown, or the beginning of several; names near or possible ones.
     """
-    uri = uri or tracking_uri(Runtime())
+    with uncollected():
+        return _lineage(identifier, uri or tracking_uri(Runtime()))
+
+
+def _lineage(identifier: str, uri: str) -> Node:
     wanted = identifier.strip().lower()
     run = _resolve(uri, wanted)
     above = [] if run is None else _runs_above(uri, run)

@@ -22,7 +22,7 @@ from wit.lineage.description import cell_of, run_name, run_params, run_tags, stu
 from wit.lineage.known_studies import no_such_study, study_runs
 from wit.lineage.outcome import outcome_of
 from wit.lineage.place import tracking_uri
-from wit.lineage.reader import Condition, RunRow, find_runs, tag
+from wit.lineage.reader import Condition, RunRow, find_runs, tag, uncollected
 from wit.lineage.terms import BASE
 from wit.score_names import is_cost, is_diagnostic
 
@@ -82,7 +82,11 @@ def table(study_name: str, uri: str | None = None, *, version: str | None = None
     Raises:
         InputError: No such study is in the store, or the store cannot be reached.
     """
-    uri = uri or tracking_uri(Runtime())
+    with uncollected():
+        return _table(study_name, uri or tracking_uri(Runtime()), version)
+
+
+def _table(study_name: str, uri: str, version: str | None) -> "pd.DataFrame":
     known = study_runs(study_name, uri)
     if not known:
         raise InputError(no_such_study(study_name, uri))
