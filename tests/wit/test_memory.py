@@ -181,7 +181,7 @@ import wit.training.sft
 study, root, megabytes = sys.argv[1:]
 runtime = Runtime(
     artifact_root=Path(root), device="cpu", tracking_uri="http://127.0.0.1:9",
-    micro_batch_size=128, data_workers=1,
+    micro_batch_size=1024, data_workers=1,
 )
 plan = make_plan(load_study(Path(study)), runtime)
 for artifact in (plan.tokenizer, plan.instructions):
@@ -204,8 +204,8 @@ def study_file(tmp_path: Path) -> Path:
     file = tmp_path / "study.yaml"
     file.write_text(
         f"name: x\nbase: {{path: {base}}}\npreferences: {{path: builtin, max_rows: 8}}\n"
-        "instructions: {path: builtin, max_rows: 128, held_out_fraction: 0}\n"
-        "weights: [instruction-tuning]\nsft: {num_epochs: 1, examples_per_step: 128}\n"
+        "instructions: {path: builtin, max_rows: 1024, held_out_fraction: 0}\n"
+        "weights: [instruction-tuning]\nsft: {num_epochs: 1, examples_per_step: 1024}\n"
         "benchmarks: [{name: wit_cloze, role: select}]\n"
     )
     return file
@@ -230,7 +230,7 @@ def test_a_training_that_runs_out_of_memory_is_made_with_fewer_rows_at_once(
     assert lines[-1] == "made", lines
     failures = [line for line in lines if line.startswith("FewerRowsError memory ran out")]
     assert 1 <= len(failures) <= 8, lines
-    sizes = [128 >> n for n in range(len(failures) + 1)]
+    sizes = [1024 >> n for n in range(len(failures) + 1)]
     begins = [line for line in lines if line.startswith("begins")]
     assert begins[0] == "begins with "
     for line, size in zip(begins[1:], sizes[1:], strict=True):
