@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
@@ -10,6 +13,29 @@ from prefect.settings import get_current_settings
 from wit.serving.commands import GUARDED_SERVER
 from wit.serving.environment import NAMES_DATABASE, PREFECT_DATABASE, one_connection
 from wit.serving.programs import PROJECT
+
+
+@contextmanager
+def started_meanwhile() -> Iterator[None]:
+    """Starts the server while the block does something else; it is up when the block has ended.
+
+    Nothing is started where ``PREFECT_API_URL`` names a server.
+
+    Raises:
+        RuntimeError: It does not come up.
+    """
+    if get_current_settings().api.url:
+        yield
+        return
+    server = OwnSessionServer()
+    with ThreadPoolExecutor(1) as beside:
+        started = beside.submit(server.start)
+        try:
+            yield
+        except BaseException:
+            server.stop()  # or it would be waited for
+            raise
+        started.result()
 
 
 class OwnSessionServer(SubprocessASGIServer):

@@ -65,17 +65,12 @@ def run_here(
     keyed = with_secrets(plan, runtime)
     if runtime.execution == "local":
         check_machine(plan, keyed)  # as the flow does, but before Prefect's server is started
-    try:
-        open_store(tracking_uri(runtime))
-    except StoreDownError as error:
-        said = f"note: {error}. The study runs; what MLflow should know is kept until it is up"
-        console.print(said, style="yellow", markup=False, soft_wrap=True)
     _guard_children()
-    if not os.environ.get("PREFECT_API_URL"):
-        from tasks.server import OwnSessionServer
+    from tasks.server import started_meanwhile  # imports Prefect, which takes seconds
 
-        OwnSessionServer()  # Ctrl-C is for us; the guard ends it if we cannot
-    from flows.study import run_study
+    with started_meanwhile():
+        _open_store(console, runtime)
+        from flows.study import run_study
 
     started = time.monotonic()
     with _live(console, plan.at_most):
@@ -90,6 +85,14 @@ def run_here(
     uri = tracking_uri(runtime)
     _show_outcome(console, plan, outcome, uri, time.monotonic() - started)
     return outcome
+
+
+def _open_store(console: Console, runtime: Runtime) -> None:
+    try:
+        open_store(tracking_uri(runtime))
+    except StoreDownError as error:
+        said = f"note: {error}. The study runs; what MLflow should know is kept until it is up"
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
 
 
 def with_secrets(plan: Plan, runtime: Runtime) -> Runtime:

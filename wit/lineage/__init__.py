@@ -20,12 +20,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wit.lineage.database import prepare
     from wit.lineage.family import Node, lineage
     from wit.lineage.known_studies import StudyVersion, study_versions
     from wit.lineage.place import tracking_uri
     from wit.lineage.runs import StudyRun
     from wit.lineage.score_table import table
-    from wit.lineage.store import open_store, prepare
+    from wit.lineage.store import open_store
     from wit.lineage.studies import end_study, go_on, link, start_study, sync, unsent_note
     from wit.lineage.tracking import Tracker, scores_of_run, tracked
 
@@ -54,7 +55,8 @@ _MODULES = {
     "place": ("tracking_uri",),
     "runs": ("StudyRun",),
     "score_table": ("table",),
-    "store": ("open_store", "prepare"),
+    "database": ("prepare",),
+    "store": ("open_store",),
     "studies": ("end_study", "go_on", "link", "start_study", "sync", "unsent_note"),
     "known_studies": ("StudyVersion", "study_versions"),
     "tracking": ("Tracker", "scores_of_run", "tracked"),

@@ -1,31 +1,26 @@
 """The door to MLflow: opening a tracking store, and few, batched calls to it.
 
-Only this file and that of the logged models import mlflow, and only when a store is opened: that
-import takes seconds.
+Only this file and those of the database and the logged models import mlflow, and only when a store
+is opened: that import takes seconds.
 """
 
 import getpass
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-from filelock import FileLock
 
 from wit.errors import InputError, StoreDownError
 from wit.lineage.addresses import shown
+from wit.lineage.database import artifact_location, prepare, quieten
 from wit.lineage.failures import ask_once, failure
 from wit.lineage.outcome import DataSet, Point
 from wit.lineage.place import (
     EMPTY,
     EXPERIMENT,
-    SQLITE,
     UI_MODE,
-    is_initialised,
     is_up,
     sqlite_file,
     unreachable,
@@ -34,63 +29,9 @@ from wit.lineage.place import (
 if TYPE_CHECKING:  # for types alone; at run time mlflow is imported when a store is opened
     from mlflow.entities import Run
 
-# MLflow reports usage to its makers unless told otherwise; both switches are needed.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # our output is ours
-# Its default of 7 tries with growing pauses would hold a stage for minutes when a server is down.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds; its default is 120
-
 MAX_PER_BATCH = {"metrics": 700, "params": 100, "tags": 100}  # MLflow takes 1000 together
 MAX_VALUE = {"params": 6000, "tags": 8000}  # characters; MLflow cuts or refuses longer ones
 PAGE = 5000  # runs per answer
-
-
-def prepare(uri: str) -> None:
-    """Creates the SQLite database of ``uri`` if there is none; call it before parallel use.
-
-    MLflow itself cannot: processes that open a new file together spoil it for each other. So it
-    is made aside, under a lock, and renamed: the file is complete or absent.
-    """
-    file = sqlite_file(uri)
-    if file is None or is_initialised(file):
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(f".{file.name}.lock")):
-            if not is_initialised(file):
-                _create_database(file)
-    except OSError as error:
-        raise InputError(f"{file}: the MLflow database cannot be written ({error})") from None
-
-
-def _create_database(file: Path) -> None:
-    if file.is_file() and file.stat().st_size > 0:
-        raise InputError(f"{file}: is a database, but not one of MLflow; choose another file")
-    _quieten()
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    aside = file.with_name(f".{file.name}.partial")
-    aside.unlink(missing_ok=True)  # what a killed process left
-    store = SqlAlchemyStore(f"{SQLITE}{aside}", _artifact_location(file))
-    store.create_experiment(EXPERIMENT, artifact_location=_artifact_location(file))
-    store.engine.dispose()
-    aside.rename(file)
-
-
-def _artifact_location(file: Path | None) -> str:
-    """Beside the database; of one on a server, in the home of who comes first.
-
-    MLflow's own default would be ``mlruns`` wherever the process runs.
-    """
-    folder = Path.home() / ".wit" if file is None else file.parent
-    return (folder / "mlartifacts").as_uri()
-
-
-def _quieten() -> None:
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class Store:
@@ -105,7 +46,7 @@ class Store:
         """
         if creates:
             prepare(uri)
-        _quieten()
+        quieten()
         from mlflow import MlflowClient
 
         self.uri = uri
@@ -122,7 +63,7 @@ class Store:
             raise InputError(f"MLflow at {shown(self.uri)} {EMPTY}")
         if experiment is None:
             is_served = self.uri.startswith(("http", "databricks"))  # it knows a place itself
-            location = None if is_served else _artifact_location(sqlite_file(self.uri))
+            location = None if is_served else artifact_location(sqlite_file(self.uri))
             try:
                 return self.client.create_experiment(EXPERIMENT, location)
             except MlflowException:  # another process was quicker
