@@ -5,6 +5,7 @@ or the kernel's out-of-memory killer fails that stage alone. Processes live on b
 because importing torch takes longer than a short stage.
 """
 
+import atexit
 import gc
 import logging
 import math
@@ -266,6 +267,7 @@ def gpus_of_worker(number: int, gpus: list[str], num_processes: int = 1) -> list
 def begin_worker(log_file: Path, num_threads: int, gpus: list[str]) -> None:
     """What each worker does first; it ends with this process, and says what it says to a file."""
     end_with_parent()  # no orphan holds a GPU
+    atexit.register(gc.freeze)  # to look for cycles among all that was imported takes seconds
     os.environ.update(QUIET)
     if gpus:
         # A trainer that saw several would use them all; ranks are given theirs.

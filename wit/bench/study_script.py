@@ -8,12 +8,14 @@ checksum, no checkpoint.
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifacts import Artifact
 from wit.config import Runtime
+from wit.evaluation_recipes import EvaluationRecipe
 from wit.lineage.spool import Packed
 from wit.records import MODEL
 from wit.settings import Settings
@@ -33,37 +35,45 @@ def write_job(job: Job, file: Path) -> None:
 
 
 def make_all(artifacts: Iterable[Artifact], runtime: Runtime) -> dict[str, float]:
-    """Makes them one after the other; returns the seconds that each took, by fingerprint."""
+    """Makes them one after the other; returns the seconds that each took, by fingerprint.
+
+    Without what had to be imported for it first, which a process that lives on imports once.
+    """
     seconds: dict[str, float] = {}
     for artifact in artifacts:
+        make = _maker(artifact, runtime)
+        artifact.path.mkdir(parents=True)
         started = time.perf_counter()
-        _make(artifact, runtime)
+        make(artifact.path)
         seconds[artifact.fingerprint] = time.perf_counter() - started
     return seconds
 
 
-def _make(artifact: Artifact, runtime: Runtime) -> None:
-    recipe, out = artifact.recipe, artifact.path
-    out.mkdir(parents=True)
+def _maker(artifact: Artifact, runtime: Runtime) -> Callable[[Path], Any]:
+    recipe, folders = artifact.recipe, {part: p.path for part, p in artifact.parents.items()}
     match recipe:
         # Not as the stages do it, which look at records, and a script has none.
         case ReferenceRecipe():
             from wit.training.reference import write_reference
 
-            policy, preferences = artifact.parents["policy"], artifact.parents["preferences"]
-            model = policy.path / MODEL
-            write_reference(recipe, model, policy.fingerprint, preferences.path, out, runtime)
+            policy = artifact.parents["policy"]
+            model, pairs = policy.path / MODEL, folders["preferences"]
+            return lambda out: write_reference(
+                recipe, model, policy.fingerprint, pairs, out, runtime
+            )
         case DPORecipe():
             from wit.training.dpo import train_dpo
 
-            folders = {part: parent.path for part, parent in artifact.parents.items()}
-            policy, preferences = folders.pop("policy"), folders.pop("preferences")
+            policy, pairs = folders.pop("policy"), folders.pop("preferences")
             references = list(folders.values())
-            train_dpo(recipe, policy, preferences, references, out, runtime, _say_nothing)
-        case _:
-            from wit.stages import maker
+            return lambda out: train_dpo(
+                recipe, policy, pairs, references, out, runtime, _say_nothing
+            )
+        case EvaluationRecipe():
+            import wit.evaluation.harness  # noqa: F401  which evaluations import later
+    from wit.stages import maker
 
-            maker(artifact, runtime, _say_nothing)(out)
+    return maker(artifact, runtime, _say_nothing)
 
 
 def _say_nothing(figures: dict[str, float], step: int) -> None: ...
