@@ -5,12 +5,13 @@ half a gibibyte and with figures that no loss reads; here the targets alone are 
 """
 
 import types
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
@@ -86,14 +87,10 @@ def add_head(model: PreTrainedModel) -> None:
     """
     vars(model).pop("forward", None)  # of a head that it has already
     add_fused_lm_head(model)
-    config = model.config.get_text_config()
-    head: Any = model.get_output_embeddings()
-    is_plain = all(getattr(config, name, None) is None for name in CHANGES_OF_LOGITS)
-    if not is_plain or head.bias is not None:
+    if not has_plain_head(model):
         return
     of_trl: Any = model.forward
 
-    @wraps(type(model).forward)  # generation checks its arguments against this signature
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         weight = self.get_output_embeddings().weight
         if weight.device.type != "cpu" or not kwargs.get("fused_lm_head"):
@@ -108,7 +105,19 @@ def add_head(model: PreTrainedModel) -> None:
         # Connected to the model even where there is no target.
         return Scored(found.new_zeros(is_target.shape).masked_scatter(is_target, found))
 
-    model.forward = types.MethodType(forward, model)
+    replace_forward(model, forward)
+
+
+def has_plain_head(model: Any) -> bool:
+    """Whether logits are the product of hidden states and the head's weights, and no more."""
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    is_changed = any(getattr(config, name, None) is not None for name in CHANGES_OF_LOGITS)
+    return type(head) is nn.Linear and head.bias is None and not is_changed
+
+
+def replace_forward(model: Any, forward: Callable[..., Any]) -> None:
+    """Has a model called so; ``generate`` checks its arguments against the signature as it was."""
+    model.forward = types.MethodType(wraps(type(model).forward)(forward), model)
 
 
 def _slices(num_targets: int, num_tokens: int) -> list[slice]:

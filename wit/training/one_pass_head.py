@@ -6,19 +6,17 @@ operations. What a log-probability counts in the loss is known before the forwar
 can be computed while the logits are there.
 """
 
-import functools
-import types
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wit.losses import IGNORE_INDEX, Reweighting
+from wit.training.head import has_plain_head, replace_forward
 
-PLAIN_HEADS = ("llama", "mistral", "qwen2", "qwen3")  # logits are a product, neither scaled nor cut
 TOKENS_AT_ONCE = 128  # at least: fewer would write the gradient of the weights too often
 LOGITS_AT_ONCE = 2**22  # else: 16 MiB
 LOGITS_IN_CACHE = 2**19  # of which softmax and its gradient are taken
@@ -43,18 +41,13 @@ def add_one_pass_head(wrapped: Any) -> bool:
         Whether it does: if its head is a plain product, on a CPU, in float32.
     """
     model: Any = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
-    head = model.get_output_embeddings()
-    if model.config.model_type not in PLAIN_HEADS or type(head) is not nn.Linear:
+    if not has_plain_head(model):
         return False
-    if (
-        head.bias is not None
-        or head.weight.dtype != torch.float32
-        or head.weight.device.type != "cpu"
-    ):
+    weight = model.get_output_embeddings().weight
+    if weight.dtype != torch.float32 or weight.device.type != "cpu":
         return False
     original = model.forward
 
-    @functools.wraps(type(model).forward)  # whoever asks what it takes gets the same answer
     def forward(
         self: Any,
         *args: Any,
@@ -69,7 +62,7 @@ def add_one_pass_head(wrapped: Any) -> bool:
         weight = self.get_output_embeddings().weight
         return weighted_head(hidden, weight, labels[:, 1:], coefficients, reweighting)
 
-    model.forward = types.MethodType(forward, model)
+    replace_forward(model, forward)
     return True
 
 
