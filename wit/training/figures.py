@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 from torch import Tensor
 
 from wit.roles import Role
@@ -35,11 +35,11 @@ class RoleFigures:
     @torch.no_grad()
     def add(self, roles: Int[Tensor, "batch targets"], outputs: Any) -> None:
         """Adds the targets of a micro-batch that were scored."""
-        scored: Shaped[Tensor, "batch targets"] = outputs.label_mask
-        values = (torch.ones_like(outputs.log_probs), -outputs.log_probs)
-        values = (*values, outputs.is_top1, outputs.entropy)
-        per_target = torch.stack([value[scored].double() for value in values], dim=-1)
-        self.sums.index_add_(0, roles[scored], per_target)
+        scored = outputs.label_mask.flatten()
+        values = (scored, -outputs.log_probs, outputs.is_top1, outputs.entropy)
+        # Zeros are added too: to pick out what was scored, a GPU would wait for the host.
+        of_targets = torch.stack([value.flatten().double() for value in values], dim=-1)
+        self.sums.index_add_(0, roles.flatten(), of_targets)
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
         """The figures of all ranks in a step, and starts anew.
@@ -52,17 +52,17 @@ class RoleFigures:
             of response tokens the share that was the likeliest; of all the entropy in nats;
             tokens per second; and the peak memory of this process in bytes.
         """
-        sums: Any = accelerator.reduce(self.sums, reduction="sum")
+        reduced: Any = accelerator.reduce(self.sums, reduction="sum")
+        sums = reduced.tolist()
         figures = {}
-        for role in Role:
-            count, nll, is_top1, _ = sums[role].tolist()
+        for role, (count, nll, is_top1, _) in zip(Role, sums, strict=True):
             if count:
                 name = role.name.lower()
                 figures[f"train_nll_{name}"] = nll / count
                 figures[f"train_tokens_{name}"] = count
                 if role == Role.RESPONSE:
                     figures["train_accuracy_response"] = is_top1 / count
-        count, *_, entropy = sums.sum(0).tolist()
+        count, *_, entropy = map(sum, zip(*sums, strict=True))
         if count:
             figures["train_entropy"] = entropy / count
         figures["tokens_per_second"] = self.num_tokens / (time.perf_counter() - self.started)
