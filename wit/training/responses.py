@@ -29,6 +29,7 @@ POSITION = "position"  # column: the row's own place among the training rows
 SIDES = ("chosen", "rejected")
 REFERENCE = "reference_logp"  # columns: <side>_reference_logp
 MISMATCHED = "mismatched"  # of a prompt: the response to another one
+OF_RESPONSES, OF_PROMPTS = (CHOSEN, REJECTED), (PROMPT, PROMPT)  # branches; a prompt is of both
 
 
 def padded(sequences: Iterable[tuple[Sequence[int], Sequence[int]]], pad: int) -> dict[str, Tensor]:
@@ -154,7 +155,7 @@ def targets_of(batch: Mapping[str, Tensor]) -> Targets:
     """Counts what a micro-batch holds."""
     if "branches" in batch:
         is_target = batch["targets"] != IGNORE_INDEX
-        found = (by_branch(is_target, batch["branches"], of) for of in _BRANCHES)
+        found = (by_branch(is_target, batch["branches"], of) for of in (OF_RESPONSES, OF_PROMPTS))
         return Targets(*found)
     of_all = batch["attention_mask"][:, 1:].sum(-1)
     of_responses = batch["response_mask"][:, 1:].sum(-1)
@@ -184,7 +185,7 @@ def logps_of_responses(outputs: Any, batch: Mapping[str, Tensor]) -> Float[Tenso
     """Summed over the tokens of each response, in float32."""
     log_probs = outputs.log_probs.float()
     if "branches" in batch:
-        return by_branch(log_probs, batch["branches"], _BRANCHES[0])
+        return by_branch(log_probs, batch["branches"], OF_RESPONSES)
     return (log_probs * batch["response_mask"][:, 1:]).sum(-1)
 
 
@@ -192,8 +193,5 @@ def logps_of_prompts(outputs: Any, batch: Mapping[str, Tensor]) -> Float[Tensor,
     """The same of each response's prompt, if its tokens were targets."""
     log_probs = outputs.log_probs.float()
     if "branches" in batch:
-        return by_branch(log_probs, batch["branches"], _BRANCHES[1])
+        return by_branch(log_probs, batch["branches"], OF_PROMPTS)
     return (log_probs * (1 - batch["response_mask"][:, 1:])).sum(-1)
-
-
-_BRANCHES = ((CHOSEN, REJECTED), (PROMPT, PROMPT))  # of responses, and of their prompts

@@ -17,7 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from wit.losses import IGNORE_INDEX
 
 PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1  # branches
-TOLERANCE = 1e-4  # of the probe's log-probabilities, relative
+# A prompt and two responses, by which is found out what a model does.
+PROBE = ((3, 5, 7, 11), (13, 17, 19, 23, 29), (31, 37, 41))
+TOLERANCE = 1e-4  # of their log-probabilities, relative
 
 
 def in_one_sequence(
@@ -89,9 +91,9 @@ def by_branch(
 def can_share(model: Any) -> bool:
     """Whether a model finds the same of responses that share a sequence.
 
-    Not where attention takes no mask of our own, or reaches only so far back by the place in the
-    sequence; and what a model does in between (a state that runs over the sequence, say) is found
-    out with a few tokens.
+    Not where attention takes no mask of our own, or goes by places in the sequence: it reaches only
+    so far back, or has no positions but distances (ALiBi). What a model does in between (a state
+    that runs over the sequence, say) is found out with a few tokens.
     """
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     config = getattr(inner, "config", None)
@@ -99,9 +101,10 @@ def can_share(model: Any) -> bool:
         return False
     config = config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+    is_by_place = getattr(config, "sliding_window", None) or getattr(config, "alibi", False)
+    if kinds != {"full_attention"} or is_by_place:
         return False
-    prompt, chosen, rejected = ([i % config.vocab_size for i in of] for of in _PROBE)
+    prompt, chosen, rejected = ([i % config.vocab_size for i in of] for of in PROBE)
     was_training = model.training
     model.eval()
     try:
@@ -115,9 +118,6 @@ def can_share(model: Any) -> bool:
     finally:
         model.train(was_training)
     return torch.allclose(logps, torch.stack(alone), rtol=TOLERANCE, atol=0)
-
-
-_PROBE = ((3, 5, 7, 11), (13, 17, 19, 23, 29), (31, 37, 41))
 
 
 def _logp(model: Any, prompt: list[int], response: list[int], device: Any) -> Tensor:

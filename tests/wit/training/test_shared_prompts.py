@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from wit.builtin import BASE_DIR
 from wit.losses import IGNORE_INDEX
@@ -104,6 +111,7 @@ def test_models_that_cannot_are_told_from_those_that_can(base: Path) -> None:
         "eager": LlamaForCausalLM(LlamaConfig(**TINY)),
         "leaks": LlamaForCausalLM(LlamaConfig(**TINY)),
         "base": load_model(base),
+        "by distance": FalconForCausalLM(FalconConfig(**TINY, alibi=True)),
     }
 
     def leak(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
