@@ -44,9 +44,9 @@ def decode(
         **knobs: Of the library's ``generate``.
     """
     found = torch.full((len(input_ids), max_length), pad, device=input_ids.device)
-    rows, cache, may_leave = torch.arange(len(input_ids), device=input_ids.device), None, True
+    rows, cache = torch.arange(len(input_ids), device=input_ids.device), None
+    until = _EnoughEnded(ended_of(len(rows)), len(rows))
     while len(rows):
-        until = _EnoughEnded(ended_of(len(rows)), len(rows) if may_leave else 0)
         made = model.generate(
             input_ids=input_ids,
             attention_mask=mask,
@@ -64,11 +64,13 @@ def decode(
         if written.shape[1] >= max_length or not stay.any():
             break
         mask = torch.cat([mask, mask.new_ones(len(mask), written.shape[1] - mask.shape[1])], dim=1)
-        may_leave = _can_leave(cache)
-        if may_leave:
-            cache.batch_select_indices(stay.nonzero().squeeze(-1))
-            rows, written, mask = rows[stay], written[stay], mask[stay]
         input_ids = written
+        if _can_leave(cache):
+            cache.batch_select_indices(stay.nonzero().squeeze(-1))
+            rows, input_ids, mask = rows[stay], written[stay], mask[stay]
+            until = _EnoughEnded(ended_of(len(rows)), len(rows))
+        else:
+            until.enough = len(rows)
     return found
 
 
@@ -77,14 +79,14 @@ class _EnoughEnded(StoppingCriteria):
 
     def __init__(self, has_ended: HasEnded, num_rows: int) -> None:
         self._has_ended = has_ended
-        self._enough = max(MIN_ENDED, num_rows * MIN_SHARE_ENDED) if num_rows else float("inf")
+        self.enough = max(MIN_ENDED, num_rows * MIN_SHARE_ENDED)
         # By the length of rows: on a GPU the library asks one step late, and takes that step back.
         self.ended: dict[int, Tensor] = {}
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         ended = self.ended[input_ids.shape[1]] = self._has_ended(input_ids)
         num_ended = int(ended.sum())
-        is_enough = num_ended == len(input_ids) or num_ended >= self._enough
+        is_enough = num_ended == len(input_ids) or num_ended >= self.enough
         return torch.full((len(input_ids),), is_enough, device=input_ids.device)
 
 

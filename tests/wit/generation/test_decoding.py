@@ -92,6 +92,29 @@ def test_rows_that_are_left_keep_the_numbers_they_are_drawn_by(random_model, tok
     assert len(set(seen)) > 1
 
 
+def test_what_ended_long_ago_has_ended_where_no_row_can_be_taken_out(tokenizer, prompts):
+    """Rows end one after the other, each by something that is seen at that step alone."""
+    model: Any = windowed_model(tokenizer)
+    last = MAX // 2
+    input_ids, mask = padded_left(prompts[:last])
+    width = input_ids.shape[1]
+
+    def ended_of(num_rows):
+        ended = torch.zeros(num_rows, dtype=torch.bool)
+
+        def has_ended(rows):
+            ended[rows.shape[1] - width - 1] = True
+            return ended.clone()
+
+        return has_ended
+
+    with plain_generation(model, tokenizer):
+        model.generation_config.eos_token_id = []
+        seen = watched(model)
+        decode(model, input_ids, mask, max_length=width + MAX, pad=PAD, ended_of=ended_of)
+    assert len(seen) == last
+
+
 def until(tokens: list[int], ends: list[int]) -> list[int]:
     place = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
     return tokens[: place + 1]
