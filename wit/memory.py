@@ -142,14 +142,15 @@ def keep_halvings(artifact: Artifact, num: int) -> None:
 def _halved(artifact: Artifact, runtime: Runtime, num: int) -> Runtime:
     if num == 0:
         return runtime
-    from wit.models import choose_device  # imports torch
-
-    tokens = runtime.packed_tokens or PACKED_TOKENS[choose_device(runtime.device).type]
     less = {
         "micro_batch_size": max(1, _rows_at_once(artifact, runtime) >> num),
         "evaluation_batch_size": max(1, runtime.evaluation_batch_size >> num),
-        "packed_tokens": max(1, tokens >> num),  # a longer row is taken alone
     }
+    if runtime.packing:
+        from wit.models import choose_device  # imports torch, for which a flow has no other use
+
+        tokens = runtime.packed_tokens or PACKED_TOKENS[choose_device(runtime.device).type]
+        less["packed_tokens"] = max(1, tokens >> num)  # a longer row is taken alone
     return runtime.model_copy(update=less)
 
 
