@@ -20,22 +20,23 @@ Trained = Literal["all", "adapters", "nothing"]  # "nothing": a forward alone
 Again = Literal["layers", "head"]
 
 TERA = 1e12
-# Dense bfloat16 with sums in float32, in TFLOP/s, by torch's name of the GPU. Data sheets of NVIDIA
-# give twice that "with sparsity". Sources: data sheets of H100, H200 and H200 NVL, A100, L40S, L4,
-# A10, RTX A6000; white papers of Ada (RTX 4090) and GA102 (RTX 3090).
+# Dense bfloat16 with sums in float32, in TFLOP/s, by torch's name of the GPU, and which of NVIDIA's
+# texts says so; many data sheets give twice that, "with sparsity". What does not stand here, also
+# the A10G, of which texts differ, is measured.
 PUBLISHED = {
-    r"NVIDIA H100 80GB HBM3": 989.4,  # SXM5
-    r"NVIDIA H100 PCIe": 756.0,
-    r"NVIDIA H100 NVL": 835.5,
-    r"NVIDIA H200": 989.4,  # SXM
-    r"NVIDIA H200 NVL": 835.5,
-    r"NVIDIA A100(-SXM4| |-PCIE)(-?40GB|-?80GB)( PCIe)?": 312.0,
-    r"NVIDIA L40S": 362.05,
-    r"NVIDIA L4": 121.0,
-    r"NVIDIA A10": 125.0,
-    r"NVIDIA RTX A6000": 154.8,
-    r"NVIDIA GeForce RTX 4090": 165.2,
-    r"NVIDIA GeForce RTX 3090": 71.0,
+    r"NVIDIA B200": (2250.0, "data sheet of Blackwell, HGX B200: 4.5 PFLOPS with sparsity"),
+    r"NVIDIA H200": (989.4, "data sheet of H200, SXM: 1,979 with sparsity"),
+    r"NVIDIA H200 NVL": (835.5, "data sheet of H200, NVL: 1,671 with sparsity"),
+    r"NVIDIA H100 80GB HBM3": (989.4, "white paper of H100, SXM5"),
+    r"NVIDIA H100 PCIe": (756.0, "white paper of H100, PCIe"),
+    r"NVIDIA H100 NVL": (835.5, "data sheet of H100, NVL: 1,671 with sparsity"),
+    r"NVIDIA A100(-SXM4| |-PCIE)(-?40GB|-?80GB)( PCIe)?": (312.0, "data sheet of A100"),
+    r"NVIDIA L40S": (362.05, "data sheet of L40S"),
+    r"NVIDIA L4": (121.0, "data sheet of L4: 242 with sparsity"),
+    r"NVIDIA A10": (125.0, "data sheet of A10"),
+    r"NVIDIA RTX A6000": (154.8, "white paper of GA102, appendix C"),
+    r"NVIDIA GeForce RTX 4090": (165.2, "white paper of Ada"),
+    r"NVIDIA GeForce RTX 3090": (71.0, "white paper of GA102, appendix A"),
 }
 SECONDS_OF_GEMM = 1.0  # after its warm-up
 SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 16384)}
@@ -122,16 +123,18 @@ def mfu(tokens_per_second: float, flops_per_token: float, peak: Peak) -> float:
 def peak_flops_of(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> Peak:
     """The published peak of a known GPU; of anything else what a large product reaches now."""
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
-        name = torch.cuda.get_device_name(device)
-        if (published := published_peak(name)) is not None:
-            return Peak(published, f"published: {name}, dense, {_name_of(dtype)}")
+        published = published_peak(torch.cuda.get_device_name(device))
+        if published is not None:
+            return published
     return measured_peak(device, dtype)
 
 
-def published_peak(name: str) -> float | None:
+def published_peak(name: str) -> Peak | None:
     """Of a GPU by the name that torch has for it; None: not known, as of a part of one (MIG)."""
-    found = (peak for pattern, peak in PUBLISHED.items() if re.fullmatch(pattern, name))
-    return next((peak * TERA for peak in found), None)
+    for pattern, (tera, source) in PUBLISHED.items():
+        if re.fullmatch(pattern, name):
+            return Peak(tera * TERA, f"published, dense bfloat16: {source}")
+    return None
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> Peak:

@@ -148,6 +148,8 @@ def test_models_of_another_kind_are_refused() -> None:
         ("NVIDIA H100 PCIe", 756),
         ("NVIDIA H100 NVL", 835.5),
         ("NVIDIA H200", 989.4),
+        ("NVIDIA H200 NVL", 835.5),
+        ("NVIDIA B200", 2250),
         ("NVIDIA A100-SXM4-80GB", 312),
         ("NVIDIA A100-PCIE-40GB", 312),
         ("NVIDIA A100 80GB PCIe", 312),
@@ -156,10 +158,12 @@ def test_models_of_another_kind_are_refused() -> None:
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ("NVIDIA L40", None),
+        ("NVIDIA A10G", None),
     ],
 )
 def test_peaks_are_of_whole_gpus_by_their_names(name: str, tera: float | None) -> None:
-    assert published_peak(name) == (None if tera is None else tera * 1e12)
+    found = published_peak(name)
+    assert (found and found.flops) == (None if tera is None else tera * 1e12)
 
 
 def test_the_peak_of_this_machine_is_above_a_product_and_below_the_impossible(
