@@ -208,7 +208,7 @@ def _flops(task: Task, *, twice: bool, is_forward: bool = False) -> float:
     training, size = task.training, SIZES[task.training.size]
     rows = rows_of(training, task.num_steps * size.rows_per_step)
     again: list[Again] = ["head"] if twice else []
-    if twice and size.is_checkpointed and training.method == "sft":
+    if twice and size.is_checkpointed:
         again.append("layers")
     how: Any = "adapters" if training.trained == "lora" else "all"
     of_needed = flops_per_token(

@@ -33,7 +33,7 @@ from wit.recipes import LoRAKnobs, SFTRecipe
 from wit.tokenizers import load_tokenizer
 from wit.training.adapters import with_adapters
 from wit.training.alignment_trainer import AlignmentTrainer
-from wit.training.arguments import sft_arguments, training_arguments
+from wit.training.arguments import training_arguments
 from wit.training.reference import with_reference, write_reference
 from wit.training.responses import SIDES
 from wit.training.sft import make_trainer
@@ -214,8 +214,6 @@ def _plain(task: Task, rows: Dataset) -> Trainer:
     """TRL's own: its padding or packing, its loss, its steps."""
     recipe, runtime = SFTRecipe(weights=WEIGHTS, **_knobs(task)), _runtime(task)
     arguments = training_arguments(recipe, 0, runtime, task.scratch, len(rows))
-    checkpointing = sft_arguments(recipe, 0, runtime, task.scratch, len(rows))
-    arguments["activation_checkpointing"] = checkpointing["activation_checkpointing"]
     more: dict[str, Any] = {"dataset_kwargs": {"skip_prepare_dataset": True}}
     if runtime.packing:
         arguments["per_device_train_batch_size"] = 1

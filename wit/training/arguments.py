@@ -47,7 +47,7 @@ def training_arguments(
         "bf16": recipe.precision == "bfloat16",
         "fp16": recipe.precision == "float16",
         "use_cpu": device.type == "cpu",
-        "activation_checkpointing": False,
+        "activation_checkpointing": runtime.gradient_checkpointing,
         "seed": seed,
         "data_seed": seed,
         "dataloader_drop_last": False,
@@ -75,7 +75,6 @@ def sft_arguments(
     arguments = training_arguments(recipe, seed, runtime, scratch, num_rows)
     arguments["per_device_train_batch_size"] = recipe.examples_per_step  # shown only
     arguments["gradient_accumulation_steps"] = 1
-    arguments["activation_checkpointing"] = runtime.gradient_checkpointing
     return arguments
 
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from aligned import align, recipe, reference_of, references_of
 from datasets import Dataset
+from torch.nn.modules.module import register_module_forward_pre_hook
+from transformers.models.llama.modeling_llama import LlamaAttention
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
@@ -170,6 +172,35 @@ def test_splitting_a_step_changes_no_objective(
             assert split[step][name] == pytest.approx(whole[step][name], rel=5e-3, abs=2e-4), name
     for name, weight in weights.items():
         assert torch.allclose(weight, other[name], atol=2e-3), name
+
+
+@pytest.mark.parametrize(
+    "knobs", [{}, {"lora": LoRAKnobs(rank=2)}, {"objective": "kto"}, MIXED], ids=str
+)
+def test_activations_that_are_computed_again_change_nothing(
+    policy: Path, preferences: Path, tmp_path: Path, knobs: dict[str, Any]
+) -> None:
+    chosen = recipe(num_epochs=1, **knobs)
+    references = references_of(tmp_path / "reference", policy, preferences, chosen)
+    forwards: list[Any] = []
+    hook = register_module_forward_pre_hook(
+        lambda module, _: forwards.append(module) if isinstance(module, LlamaAttention) else None
+    )
+    found, counts = [], []
+    with hook:
+        for is_asked in (False, True):
+            folder = tmp_path / str(is_asked)
+            how = {"references": references, "gradient_checkpointing": is_asked}
+            found.append(align(folder, policy, preferences, chosen, **how))
+            counts.append(len(forwards))
+            forwards.clear()
+    assert 1.4 * counts[0] < counts[1] <= 2 * counts[0]
+    (figures, weights), (again, others) = found
+    for step in range(1, max(figures) + 1):
+        for name in ("loss", "grad_norm"):
+            assert again[step][name] == pytest.approx(figures[step][name], rel=1e-6, abs=1e-6)
+    for name, weight in weights.items():
+        torch.testing.assert_close(others[name], weight, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 5, 64])
