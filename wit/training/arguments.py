@@ -24,6 +24,9 @@ def training_arguments(
     device = choose_device(runtime.device)
     if recipe.precision == "float16" and device.type == "cpu":
         raise ConfigError("precision float16 needs a GPU; use float32 or bfloat16")
+    # One kernel for all weights. On a CPU it gains nothing; and accelerate would not know of steps
+    # that float16's loss scaler skips, so that the schedule would go on.
+    is_fused = device.type == "cuda" and recipe.precision != "float16"
     micro_batch = largest_divisor(recipe.examples_per_step, runtime.micro_batch_size)
     steps_per_epoch = -(-num_rows // recipe.examples_per_step)
     num_steps = steps_per_epoch * recipe.num_epochs
@@ -38,7 +41,7 @@ def training_arguments(
         if recipe.schedule != "constant"
         else "constant_with_warmup",
         "warmup_steps": round(recipe.warmup_fraction * num_steps),
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused" if is_fused else "adamw_torch",
         "adam_beta1": recipe.adam_beta1,
         "adam_beta2": recipe.adam_beta2,
         "adam_epsilon": recipe.adam_epsilon,

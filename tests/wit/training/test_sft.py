@@ -18,7 +18,7 @@ from wit.errors import TrainingError
 from wit.likelihood import held_out_nll
 from wit.models import load_model
 from wit.recipes import SFTRecipe
-from wit.training import callbacks
+from wit.training import arguments, callbacks
 from wit.training.arguments import largest_divisor
 from wit.training.checkpoints import mark_complete, resumable_checkpoint
 from wit.training.sft import train_sft
@@ -205,6 +205,24 @@ def test_a_training_killed_between_an_epoch_and_its_measurement_measures_on_resu
         return [line["step"] for line in lines if "nll_prompt" in line]
 
     assert measured(tmp_path / "killed") == measured(tmp_path / "whole") == [0, epoch, 2 * epoch]
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "is_fused"),
+    [
+        ("cuda", "float32", True),
+        ("cuda", "bfloat16", True),
+        ("cuda", "float16", False),  # the schedule would go on where the loss scaler skips a step
+        ("cpu", "float32", False),
+    ],
+)
+def test_adamw_is_one_kernel_where_that_changes_no_step(
+    device: str, precision: str, is_fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments, "choose_device", lambda _: torch.device(device))
+    chosen = recipe(precision=precision)
+    found = arguments.training_arguments(chosen, 0, Runtime(), tmp_path, ROWS)
+    assert ("fused" in found["optim"]) == is_fused
 
 
 def test_largest_divisor_never_exceeds_the_limit() -> None:
