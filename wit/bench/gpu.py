@@ -26,6 +26,7 @@ from wit.bench.gpu_rows import (
 )
 from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
 from wit.errors import ConfigError, OutOfMemoryError
+from wit.loading import load_runtime
 from wit.recipes import LoRAKnobs
 
 GIB = 2**30
@@ -43,7 +44,7 @@ def measure(
     repeats: int,
     *,
     only: str = "*",
-    lengths: Sequence[int] = LENGTHS,
+    lengths: Sequence[int] | None = None,
     num_steps: int = 6,
     attention: str = "auto",
     memory_gib: float | None = None,
@@ -55,7 +56,7 @@ def measure(
     Args:
         repeats: Turns.
         only: Pattern of names, such as ``sft-1b-*``.
-        lengths: Tokens of the longest rows.
+        lengths: Tokens of the longest rows; unset: as many as models of that size are trained on.
         num_steps: Optimizer steps that count, after as many that warm up.
         attention: As of ``Runtime``.
         memory_gib: Of the GPU, for each process: whether it fits on a smaller one. Unset: all.
@@ -63,14 +64,16 @@ def measure(
         tell: Gets each result as soon as it is there.
 
     Raises:
-        ConfigError: There is no GPU, no row has such a name, or steps cannot be so many.
+        ConfigError: There is no GPU, no row has such a name, or rows cannot be so long or steps so
+            many.
     """
     if not is_tiny and not torch.cuda.is_available():
         raise ConfigError(
             "bench gpu: torch sees no GPU, and on a CPU such models would train for days; run it "
             "where there is one, or give --tiny, which tries everything on a small model"
         )
-    wanted = trainings(only, TINY_LENGTHS if is_tiny else lengths, is_tiny=is_tiny)
+    load_runtime(None, [f"attention={attention}"])  # or it is no attention
+    wanted = trainings(only, lengths or (TINY_LENGTHS if is_tiny else LENGTHS), is_tiny=is_tiny)
     for training in wanted:
         if training.layout == "packed":
             sequences_per_step(training, num_steps)

@@ -31,9 +31,9 @@ class Size(NamedTuple):
     """A model, and how it is trained."""
 
     shape: dict[str, Any]
-    rows_per_step: int
-    tokens_at_once: int  # in a packed micro-batch; a padded one has as many, with its padding
     is_checkpointed: bool  # layers are computed twice, since their activations do not fit
+    rows_per_step: int = 64
+    tokens_at_once: int = 8192  # in a packed micro-batch; a padded one has as many, with padding
 
     @property
     def config(self) -> LlamaConfig:
@@ -41,41 +41,25 @@ class Size(NamedTuple):
         return LlamaConfig(**self.shape)
 
 
-LLAMA: dict[str, Any] = {
-    "vocab_size": 128_256,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 131_072,
-    "rope_parameters": {"rope_theta": 500_000.0, "rope_type": "default"},
-}
+def _llama(hidden: int, inner: int, layers: int, *, is_tied: bool) -> dict[str, Any]:
+    """What sizes of Llama 3 differ in; the rest they share."""
+    return {
+        "vocab_size": 128_256,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131_072,
+        "rope_parameters": {"rope_theta": 500_000.0, "rope_type": "default"},
+        "tie_word_embeddings": is_tied,
+    }
+
+
 SIZES = {
     # Of Llama-3.2-1B and Llama-3.1-8B, whose configurations are public.
-    "1b": Size(
-        LLAMA
-        | {
-            "hidden_size": 2048,
-            "intermediate_size": 8192,
-            "num_hidden_layers": 16,
-            "head_dim": 64,
-            "tie_word_embeddings": True,
-        },
-        rows_per_step=64,
-        tokens_at_once=8192,
-        is_checkpointed=False,
-    ),
-    "8b": Size(
-        LLAMA
-        | {
-            "hidden_size": 4096,
-            "intermediate_size": 14_336,
-            "num_hidden_layers": 32,
-            "head_dim": 128,
-            "tie_word_embeddings": False,
-        },
-        rows_per_step=64,
-        tokens_at_once=8192,
-        is_checkpointed=True,
-    ),
+    "1b": Size(_llama(2048, 8192, 16, is_tied=True), is_checkpointed=False),
+    "8b": Size(_llama(4096, 14_336, 32, is_tied=False), is_checkpointed=True),
     "tiny": Size(
         {
             "vocab_size": 1088,  # of the embedded tokenizer
@@ -86,9 +70,9 @@ SIZES = {
             "num_key_value_heads": 2,
             "tie_word_embeddings": True,
         },
+        is_checkpointed=True,
         rows_per_step=8,
         tokens_at_once=64,
-        is_checkpointed=True,
     ),
 }
 
@@ -112,9 +96,13 @@ def trainings(only: str, lengths: Sequence[int], *, is_tiny: bool) -> list[Train
     """All whose names fit; a model's own stand together. DPO has no packed rows.
 
     Raises:
-        ConfigError: None fits.
+        ConfigError: None fits, or rows cannot be so long.
     """
     sizes = ("tiny",) if is_tiny else ("1b", "8b")
+    most = min(SIZES[size].tokens_at_once for size in sizes)  # TRL cuts off what is longer
+    for length in lengths:
+        if not SHORTEST <= length <= most:
+            raise ConfigError(f"--length {length}: allowed are {SHORTEST} to {most} tokens")
     of_sft = product(("sft",), ("full", "lora"), ("packed", "padded"))
     of_dpo = product(("dpo",), ("full", "lora"), ("padded",))
     ways: list[Any] = [*of_sft, *of_dpo]

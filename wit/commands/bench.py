@@ -143,16 +143,15 @@ def bench_gpu(
     """SFT and DPO of a 1B and an 8B model with random weights: tokens per second, MFU, memory."""
     from wit.bench.gpu import measure
 
-    sizes = {"lengths": lengths} if lengths else {}
     found = measure(
         repeats,
         only=only,
+        lengths=lengths,
         num_steps=num_steps,
         attention=attention,
         memory_gib=memory_gib,
         is_tiny=is_tiny,
         tell=lambda result: notes.print(f"{result.name}: done"),
-        **sizes,
     )
     _print(list(found), as_json)
 
@@ -182,7 +181,7 @@ def bench_search(
     budget: Annotated[int, typer.Option(help="Cells that may be begun")] = 10,
     figure: Annotated[
         Path | None,
-        typer.Option(metavar="PNG", help="Where to draw regret over budget, if --scores"),
+        typer.Option(metavar="PNG", help="Where to draw regret over budget; needs --scores"),
     ] = None,
     repeats: Repeats = 3,
     as_json: AsJSON = False,
@@ -190,7 +189,10 @@ def bench_search(
     """Search over the weights against random cells and grids: regret, on known scores."""
     from wit.bench.search import measure
     from wit.bench.search_figure import write_figure
+    from wit.errors import InputError
 
+    if figure is not None and scores is None:
+        raise InputError("--figure draws the regret on the paper's scores; give them by --scores")
     result = measure(scores, repeats, budget)
     if figure is not None and scores is not None:
         write_figure(scores, figure)

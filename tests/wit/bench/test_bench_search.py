@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import wit
 
 from wit.bench import search as bench
 from wit.bench.search import measure, regrets_of
@@ -104,6 +105,12 @@ def test_a_way_that_begins_fewer_cells_is_found_out(monkeypatch: pytest.MonkeyPa
 def test_a_budget_that_cannot_be_simulated_is_refused(budget: int) -> None:
     with pytest.raises(InputError, match="4 to 18"):
         measure(None, budget=budget)
+
+
+def test_a_figure_without_scores_is_refused() -> None:
+    ended = wit("bench", "search", "--figure", "regret.png")
+    assert ended.returncode == 2
+    assert "--scores" in ended.stderr
 
 
 @needs_paper

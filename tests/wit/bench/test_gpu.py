@@ -129,6 +129,17 @@ def test_rows_are_chosen_by_name() -> None:
         trainings("nothing", LENGTHS, is_tiny=False)
 
 
+@pytest.mark.parametrize("length", [7, 65])
+def test_lengths_that_cannot_be_are_refused(length: int) -> None:
+    with pytest.raises(ConfigError, match=rf"--length {length}: allowed are 8 to 64 tokens"):
+        measure(1, lengths=[length], is_tiny=True)
+
+
+def test_an_attention_that_is_none_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(ConfigError, match="attention"):
+        measure(1, attention="none", is_tiny=True)
+
+
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")
 def test_without_a_gpu_only_the_tiny_size_runs() -> None:
     with pytest.raises(ConfigError, match=r"torch sees no GPU.*--tiny") as raised:
