@@ -67,6 +67,7 @@ def test_figures_are_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> No
     assert speed.values == (1.5, 2.5)
     assert with_stage.values == (0.75, 1.0)
     assert speed.ours == (4, 8)
+    assert with_stage.is_reached is False
     assert memory.value == pytest.approx(2 / 3)
     assert memory.is_reached is False
     # Weights, gradients and two moments of float32, over TRL's peak.
