@@ -47,8 +47,7 @@ from wit.weights import TokenWeights, expand_weights
 
 WORKER_GPUS = "WIT_GPUS"  # environment variable: all that ranks of a worker's trainings may use
 BUILTIN = "builtin"  # as a path: what this package ships
-# Attention grows with the square of a packed sequence; only a GPU is so wide that it pays.
-PACKED_TOKENS = {"cuda": 8192, "cpu": 256}
+PACKED_TOKENS = {"cuda": 8192, "cpu": 2048}  # a CPU is busy with fewer
 FLASH = "flash_attention_2"  # as an attention: what asks for a GPU and a package
 
 
@@ -250,8 +249,8 @@ class Runtime(Settings):
     micro_batch_size: PositiveInt = 32  # rows per forward and backward; at most a step's
     evaluation_batch_size: PositiveInt = 64
     data_workers: PositiveInt | None = None  # processes that tokenise; unset: cores / num_workers
-    # Of SFT: rows end to end in one sequence, each seeing itself only, instead of padding.
-    packing: bool = False
+    # Of SFT: rows end to end, each seeing itself only, instead of padding; unset: if the model can.
+    packing: bool | None = None
     # Per forward and backward, with packing; unset: see ``PACKED_TOKENS``.
     packed_tokens: PositiveInt | None = None
     attention: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2"] = "auto"

@@ -23,6 +23,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.bench.arms import Run, peak_since, reset_peak, timed
 from wit.bench.gpu_rows import SIZES, Training, rows_of
+from wit.bench.sft import rows_and_tokens
 from wit.builtin import BASE_DIR
 from wit.config import Runtime
 from wit.data.splits import TRAIN, lengths_of, read_split
@@ -86,13 +87,7 @@ class Clock(TrainerCallback):
         return self.collator(pairs)
 
     def _count(self, model: Any, args: Any, inputs: dict[str, torch.Tensor]) -> None:
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        if mask is None:  # packed: a row begins where positions do
-            num_rows = (inputs["position_ids"] == 0).sum()
-            found = torch.stack([num_rows, num_rows.new_tensor(ids.numel())])
-        else:
-            found = torch.stack([mask.new_tensor(len(ids)), mask.sum()])
-        self.counted = self.counted + found
+        self.counted = self.counted + rows_and_tokens(inputs)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

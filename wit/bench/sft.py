@@ -2,7 +2,7 @@
 
 import gc
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple
@@ -36,15 +36,15 @@ RECIPE = SFTRecipe(
     num_epochs=1,
     examples_per_step=32,
 )
-Way = Literal["weighted", "packed", "plain"]
+Way = Literal["packed", "padded", "plain"]
 WAYS: dict[Way, str] = {
-    "weighted": "weighted SFT, weights (1, 1), padded micro-batches sorted by length",
-    "packed": "weighted SFT, rows packed end to end",
+    "packed": "weighted SFT, weights (1, 1), rows packed end to end",
+    "padded": "weighted SFT, weights (1, 1), padded micro-batches sorted by length",
     "plain": "TRL SFTTrainer, loss_type=nll, completion_only_loss=False",
 }
 CONTESTS: dict[str, tuple[Way, Way]] = {
-    "sft": ("weighted", "plain"),
-    "packing": ("packed", "weighted"),
+    "sft": ("packed", "plain"),
+    "packing": ("packed", "padded"),
 }
 MAX_MEMORY = 1.02  # of the baseline's peak
 
@@ -66,22 +66,32 @@ class Counter:
         model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, model: Any, args: Any, inputs: dict[str, torch.Tensor]) -> None:
-        ids, labels = inputs["input_ids"], inputs.get("labels")
-        if "position_ids" in inputs:  # packed: a row begins where positions do
-            num_rows, num_tokens = int((inputs["position_ids"] == 0).sum()), ids.numel()
-        else:
-            num_rows, num_tokens = len(ids), int(inputs["attention_mask"].sum())
-        self.counts["rows"] += num_rows
-        self.counts["tokens"] += num_tokens
+        labels = inputs.get("labels")
+        num_rows, num_tokens = rows_and_tokens(inputs)
+        self.counts["rows"] += int(num_rows)
+        self.counts["tokens"] += int(num_tokens)
         if labels is not None:  # else whoever has them counts them
             self.counts["targets"] += int((labels[:, 1:] != IGNORE_INDEX).sum())
+
+
+def rows_and_tokens(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Of a micro-batch, padded or packed; padding is neither."""
+    if (positions := inputs.get("position_ids")) is None:
+        mask = inputs["attention_mask"]
+        return torch.stack([mask.new_tensor(len(mask)), mask.sum()])
+    # A packed row begins where positions do; padding is rows of one token, which data never are.
+    begins = torch.nn.functional.pad(positions == 0, (0, 1), value=True)
+    num_padding = (begins[:, :-1] & begins[:, 1:]).sum()
+    return (
+        torch.stack([begins[:, :-1].sum(), positions.new_tensor(positions.numel())]) - num_padding
+    )
 
 
 def measure(contest: str, repeats: int, num_rows: int = NUM_ROWS) -> BenchResult:
     """Trains in two ways, in turns, each in a process of its own.
 
     Args:
-        contest: One of ``CONTESTS``: weighted against plain, or packed against padded.
+        contest: One of ``CONTESTS``: against TRL's plain trainer, or packed against padded.
         repeats: Turns.
         num_rows: Of the embedded instructions.
 
@@ -164,7 +174,7 @@ def run(way: Way, prepared: Path, num_rows: int) -> Run:
     """One way, in the process that calls it."""
     rows = _rows(prepared, num_rows)
     tokenizer = load_tokenizer(prepared / "tokenizer")
-    makers = {"weighted": _weighted, "packed": _packed, "plain": _plain}
+    makers = {"packed": _packed, "padded": _padded, "plain": _plain}
     with tempfile.TemporaryDirectory() as scratch:
         return train(makers[way], Parts(rows, tokenizer, Path(scratch)), RECIPE.examples_per_step)
 
@@ -192,13 +202,13 @@ def silent(trainer: Trainer) -> Trainer:
     return trainer
 
 
-def _weighted(parts: Parts, **runtime: bool) -> Trainer:
-    where = Runtime.model_validate(runtime)
+def _packed(parts: Parts, *, packing: bool = True) -> Trainer:
+    where = Runtime(packing=packing)
     return make_trainer(RECIPE, BASE_DIR, parts.rows, parts.tokenizer, parts.scratch, where)
 
 
-def _packed(parts: Parts) -> Trainer:
-    return _weighted(parts, packing=True)
+def _padded(parts: Parts) -> Trainer:
+    return _packed(parts, packing=False)
 
 
 def _plain(parts: Parts) -> Trainer:

@@ -1,5 +1,6 @@
 """From tokenised rows to micro-batches; the only place where weights meet tokens."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ class RoleCollator:
 
     A micro-batch holds ``input_ids``, ``labels``, ``token_weights`` and ``roles``, all
     ``[batch, seq]``; padded ones ``attention_mask``, packed ones ``position_ids`` that begin at 0
-    with every row. ``labels`` are ``IGNORE_INDEX`` exactly where the weight is 0.
+    with every row and are 0 where a shorter sequence is filled up. ``labels`` are
+    ``IGNORE_INDEX`` exactly where the weight is 0.
     """
 
     def __init__(self, weights: TokenWeights, pad_token_id: int, *, packing: bool = False) -> None:
@@ -41,12 +43,31 @@ class RoleCollator:
         Raises:
             KeyError: A row has lost its roles; training on it would ignore the weights.
         """
+        if self.packing:
+            return self.packed([rows])
+        columns = self._columns(rows)
+        columns["attention_mask"] = [torch.ones_like(ids) for ids in columns["input_ids"]]
+        return self._side_by_side(columns)
+
+    def packed(self, sequences: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Tensor]:
+        """A micro-batch of sequences, each of which is rows end to end.
+
+        Attention keeps to a row because positions begin anew where it does.
+
+        Raises:
+            KeyError: As above.
+        """
+        columns: dict[str, list[Tensor]] = defaultdict(list)
+        for rows in sequences:
+            parts = self._columns(rows)
+            parts["position_ids"] = [torch.arange(len(ids)) for ids in parts["input_ids"]]
+            for name, tensors in parts.items():
+                columns[name].append(torch.cat(tensors))
+        return self._side_by_side(columns)
+
+    def _columns(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Tensor]]:
         parts = [self._row(row) for row in rows] or [self._nothing()]
-        names = parts[0].keys()
-        columns = {name: [part[name] for part in parts] for name in names}
-        batch = self._packed(columns) if self.packing else self._padded(columns)
-        batch["labels"] = batch["input_ids"].masked_fill(batch["token_weights"] == 0, IGNORE_INDEX)
-        return batch
+        return {name: [part[name] for part in parts] for name in parts[0]}
 
     def _row(self, row: Mapping[str, Any]) -> dict[str, Tensor]:
         roles = torch.as_tensor(row["roles"], dtype=torch.long)
@@ -65,22 +86,15 @@ class RoleCollator:
             "token_weights": torch.zeros(2),
         }
 
-    def _padded(self, columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-        """On the right, where nothing that counts attends to it."""
-        padding = {"input_ids": self.pad_token_id, "roles": int(Role.SPECIAL), "token_weights": 0.0}
+    def _side_by_side(self, columns: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+        """Filled up on the right, where nothing that counts attends to it."""
+        padding = {"input_ids": self.pad_token_id, "roles": int(Role.SPECIAL)}
         batch = {
-            name: pad_sequence(parts, batch_first=True, padding_value=padding[name])
+            name: pad_sequence(parts, batch_first=True, padding_value=padding.get(name, 0))
             for name, parts in columns.items()
         }
-        masks = [torch.ones_like(ids) for ids in columns["input_ids"]]
-        return {**batch, "attention_mask": pad_sequence(masks, batch_first=True)}
-
-    @staticmethod
-    def _packed(columns: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-        """Attention keeps to a row because positions begin anew where it does."""
-        batch = {name: torch.cat(parts)[None] for name, parts in columns.items()}
-        positions = [torch.arange(len(ids)) for ids in columns["input_ids"]]
-        return {**batch, "position_ids": torch.cat(positions)[None]}
+        batch["labels"] = batch["input_ids"].masked_fill(batch["token_weights"] == 0, IGNORE_INDEX)
+        return batch
 
     @staticmethod
     def _table(weights: TokenWeights, source: str) -> Tensor:

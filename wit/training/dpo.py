@@ -20,9 +20,9 @@ from wit.training.alignment_trainer import AlignmentTrainer
 from wit.training.arguments import training_arguments
 from wit.training.callbacks import History, Log, train_resumably
 from wit.training.reference import with_reference
+from wit.training.refusals import refuse_adapter_on_head
 from wit.training.responses import is_of_pairs
 from wit.training.sft import MODEL, save_model
-from wit.training.trainer import refuse_adapter_on_head
 
 
 def train_dpo(

@@ -1,15 +1,12 @@
 """Weighted instruction tuning."""
 
-import inspect
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
-from peft import PeftModel
 from transformers import PreTrainedModel, set_seed
 from trl.trainer.sft_config import SFTConfig
 
@@ -33,12 +30,11 @@ from wit.training.callbacks import (
     num_ranks,
     train_resumably,
 )
+from wit.training.packing import problem_with_packing
 from wit.training.shards import gathered_weights
 from wit.training.trainer import WeightedSFTTrainer
 
 MODEL = "model"
-# Nats by which rounding may change a log-probability; rows that see each other are off by more.
-PACKING_TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.25}
 
 
 def train_sft(
@@ -95,7 +91,7 @@ def make_trainer(
         ConfigError: Recipe and runtime do not go together.
     """
     _refuse_other_sharding()
-    collator = RoleCollator(recipe.weights, tokenizer.pad_token_id, packing=runtime.packing)
+    collator = RoleCollator(recipe.weights, tokenizer.pad_token_id)
     arguments = sft_arguments(recipe, recipe.seed, runtime, out, len(rows))
     attention = None if runtime.attention == "auto" else runtime.attention
     num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
@@ -121,9 +117,22 @@ def make_trainer(
         decay_norms=recipe.decay_norms,
     )
     _refuse_to_learn_nothing(rows, collator, recipe)
-    if runtime.packing:
-        check_packing(trainer.model, recipe.precision)
+    collator.packing = runtime.packing is not False and _can_pack(trainer.model, recipe, runtime)
     return trainer
+
+
+def _can_pack(model: Any, recipe: SFTRecipe, runtime: Runtime) -> bool:
+    """Whether the model keeps rows apart.
+
+    Raises:
+        ConfigError: It does not, and the runtime asks for it.
+    """
+    problem = problem_with_packing(model, recipe.precision)
+    if problem and runtime.packing:
+        raise ConfigError(
+            f"packing: {problem}; set runtime packing to false, or choose another attention"
+        )
+    return problem is None
 
 
 def _refuse_to_learn_nothing(rows: Dataset, collator: RoleCollator, recipe: SFTRecipe) -> None:
@@ -178,34 +187,6 @@ def whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> A
         model = _trainable(recipe, load_model(base))
         model.load_state_dict(state)
     return model
-
-
-def check_packing(model: Any, precision: str) -> None:
-    """Refuses a model whose rows would see each other when they are packed.
-
-    Raises:
-        ConfigError: It takes no positions, or it does not heed where they begin anew.
-    """
-    remedy = "; set runtime packing to false, or choose another attention"
-    plain = model.get_base_model() if isinstance(model, PeftModel) else model
-    name = type(plain).__name__
-    if "position_ids" not in inspect.signature(plain.forward).parameters:
-        raise ConfigError(f"packing: {name} takes no position_ids{remedy}")
-    device = model.device
-    rows = [torch.arange(3, 3 + length, device=device)[None] for length in (7, 5)]
-    positions = [torch.arange(row.shape[1], device=device)[None] for row in rows]
-    dtype = torch.float16 if precision == "float16" else torch.bfloat16
-    autocast = torch.autocast(device.type, dtype=dtype, enabled=precision != "float32")
-    with evaluating(model), autocast:
-        apart = torch.cat([model(input_ids=row).logits for row in rows], dim=1)
-        ids, places = torch.cat(rows, dim=1), torch.cat(positions, dim=1)
-        packed = model(input_ids=ids, position_ids=places, use_cache=False).logits
-    off = (packed.float().log_softmax(-1) - apart.float().log_softmax(-1)).abs().max().item()
-    if off > PACKING_TOLERANCE[precision]:
-        raise ConfigError(
-            f"packing: rows that {name} reads end to end see each other (log-probabilities are "
-            f"off by {off:.3g}){remedy}"
-        )
 
 
 def save_model(model: PreTrainedModel, tokenizer_folder: Path, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Which rows an optimizer step has, and how they are split into micro-batches and ranks."""
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -10,6 +11,8 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import TrainingArguments
 
 from wit.data.collate import RoleCollator
+
+Row = Mapping[str, Any]
 
 
 class Steps(Sampler[list[int]]):
@@ -85,7 +88,12 @@ class StepCollator:
     """Splits the rows of a step into micro-batches; which one a row is in changes no gradient."""
 
     def __init__(
-        self, collator: RoleCollator, *, micro_batch_size: int, packed_tokens: int
+        self,
+        collator: RoleCollator,
+        *,
+        micro_batch_size: int,
+        packed_tokens: int,
+        skips_others: bool = False,
     ) -> None:
         """Keeps the limits.
 
@@ -93,21 +101,34 @@ class StepCollator:
             collator: Makes a micro-batch of rows.
             micro_batch_size: Rows in a padded micro-batch, at most.
             packed_tokens: Tokens in a packed one, at most; a longer row has one to itself.
+            skips_others: Whether attention leaves out what a token does not see. Then packed rows
+                are one sequence; else several, none longer than the longest row, for attention
+                takes as long as if every token saw its whole sequence.
         """
         self.collator = collator
         self.micro_batch_size = micro_batch_size
         self.packed_tokens = packed_tokens
+        self.skips_others = skips_others
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Tensor]]:
+    def __call__(self, rows: Sequence[Row]) -> list[dict[str, Tensor]]:
         """The micro-batches, the longest rows first: memory runs out in the first step or never."""
-        if self.collator.packing:
-            lengths = [len(row["input_ids"]) for row in rows]
-            bins = best_fit(lengths, self.packed_tokens)
-            return [self.collator([rows[i] for i in of_bin]) for of_bin in bins]
         # Rows of similar length together, so that little padding is computed.
         longest_first = sorted(rows, key=lambda row: -len(row["input_ids"]))
+        if self.collator.packing:
+            return [self.collator.packed(bins) for bins in self._packed(longest_first)]
         starts = range(0, len(rows), self.micro_batch_size)
         return [self.collator(longest_first[s : s + self.micro_batch_size]) for s in starts]
+
+    def _packed(self, rows: list[Row]) -> Iterator[list[list[Row]]]:
+        """Of every micro-batch its sequences, each the rows of one bin."""
+        while rows:
+            lengths = [len(row["input_ids"]) for row in rows]
+            num_side_by_side = 1 if self.skips_others else max(1, self.packed_tokens // lengths[0])
+            bins = best_fit(lengths, self.packed_tokens if self.skips_others else lengths[0])
+            taken = bins[:num_side_by_side]
+            yield [[rows[i] for i in of_bin] for of_bin in taken]
+            is_taken = set(chain.from_iterable(taken))
+            rows = [row for i, row in enumerate(rows) if i not in is_taken]
 
 
 class StepLoader(DataLoader[Any]):
@@ -130,15 +151,15 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     a bin has one to itself.
     """
     bins: list[list[int]] = []
-    room: list[int] = []
+    rooms: list[tuple[int, int]] = []  # of every bin what is left and which it is, in that order
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        fitting = [b for b, left in enumerate(room) if left >= lengths[index]]
-        if fitting:
-            best = min(fitting, key=room.__getitem__)
+        length = lengths[index]
+        place = bisect_left(rooms, (length, -1))
+        if place < len(rooms):
+            room, best = rooms.pop(place)
         else:
-            best = len(bins)
+            room, best = capacity, len(bins)
             bins.append([])
-            room.append(capacity)
         bins[best].append(index)
-        room[best] -= lengths[index]
+        insort(rooms, (room - length, best))
     return bins

@@ -44,9 +44,9 @@ def test_a_way_that_trains_on_fewer_targets_is_found_out(
 ) -> None:
     fewer = sft.RECIPE.model_copy(update={"weights": sft.TokenWeights(prompt=0, response=1)})
     monkeypatch.setattr(sft, "RECIPE", fewer)
-    cheating = run("weighted", prepared, NUM_ROWS)
+    cheating = run("packed", prepared, NUM_ROWS)
     with pytest.raises(StageError, match="targets"):
-        same_work({"weighted": cheating.counts, "plain": runs["plain"].counts})
+        same_work({"packed": cheating.counts, "plain": runs["plain"].counts})
 
 
 @pytest.mark.parametrize("contest", CONTESTS)

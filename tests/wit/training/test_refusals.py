@@ -10,6 +10,7 @@ import pytest
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from trainers import Parts, losses, recipe, trained, weighted
+from transformers import BloomConfig, BloomForCausalLM
 from trl.trainer.sft_config import SFTConfig
 
 from wit.config import Runtime
@@ -17,7 +18,7 @@ from wit.data.prepare import TRAIN, read_split
 from wit.errors import ConfigError, TrainingError
 from wit.models import load_model
 from wit.training.callbacks import MAX_SKIPPED, History
-from wit.training.sft import check_packing
+from wit.training.packing import problem_with_packing
 from wit.training.trainer import WeightedSFTTrainer
 
 REFUSED: dict[str, dict[str, Any]] = {
@@ -183,20 +184,32 @@ def test_float16_may_skip_steps_but_not_for_ever(tmp_path: Path) -> None:
         [log(math.inf) for _ in range(MAX_SKIPPED + 1)]
 
 
-def test_packing_is_refused_for_a_model_whose_rows_would_see_each_other(parts: Parts) -> None:
+def test_packing_is_for_models_whose_rows_do_not_see_each_other(parts: Parts) -> None:
     model = load_model(parts[0])
-    check_packing(model, "float32")
+    assert problem_with_packing(model, "float32") is None
     forward = model.forward
 
     def deaf(input_ids=None, position_ids=None, **kwargs):
         return forward(input_ids=input_ids, **kwargs)
 
     model.forward = deaf
-    with pytest.raises(ConfigError, match="see each other"):
-        check_packing(model, "float32")
+    assert "see each other" in str(problem_with_packing(model, "float32"))
     model.forward = lambda input_ids: forward(input_ids=input_ids)
-    with pytest.raises(ConfigError, match="position_ids"):
-        check_packing(model, "float32")
+    assert "position_ids" in str(problem_with_packing(model, "float32"))
+
+
+def test_rows_are_packed_if_the_model_can_and_refused_if_it_is_asked_to_and_cannot(
+    parts: Parts, tmp_path: Path
+) -> None:
+    assert weighted(parts, tmp_path, recipe()).split.collator.packing
+    base, instructions, tokenizer = parts
+    size = load_model(base).config.vocab_size
+    bloom = BloomForCausalLM(BloomConfig(vocab_size=size, hidden_size=16, n_layer=1, n_head=2))
+    bloom.save_pretrained(tmp_path / "bloom")  # its positions are distances, and never given
+    parts = (tmp_path / "bloom", instructions, tokenizer)
+    assert not weighted(parts, tmp_path, recipe()).split.collator.packing
+    with pytest.raises(ConfigError, match=r"packing: BloomForCausalLM takes no position_ids; set"):
+        weighted(parts, tmp_path, recipe(), packing=True)
 
 
 def test_float16_needs_a_gpu(parts: Parts, tmp_path: Path) -> None:

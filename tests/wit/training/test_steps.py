@@ -2,10 +2,12 @@
 
 from collections import Counter
 from itertools import chain, pairwise
+from typing import Literal, get_args
 
 import hypothesis.strategies as st
 from accelerate.data_loader import SeedableRandomSampler
 from hypothesis import given
+from torch import Tensor
 
 from wit.data.collate import RoleCollator
 from wit.roles import Role
@@ -105,12 +107,34 @@ def rows_of(lengths: list[int]) -> list[dict[str, object]]:
     ]
 
 
-@given(lengths_of_rows, st.integers(1, 9), st.integers(1, 80), st.booleans())
+Layout = Literal["padded", "packed side by side", "packed into one sequence"]
+
+
+def rows_in(batch: dict[str, Tensor]) -> list[list[int]]:
+    """Of a packed micro-batch, told by its positions; padding is rows of one token."""
+    rows: list[list[int]] = []
+    for ids, positions in zip(batch["input_ids"], batch["position_ids"], strict=True):
+        for token, position in zip(ids.tolist(), positions.tolist(), strict=True):
+            if position == 0:
+                rows.append([])
+            assert len(rows[-1]) == position
+            rows[-1].append(token)
+    assert all(len(set(row)) == 1 for row in rows), "each has a token of its own here"
+    return rows
+
+
+@given(lengths_of_rows, st.integers(1, 9), st.integers(1, 80), st.sampled_from(get_args(Layout)))
 def test_micro_batches_hold_every_token_of_a_step_once(
-    lengths: list[int], micro_batch_size: int, packed_tokens: int, packing: bool
+    lengths: list[int], micro_batch_size: int, packed_tokens: int, layout: Layout
 ) -> None:
+    packing = layout != "padded"
     collator = RoleCollator(TokenWeights(prompt=0, response=1), pad_token_id=99, packing=packing)
-    split = StepCollator(collator, micro_batch_size=micro_batch_size, packed_tokens=packed_tokens)
+    split = StepCollator(
+        collator,
+        micro_batch_size=micro_batch_size,
+        packed_tokens=packed_tokens,
+        skips_others=layout == "packed into one sequence",
+    )
     micro_batches = split(rows_of(lengths))
     found = Counter(
         token for batch in micro_batches for token in batch["input_ids"].flatten().tolist()
@@ -120,12 +144,19 @@ def test_micro_batches_hold_every_token_of_a_step_once(
     targets = sum((batch["labels"] != -100).sum().item() for batch in micro_batches)
     assert targets == sum(lengths) - len(lengths), "of every row all but the first"
     if packing:
-        assert num_padding == 0
         sizes = [batch["input_ids"].shape for batch in micro_batches]
-        assert all(shape[0] == 1 for shape in sizes)
+        longest = [max(len(row) for row in rows_in(batch)) for batch in micro_batches]
+        assert longest == sorted(longest, reverse=True), "memory runs out at once or never"
+        if layout == "packed into one sequence":
+            assert num_padding == 0
+            assert all(shape[0] == 1 for shape in sizes)
+        else:
+            assert [shape[1] for shape in sizes] == longest, (
+                "attention is over no more than it needs"
+            )
         assert all(
-            shape[1] <= packed_tokens or (batch["position_ids"] == 0).sum() == 1
-            for shape, batch in zip(sizes, micro_batches, strict=True)
+            shape.numel() <= packed_tokens or shape == (1, length)
+            for shape, length in zip(sizes, longest, strict=True)
         )
     else:
         assert all(len(batch["input_ids"]) <= micro_batch_size for batch in micro_batches)

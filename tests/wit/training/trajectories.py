@@ -25,16 +25,21 @@ RECIPE = SFTRecipe(
 # Of 25 rows the last step of an epoch has one: a short window, and nothing for the second rank.
 NUM_ROWS, NUM_STEPS = 25, 20
 CLASSES: dict[str, dict[str, object]] = {
-    "1x8": {"micro_batch_size": 8},
-    "2x4": {"micro_batch_size": 4},
-    "8x1": {"micro_batch_size": 1},
-    "uneven": {"micro_batch_size": 3},
-    "packed": {"packing": True},
+    "1x8": {"packing": False, "micro_batch_size": 8},
+    "2x4": {"packing": False, "micro_batch_size": 4},
+    "8x1": {"packing": False, "micro_batch_size": 1},
+    "uneven": {"packing": False, "micro_batch_size": 3},
+    "packed": {},
     "packed to little bins": {"packing": True, "packed_tokens": 96},
     "packed, eager attention": {"packing": True, "packed_tokens": 200, "attention": "eager"},
-    "recomputed activations": {"gradient_checkpointing": True},
-    "two ranks": {"num_processes": 2, "micro_batch_size": 2},
-    "two ranks, sharded": {"num_processes": 2, "sharding": "fsdp", "micro_batch_size": 2},
+    "recomputed activations": {"packing": False, "gradient_checkpointing": True},
+    "two ranks": {"packing": False, "num_processes": 2, "micro_batch_size": 2},
+    "two ranks, sharded": {
+        "packing": False,
+        "num_processes": 2,
+        "sharding": "fsdp",
+        "micro_batch_size": 2,
+    },
     "two ranks, packed": {"num_processes": 2, "packing": True, "packed_tokens": 96},
     "two ranks, sharded, packed, recomputed": {
         "num_processes": 2,
