@@ -25,7 +25,6 @@ from pydantic import (
 
 from wit.alignment_grid import ONLY_ALIGNMENT, check_alignments, with_shared_knobs
 from wit.alignment_recipes import DPOKnobs
-from wit.errors import ConfigError
 from wit.evaluation.suites import expand_suites
 from wit.evaluation_recipes import Benchmark, JudgedPrompts, Prompts, Sensitivity
 from wit.judging.settings import JudgeEndpoint, JudgeModel
@@ -48,7 +47,6 @@ from wit.weights import TokenWeights, expand_weights
 WORKER_GPUS = "WIT_GPUS"  # environment variable: all that ranks of a worker's trainings may use
 BUILTIN = "builtin"  # as a path: what this package ships
 PACKED_TOKENS = {"cuda": 8192, "cpu": 2048}  # a CPU is busy with fewer
-FLASH = "flash_attention_2"  # as an attention: what asks for a GPU and a package
 
 
 class Cell(Settings):
@@ -274,36 +272,3 @@ class Runtime(Settings):
                 "1, or sharding to none"
             )
         return sharding
-
-
-def check_together(study: Study, runtime: Runtime) -> None:
-    """Refuses what a study and a runtime ask for together, if no machine can do it.
-
-    Raises:
-        ConfigError: Names the knobs, where the study sets its own, and the remedy.
-    """
-    precisions: dict[tuple[str, ...], str] = {("sft", "precision"): study.sft.precision}
-    for name, knobs in study.aligned_by.items():
-        precisions[study.key_of(name, "precision")] = knobs.precision
-    if runtime.attention == FLASH and study.sft.precision == "float32":
-        remedy = "set sft.precision to one of these, or --set-runtime attention=auto"
-        key = ("sft", "precision")
-        raise _wrong_precision(
-            study, key, "float32", f"{FLASH} needs bfloat16 or float16; {remedy}"
-        )
-    if runtime.device != "cpu":
-        return
-    if runtime.attention == FLASH:
-        remedy = "--set-runtime attention=auto, or device=cuda where there is one"
-        why = f"needs a GPU, and this runs on the CPU; {remedy}"
-        raise ConfigError(f"runtime attention = {FLASH}: {why}")
-    for key, precision in precisions.items():
-        if precision == "float16":
-            remedy = "set float32 or bfloat16, or --set-runtime device=cuda where there is one"
-            why = f"needs a GPU, and this runs on the CPU; {remedy}"
-            raise _wrong_precision(study, key, precision, why)
-
-
-def _wrong_precision(study: Study, key: tuple[str, ...], value: str, why: str) -> ConfigError:
-    place = study.places.of(key)
-    return ConfigError(f"{f'{place}: ' if place else ''}{'.'.join(key)} = {value}: {why}")

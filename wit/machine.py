@@ -4,7 +4,8 @@ import os
 from importlib.util import find_spec
 
 from wit.artifact_store import check_store
-from wit.config import FLASH, Runtime, Study, check_together
+from wit.compatibility import FLASH, check_together
+from wit.config import Runtime, Study
 from wit.errors import ConfigError
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.settings import NO_JUDGE, check_judge

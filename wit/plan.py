@@ -7,7 +7,8 @@ from pathlib import Path
 from wit.artifact_store import store_of
 from wit.artifacts import Artifact, Source
 from wit.cell_plan import CellPlan
-from wit.config import Cell, Runtime, Study, check_together
+from wit.compatibility import check_together
+from wit.config import Cell, Runtime, Study
 from wit.evaluation_recipes import BenchmarkRecipe, ItemsRecipe, OverlapRecipe
 from wit.files import check_writable
 from wit.lineage.cells import Begun

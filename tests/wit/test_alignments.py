@@ -18,7 +18,8 @@ from samples import write_jsonl
 
 from wit.alignment_grid import alignment_id
 from wit.alignment_recipes import DPOKnobs, DPORecipe
-from wit.config import Runtime, Study, check_together
+from wit.compatibility import check_together
+from wit.config import Runtime, Study
 from wit.display import plan_as_json, show_plan
 from wit.errors import ConfigError
 from wit.estimate import Estimate, sharing

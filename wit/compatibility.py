@@ -1,0 +1,39 @@
+"""Whether a study and a runtime can be had together; each alone is right."""
+
+from wit.config import Runtime, Study
+from wit.errors import ConfigError
+
+FLASH = "flash_attention_2"  # as an attention: what asks for a GPU and a package
+
+
+def check_together(study: Study, runtime: Runtime) -> None:
+    """Refuses what a study and a runtime ask for together, if no machine can do it.
+
+    Raises:
+        ConfigError: Names the knobs, where the study sets its own, and the remedy.
+    """
+    precisions: dict[tuple[str, ...], str] = {("sft", "precision"): study.sft.precision}
+    for name, knobs in study.aligned_by.items():
+        precisions[study.key_of(name, "precision")] = knobs.precision
+    if runtime.attention == FLASH and study.sft.precision == "float32":
+        remedy = "set sft.precision to one of these, or --set-runtime attention=auto"
+        key = ("sft", "precision")
+        raise _wrong_precision(
+            study, key, "float32", f"{FLASH} needs bfloat16 or float16; {remedy}"
+        )
+    if runtime.device != "cpu":
+        return
+    if runtime.attention == FLASH:
+        remedy = "--set-runtime attention=auto, or device=cuda where there is one"
+        why = f"needs a GPU, and this runs on the CPU; {remedy}"
+        raise ConfigError(f"runtime attention = {FLASH}: {why}")
+    for key, precision in precisions.items():
+        if precision == "float16":
+            remedy = "set float32 or bfloat16, or --set-runtime device=cuda where there is one"
+            why = f"needs a GPU, and this runs on the CPU; {remedy}"
+            raise _wrong_precision(study, key, precision, why)
+
+
+def _wrong_precision(study: Study, key: tuple[str, ...], value: str, why: str) -> ConfigError:
+    place = study.places.of(key)
+    return ConfigError(f"{f'{place}: ' if place else ''}{'.'.join(key)} = {value}: {why}")
