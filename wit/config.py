@@ -167,6 +167,19 @@ class Study(Settings):
                 )
         return weights
 
+    @field_validator("search")
+    @classmethod
+    def _rung_is_measured(
+        cls, search: SearchKnobs | None, info: ValidationInfo
+    ) -> SearchKnobs | None:
+        rows, stop = info.data.get("instructions"), search and search.stop
+        if rows and stop and stop.by == "nll_response" and rows.held_out_fraction == 0:
+            raise ValueError(
+                "stop.by = nll_response is the likelihood of held-out responses, and none are held "
+                "out; set instructions.held_out_fraction above 0, or stop.by to select"
+            )
+        return search
+
     @field_validator("dedupe")
     @classmethod
     def _rays_are_objectives(cls, dedupe: str, info: ValidationInfo) -> str:
