@@ -69,7 +69,7 @@ def check_place(plan: Plan, runtime: Runtime) -> None:
     """
     if runtime.execution != "local" or runtime.device == "cpu" or not visible_gpus():
         return
-    if all(plan.is_made(artifact) for artifact, _ in plan.artifacts()) or _pool() != WORK_POOL:
+    if not plan.to_make or _pool() != WORK_POOL:
         return
     raise InputError(
         f"runtime execution = local: a worker of the pool {WORK_POOL} has this run, and the GPUs "

@@ -35,7 +35,7 @@ def judge_cost(plan: Plan, runtime: Runtime, num_rows: int) -> JudgeCost | None:
     Raises:
         InputError: Questions or references cannot be read, or do not go together.
     """
-    to_make = [artifact.recipe for artifact, _ in plan.artifacts() if not plan.is_made(artifact)]
+    to_make = [artifact.recipe for artifact in plan.to_make]
     open_sets = [recipe.name for recipe in to_make if isinstance(recipe, JudgeEvaluation)]
     open_pairs = [r for r in to_make if isinstance(r, PairsRecipe) and r.judge is not None]
     if not (open_sets or open_pairs) or runtime.judge is None:

@@ -20,8 +20,7 @@ def asks_the_judge(plan: Plan) -> bool:
     return any(
         isinstance(artifact.recipe, JudgeEvaluation | PairsRecipe)
         and artifact.recipe.judge is not None
-        and not plan.is_made(artifact)
-        for artifact, _ in plan.artifacts()
+        for artifact in plan.to_make
     )
 
 
@@ -85,7 +84,7 @@ def check_machine(plan: Plan, runtime: Runtime) -> None:
         InputError: A GPU or a package is missing, or the artifact store cannot be written; says
             which knob asks for it, and the remedy.
     """
-    if all(plan.is_made(artifact) for artifact, _ in plan.artifacts()):
+    if not plan.to_make:
         return
     check_store(runtime)
     check_the_judge(plan, runtime)

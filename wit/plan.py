@@ -54,9 +54,14 @@ class Plan:
         return (tokenizer, self.items, *rows, self.overlap, *self.base_evaluations)
 
     @property
+    def to_make(self) -> list[Artifact]:
+        """What is not made yet; of a search all that it may come to make."""
+        return [a for a, _ in self.at_most.artifacts() if not self.is_made(a)]
+
+    @property
     def has_to_train(self) -> bool:
         """Whether a training is still to be made; else no machine is too small for it."""
-        return not all(self.is_made(a) for a, _ in self.artifacts() if a.stage in ("sft", "dpo"))
+        return any(artifact.stage in ("sft", "dpo") for artifact in self.to_make)
 
     @property
     def alignment_of(self) -> dict[str, str]:
@@ -103,8 +108,11 @@ class Plan:
 
     @property
     def at_most(self) -> "Plan":
-        """The plan with as many cells as a search may begin; without one, as it is."""
-        if self.search is None:
+        """The plan with as many cells as a search may begin; without one, as it is.
+
+        Those to come are the ones of which least is made: what it does instead costs no more.
+        """
+        if self.search is None or self.search.is_over:
             return self
         by_name = {str(planned.cell): planned for planned in self.candidates}
         begun, stopped = (
@@ -112,7 +120,8 @@ class Plan:
             for cells in ([planned.cell for planned in self.cells], self.search.stopped)
         )
         others = [planned for name, planned in by_name.items() if name not in begun]
-        num_more = 0 if self.search.is_over else self.search.knobs.budget - len(begun)
+        others.sort(key=lambda planned: sum(map(self.is_made, planned.artifacts)))
+        num_more = self.search.knobs.budget - len(begun)
         cells = (
             planned if str(planned.cell) in stopped else by_name[str(planned.cell)]
             for planned in self.cells
@@ -120,10 +129,31 @@ class Plan:
         return replace(self, cells=(*cells, *others[:num_more]))
 
     @property
+    def trained(self) -> "Plan":
+        """The plan with the cells of a search that have models; without one, as it is.
+
+        To measure something else on them: by other scores the search would try other cells.
+        """
+        if self.search is None:
+            return self
+        cells = (
+            planned
+            if any(self.is_made(one.model) for one in planned.aligned)
+            else planned.before_alignment()
+            for planned in self.candidates
+            if self.is_made(planned.sft)
+        )
+        return replace(self, cells=tuple(cells), search=replace(self.search, is_over=True))
+
+    @property
+    def every(self) -> "Plan":
+        """The plan with all cells that a search may try; without one, as it is."""
+        return self if self.search is None else replace(self, cells=self.candidates)
+
+    @property
     def whole(self) -> tuple[Artifact, ...]:
         """All that belongs to the study, whatever a search comes to try: its identity."""
-        every = replace(self, cells=self.candidates) if self.search is not None else self
-        return tuple(artifact for artifact, _ in every.artifacts())
+        return tuple(artifact for artifact, _ in self.every.artifacts())
 
     def artifacts(self) -> Iterator[tuple[Artifact, Cell | None]]:
         """Every artifact with its cell, parents first."""
@@ -191,5 +221,5 @@ def _with_stored(plan: Plan, runtime: Runtime) -> Plan:
     """The plan, and what of it the artifact store has; where there is none, as it is."""
     if (store := store_of(runtime)) is None:
         return plan
-    stages = {artifact.stage for artifact, _ in plan.artifacts()}
+    stages = {artifact.stage for artifact in plan.whole}
     return replace(plan, stored=store.fingerprints(stages))

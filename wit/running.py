@@ -73,7 +73,7 @@ def run_here(
         from flows.study import run_study
 
     started = time.monotonic()
-    with _live(console, plan.at_most):
+    with _live(console, plan):
         state = run_study(request, return_state=True)
     ended = state.result(raise_on_failure=False)
     outcome = ended.outcome if isinstance(ended, StudyFailedError) else ended
@@ -164,13 +164,13 @@ def _live(console: Console, plan: Plan) -> Iterator[None]:
         console.print(f"{plan.study.name}: {num_stages} stages{more} in {plan.tokenizer.root}")
         yield
         return
-    is_over = threading.Event()
+    is_over, picture = threading.Event(), Picture(plan)
     with Live(console=console, transient=True, auto_refresh=False) as live:
 
         def watch() -> None:
             started = time.monotonic()
             while not is_over.wait(REFRESH_SECONDS):
-                live.update(_picture(plan, time.monotonic() - started), refresh=True)
+                live.update(picture.after(time.monotonic() - started), refresh=True)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -181,19 +181,31 @@ def _live(console: Console, plan: Plan) -> Iterator[None]:
             watcher.join()
 
 
-def _picture(plan: Plan, seconds: float) -> Group:
-    stages = list(plan.artifacts())
-    done = sum(plan.is_made(artifact) for artifact, _ in stages)
-    running, labels = Table.grid(padding=(0, 2)), plan.labels
-    for artifact, _ in stages:
-        if artifact.scratch.exists() and not artifact.exists():
-            progress = read_progress(artifact.scratch)
-            name = f"{artifact.stage} {labels.get(artifact.fingerprint, '')}"
-            share = (progress.step, progress.num_steps) if progress else (0, 1)
-            bar = ProgressBar(total=share[1], completed=share[0], width=30, pulse=not progress)
-            running.add_row(name, bar, str(progress or ""))
-    head = Text(f"{done} of {len(stages)} stages complete, {seconds:.0f} s", style="bold")
-    return Group(head, ProgressBar(total=len(stages), completed=done), running)
+class Picture:
+    """How far a run is. A search may come to any of its candidates, so all of them are watched."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Looks what is there already."""
+        at_most = [artifact for artifact, _ in plan.at_most.artifacts()]
+        self.plan, self.num_stages = plan.every, len(at_most)
+        self.num_others = self._num_made() - sum(map(plan.is_made, at_most))
+
+    def _num_made(self) -> int:
+        return sum(self.plan.is_made(artifact) for artifact, _ in self.plan.artifacts())
+
+    def after(self, seconds: float) -> Group:
+        """What is complete, and what runs now."""
+        done = self._num_made() - self.num_others
+        running, labels = Table.grid(padding=(0, 2)), self.plan.labels
+        for artifact, _ in self.plan.artifacts():
+            if artifact.scratch.exists() and not artifact.exists():
+                progress = read_progress(artifact.scratch)
+                name = f"{artifact.stage} {labels.get(artifact.fingerprint, '')}"
+                share = (progress.step, progress.num_steps) if progress else (0, 1)
+                bar = ProgressBar(total=share[1], completed=share[0], width=30, pulse=not progress)
+                running.add_row(name, bar, str(progress or ""))
+        head = Text(f"{done} of {self.num_stages} stages complete, {seconds:.0f} s", style="bold")
+        return Group(head, ProgressBar(total=self.num_stages, completed=done), running)
 
 
 def _show_outcome(

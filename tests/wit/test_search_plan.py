@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from tiny import write_tiny_study
 
 from tasks.parts import handed_part, parts_of
@@ -15,7 +17,9 @@ from wit.errors import ConfigError
 from wit.form_fields import Handed
 from wit.lineage.cells import cell_tags
 from wit.loading import load_study
+from wit.machine import asks_the_judge
 from wit.plan import Plan, make_plan
+from wit.running import Picture
 
 SEARCH = "weights={search: {rays: 5, budget: 6, seeds: 2}}"
 WITH_STOP = "weights={search: {rays: 5, budget: 6, seeds: 2, stop: {by: select}}}"
@@ -85,6 +89,70 @@ def test_it_costs_at_most_its_budget(plan: Plan) -> None:
     assert len({*names(at_most)}) == 6
 
 
+def test_what_others_have_made_lowers_its_cost_only_as_far_as_it_must(
+    study_file: Path, tmp_path: Path
+) -> None:
+    """It may come to try none of that."""
+    plan = plan_of(study_file, tmp_path, SEARCH)
+    begun = names(plan)
+    others = [one for one in plan.candidates if str(one.cell) not in begun]
+    for one in others[:3]:
+        one.sft.path.mkdir(parents=True)
+    assert sum(not plan.is_made(one.sft) for one in plan.at_most.cells) == 6
+    for one in others[3:6]:
+        one.sft.path.mkdir(parents=True)
+    assert sum(not plan.is_made(one.sft) for one in plan.at_most.cells) == 4
+
+
+def test_what_it_may_come_to_make_is_asked_of_a_machine_before_it_begins(
+    study_file: Path, tmp_path: Path
+) -> None:
+    """As long as no rung is known nothing is planned of what comes after it."""
+    on_policy = ["dpo.on_policy={scorer: judge}", "judge={model: judge}"]
+    plan = plan_of(study_file, tmp_path, WITH_STOP, *on_policy)
+    assert all(one.aligned == () for one in plan.cells)
+    assert asks_the_judge(plan)
+    for one in plan.cells:
+        one.sft.path.mkdir(parents=True)
+    assert plan.has_to_train
+    half = load_study(study_file, [WITH_STOP, "dpo.precision=float16"])
+    with pytest.raises(ConfigError, match=r"float16: needs a GPU"):
+        make_plan(half, Runtime(artifact_root=tmp_path, device="cpu"))
+
+
+def test_all_of_its_models_are_measured_again_whatever_others_would_score(
+    study_file: Path, tmp_path: Path
+) -> None:
+    plan = plan_of(study_file, tmp_path, WITH_STOP)
+    *stopped, last = plan.candidates[-3:]
+    for model in (*(one.sft for one in stopped), last.sft, last.dpo):
+        model.path.mkdir(parents=True)
+    other = plan_of(study_file, tmp_path, WITH_STOP, "benchmarks.0.limit=4").trained
+    assert names(other) == [str(one.cell) for one in (*stopped, last)]
+    assert [bool(one.aligned) for one in other.cells] == [False, False, True]
+    assert other.at_most.cells == other.cells, "nothing is begun"
+
+
+def test_a_stage_of_whatever_cell_is_seen_while_it_runs(study_file: Path, tmp_path: Path) -> None:
+    plan = plan_of(study_file, tmp_path, SEARCH)
+    in_plan = names(plan.at_most)
+    other = next(one for one in plan.candidates if str(one.cell) not in in_plan)
+    picture = Picture(plan)
+    other.sft.scratch.mkdir(parents=True)
+    shown = shown_as(picture)
+    assert f"sft {other.cell}" in shown
+    assert f"0 of {len(list(plan.at_most.artifacts()))} stages complete" in shown
+    other.sft.scratch.rename(other.sft.path)
+    assert f"1 of {len(list(plan.at_most.artifacts()))} stages complete" in shown_as(picture)
+    assert "0 of" in shown_as(Picture(plan)), "it was there before"
+
+
+def shown_as(picture: Picture) -> str:
+    console = Console(file=StringIO(), width=200)
+    console.print(picture.after(seconds=1.0))
+    return console.file.getvalue()  # pyright: ignore
+
+
 def test_what_it_is_does_not_change_while_it_goes_on(plan: Plan) -> None:
     further = plan.replayed({artifact.fingerprint for artifact in plan.whole})
     assert names(further) != names(plan)
@@ -151,6 +219,13 @@ def test_a_study_that_is_stored_is_the_same_search(rays: int, budget: int, seeds
         (["search={budget: 3}"], r"'search' stands under 'weights'"),
         (["weights={search: {budget: 3, degrees: [60, 30]}}"], r"degrees 60 to 30"),
         (["weights={search: {budget: 3, stop: {by: loss}}}"], r"weights\.search\.stop\.by"),
+        (
+            [
+                "weights={search: {budget: 3, stop: {by: nll_response}}}",
+                "instructions.held_out_fraction=0",
+            ],
+            r"weights\.search: stop\.by = nll_response .*set instructions\.held_out_fraction",
+        ),
     ],
 )
 def test_a_search_that_is_wrong_is_refused_where_it_stands(
