@@ -28,6 +28,7 @@ def run_evaluation(request: EvaluationRequest) -> State:
         runtime = with_judge_key(plan, runtime)
         if request.handed:
             return make_handed(plan, request.handed, runtime)
+        plan = plan.trained
         models = _models(plan, request)
         run = begin(plan, runtime)
     except InputError as error:
