@@ -8,7 +8,7 @@ from prefect.futures import PrefectFuture, wait
 
 from flows.cell import Futures, submit_cell, submit_data, submit_evaluations
 from tasks.handing_out import check_deployed, hand_out
-from tasks.report import begin, conclude, next_round, outcomes
+from tasks.report import begin, conclude, next_round, outcomes, undecided
 from tasks.requests import as_deployed, check_place, refused, run_name
 from tasks.secrets import with_judge_key
 from wit.errors import InputError
@@ -50,7 +50,10 @@ def run_study(request: StudyRequest) -> State:
                 found = hand_out(plan, run, request, handed)
                 handed = {outcome.fingerprint: outcome for outcome in found} | handed
             stages = (*outcomes(plan, made), *handed.values())
-            further = next_round(plan, runtime, run, stages) if plan.search else plan
+            try:
+                further = next_round(plan, runtime, run, stages) if plan.search else plan
+            except InputError as error:
+                return conclude(plan, runtime, run, (*stages, undecided(error)))
             if further.begun == plan.begun:
                 return conclude(plan, runtime, run, stages)
             plan = further

@@ -67,12 +67,12 @@ def next_round(
     """The plan of a study that searches, with what it begins next, which MLflow is told.
 
     Raises:
-        InputError: A result cannot be brought from the artifact store.
+        InputError: A result that workers have made cannot be brought from the artifact store.
     """
-    if runtime.artifact_store is not None:
-        for artifact in not_here([artifact for artifact, _ in plan.artifacts()], runtime):
-            if artifact.stage in RESULTS:
-                bring(artifact, runtime)
+    is_there = {stage.fingerprint for stage in stages if stage.status in ("made", "reused")}
+    results = (a for a, _ in plan.artifacts() if a.stage in RESULTS and a.fingerprint in is_there)
+    for artifact in not_here(results, runtime):
+        bring(artifact, runtime)
     further = plan.replayed({stage.fingerprint for stage in stages})
     _log.info("%s", further.search)
     if further.begun is not None and further.begun != plan.begun:
@@ -80,6 +80,18 @@ def next_round(
         lineage.go_on(run, further.begun, uri)
         lineage.link([artifact for artifact, _ in further.artifacts()], run, uri)
     return further
+
+
+def undecided(error: InputError) -> StageOutcome:
+    """What became of a search whose next round cannot be decided on, as of a stage that failed."""
+    return StageOutcome(
+        stage="search",
+        cell=None,
+        fingerprint="",
+        status="failed",
+        message=str(error),
+        is_input_error=True,
+    )
 
 
 def outcomes(plan: Plan, futures: dict[str, PrefectFuture]) -> tuple[StageOutcome, ...]:

@@ -6,9 +6,17 @@ from typing import NamedTuple
 
 import pytest
 from commands import wit
-from flow_runs import plan_of, run, runtime_words, statuses
+from flow_runs import ended, plan_of, run, runtime_words, statuses
+from prefect.client.orchestration import SyncPrefectClient
 
+from flows.evaluation import run_evaluation
+from flows.study import run_study
+from wit.config import Runtime
+from wit.forms import EvaluationRequest, StudyRequest
+from wit.loading import load_study
 from wit.outcome import StudyOutcome
+from wit.plan import Plan, make_plan
+from wit.sharing import upload
 
 SEARCH = (
     "weights={search: {rays: 3, budget: 3, seeds: 1, stop: {by: nll_response, least: 1}}}",
@@ -85,3 +93,82 @@ def test_cut_off_after_its_first_round_it_goes_on_as_if_nothing_had_been(
     whole = statuses(run(study_file, tmp_path, *SEARCH))
     assert set(whole) == set(statuses(searched.outcome))
     assert {name for name, status in whole.items() if status == "reused"} == set(statuses(first))
+
+
+def test_its_models_are_measured_on_another_benchmark_all_of_them(
+    searched: Searched, study_file: Path
+) -> None:
+    """By whose scores it would not have come to most of them."""
+    request = EvaluationRequest(
+        study_file=str(study_file),
+        settings=[*SEARCH, "benchmarks.0.limit=4"],
+        runtime_settings=runtime_words(searched.root),
+        models=["sft", "dpo"],
+    )
+    measured = [s.cell for s in ended(run_evaluation, request).stages if s.stage == "evaluation"]
+    plan = plan_of(study_file, searched.root, *SEARCH)
+    assert set(measured) == {str(one.cell) for one in plan.cells}
+
+
+class Stored(NamedTuple):
+    """A second machine, which has nothing but the store that has the search."""
+
+    root: Path
+    url: str
+    study_file: Path
+
+    def request(self, *settings: str) -> StudyRequest:
+        words = [*runtime_words(self.root), f"artifact_store={self.url}", *settings]
+        return StudyRequest(
+            study_file=str(self.study_file), settings=[*SEARCH], runtime_settings=words
+        )
+
+    @property
+    def plan(self) -> Plan:
+        runtime = Runtime(artifact_root=self.root, artifact_store=self.url)
+        return make_plan(load_study(self.study_file, SEARCH), runtime)
+
+
+@pytest.fixture
+def stored(searched: Searched, study_file: Path, tmp_path: Path) -> Stored:
+    (tmp_path / "store").mkdir()
+    machine = Stored(tmp_path / "two", f"file://{tmp_path}/store", study_file)
+    runtime = Runtime(artifact_root=searched.root, artifact_store=machine.url)
+    for artifact, _ in plan_of(study_file, searched.root, *SEARCH).artifacts():
+        with artifact.lock():
+            upload(artifact, runtime)
+    return machine
+
+
+def test_another_machine_comes_to_the_same_cells_from_the_store_alone(
+    searched: Searched, stored: Stored
+) -> None:
+    made = statuses(searched.outcome)
+    open_stages = {artifact.fingerprint for artifact in stored.plan.to_make}
+    assert not open_stages & made.keys(), "what no rung has decided on yet is in the store as well"
+    again = ended(run_study, stored.request())
+    assert statuses(again) == dict.fromkeys(made, "reused")
+    assert not list(stored.root.rglob("*.safetensors"))
+    assert stored.plan.search is not None
+    assert stored.plan.search.is_over
+
+
+@pytest.mark.parametrize(
+    ("execution", "failed"), [("local", "evaluation p0-r1-s0"), ("deployments", "search")]
+)
+def test_a_score_that_cannot_be_brought_leaves_a_report_of_what_is_there(
+    searched: Searched, stored: Stored, client: SyncPrefectClient, execution: str, failed: str
+) -> None:
+    """Where workers make the cells, it may be the one that decides; none is asked, for all is made.
+
+    Here it is a stage that failed, and decides nothing.
+    """
+    first = plan_of(stored.study_file, searched.root, *SEARCH).cells[0].sft_evaluations[0]
+    [record] = Path(stored.url.removeprefix("file://")).rglob(f"{first.fingerprint}.record.json")
+    record.write_text("{}")
+    outcome = ended(run_study, stored.request(f"execution={execution}"))
+    [failure] = outcome.failures
+    assert failure.label == failed
+    assert str(record) in failure.message
+    assert outcome.exit_code == 2
+    assert Path(outcome.report or "").is_file()
