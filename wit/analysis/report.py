@@ -126,7 +126,7 @@ def _content(
         "decimals": decimals,
         "cells": marked(cells_of(shown, decimals), changes["collapsed"], replicates),
         "num_replicates": len(replicates),
-        "off_grid": sorted({c.weights for c in _all_cells(grid) if not c.is_on_grid}),
+        "off_grid": sorted({c.weights for c in _all_cells(shown) if not c.is_on_grid}),
         "rays": rays_numbers(found, near_sft, decimals),
         "is_seed_shared": "seeds" in {of.stage.replicates for of in rays.values() if of.rays},
         "has_noise": {name: bool(of.noise.deviation) for name, of in rays.items()},

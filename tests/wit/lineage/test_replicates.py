@@ -111,6 +111,15 @@ def test_report_summary_and_files_mark_them(deduped: tuple[Plan, str, str], tmp_
     assert json.loads(Path(listed).read_text())["replicates"] == REPLICATES
 
 
+def test_a_replicate_that_no_map_can_show_is_named_below_them(
+    deduped: tuple[Plan, str, str], tmp_path: Path
+) -> None:
+    table = lineage.table("tiny", deduped[1])
+    table.attrs["replicates"] = {"p0-r1-template0.5": "p0-r0.5"}
+    page = write_report(table, None, Extras(), tmp_path / "report.html").read_text()
+    assert "has weights of its own in p0-r1-template0.5." in page
+
+
 def test_without_it_the_same_cells_are_reused_and_it_is_another_version(
     deduped: tuple[Plan, str, str], tmp_path: Path
 ) -> None:
