@@ -179,7 +179,7 @@ def _problem_with_store(uri: str) -> str | None:
     Raises:
         InputError: Its file is no database of MLflow.
     """
-    from wit.lineage.store import is_initialised, sqlite_file
+    from wit.lineage.place import is_initialised, sqlite_file
 
     file = sqlite_file(uri)
     if file is not None:
