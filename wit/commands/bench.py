@@ -29,7 +29,12 @@ def bench_all(
     """Every benchmark in its short form, one after the other: a quarter of an hour on two cores."""
     from wit.bench.every import every
 
-    _print(list(every(only or (), lambda name: notes.print(f"wit bench {name} ..."))), as_json)
+    results: list[BenchResult] = []
+    try:
+        results.extend(every(only or (), lambda name: notes.print(f"wit bench {name} ...")))
+    finally:  # what was measured before one failed is not lost
+        if results:
+            _print(results, as_json)
 
 
 @app.command("sft")

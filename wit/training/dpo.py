@@ -20,7 +20,7 @@ from wit.training.alignment_trainer import AlignmentTrainer
 from wit.training.arguments import training_arguments
 from wit.training.callbacks import History, Log, train_resumably
 from wit.training.reference import with_reference
-from wit.training.refusals import refuse_adapter_on_head
+from wit.training.refusals import refuse_head
 from wit.training.responses import is_of_pairs
 from wit.training.sft import MODEL, save_model
 
@@ -113,5 +113,5 @@ def _trainable(recipe: DPORecipe, policy: Path, base: Path | None, device: Any) 
                 "again: it will be made anew, with its adapter"
             )
         model = with_saved_adapters(load_model(base, device), policy / ADAPTER)
-    refuse_adapter_on_head(model)
+    refuse_head(model)
     return model

@@ -52,12 +52,18 @@ def refuse_what_loses_weights(kwargs: dict[str, Any]) -> None:
         )
 
 
-def refuse_adapter_on_head(model: Any) -> None:
-    """Refuses adapters that the fused LM head would pass by.
+def refuse_head(model: Any) -> None:
+    """Refuses what the fused LM head would pass by: adapters, and a cap on logits.
 
     Raises:
-        ConfigError: The head has an adapter, or the adapter is a prompt.
+        ConfigError: The head has an adapter, the adapter is a prompt, or the logits are capped in
+            a way that TRL's fused head does not know.
     """
+    if getattr(model.config.get_text_config(), "logits_soft_cap", None):  # of RecurrentGemma
+        raise ConfigError(
+            f"{type(model).__name__} caps its logits (logits_soft_cap), and the loss would not; "
+            "choose another base"
+        )
     if not isinstance(model, PeftModel):
         return
     head = model.get_output_embeddings()

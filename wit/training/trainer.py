@@ -26,7 +26,7 @@ from wit.roles import Role
 from wit.training.figures import MEASURE_EVERY, RoleFigures
 from wit.training.one_pass_head import add_one_pass_head
 from wit.training.packing import skips_others
-from wit.training.refusals import refuse_adapter_on_head, refuse_what_loses_weights
+from wit.training.refusals import refuse_head, refuse_what_loses_weights
 from wit.training.shards import load_shards, save_shards
 from wit.training.steps import StepCollator, StepLoader, Steps, seed_of_order
 
@@ -69,7 +69,7 @@ class WeightedSFTTrainer(SFTTrainer):
             ConfigError: Something that is asked for would lose weights; names it.
         """
         refuse_what_loses_weights(kwargs)
-        refuse_adapter_on_head(kwargs["model"])
+        refuse_head(kwargs["model"])
         super().__init__(data_collator=collator, **kwargs)
         self.examples_per_step = examples_per_step
         self.normaliser: Normaliser = normaliser

@@ -10,7 +10,12 @@ import pytest
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from trainers import Parts, losses, recipe, trained, weighted
-from transformers import BloomConfig, BloomForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
+)
 from trl.trainer.sft_config import SFTConfig
 
 from wit.config import Runtime
@@ -210,6 +215,22 @@ def test_rows_are_packed_if_the_model_can_and_refused_if_it_is_asked_to_and_cann
     assert not weighted(parts, tmp_path, recipe()).split.collator.packing
     with pytest.raises(ConfigError, match=r"packing: BloomForCausalLM takes no position_ids; set"):
         weighted(parts, tmp_path, recipe(), packing=True)
+
+
+def test_logits_that_are_capped_in_a_way_of_their_own_are_refused(
+    parts: Parts, tmp_path: Path
+) -> None:
+    base, instructions, tokenizer = parts
+    config = RecurrentGemmaConfig(
+        vocab_size=load_model(base).config.vocab_size,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    RecurrentGemmaForCausalLM(config).save_pretrained(tmp_path / "capped")
+    with pytest.raises(ConfigError, match="logits_soft_cap"):
+        weighted((tmp_path / "capped", instructions, tokenizer), tmp_path, recipe())
 
 
 def test_float16_needs_a_gpu(parts: Parts, tmp_path: Path) -> None:
