@@ -90,12 +90,25 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE).partition("?")[0]).resolve()
 
 
+def opened(file: Path, timeout: float = 5) -> sqlite3.Connection:
+    """A database that is there, for reading alone; ``timeout`` in seconds, while it is locked.
+
+    Whoever was killed while it wrote has left a journal, which SQLite takes back before anything
+    is read. For that it has to be allowed to write; where the file forbids it, it is not.
+    """
+    address = f"file:{quote(str(file))}?mode=rw"
+    # Transactions by hand: the statements of one are to see one state.
+    database = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None)
+    database.execute("PRAGMA query_only = ON")
+    return database
+
+
 def is_initialised(file: Path) -> bool:
     """Whether it holds MLflow's tables; asked without importing mlflow."""
     if not file.is_file():
         return False
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
+        with closing(opened(file)) as database:
             return bool(database.execute("SELECT count(*) FROM alembic_version").fetchone()[0])
     except sqlite3.DatabaseError as error:
         if file.stat().st_size == 0 or "no such table" in str(error):

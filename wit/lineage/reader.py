@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import quote
 
 from wit.errors import InputError, StoreDownError
 from wit.lineage.failures import failure
@@ -22,6 +21,7 @@ from wit.lineage.place import (
     check_driver,
     is_initialised,
     is_up,
+    opened,
     sqlite_file,
     unreachable,
 )
@@ -154,11 +154,8 @@ def _connected(uri: str) -> Iterator[Ask]:
     if not is_initialised(file):
         raise InputError(f"{file}: there is no such MLflow store, or it {EMPTY}")
     try:
-        address = f"file:{quote(str(file))}?mode=ro"
-        # By hand: the statements are to see one state, though runs end meanwhile.
-        database = sqlite3.connect(address, uri=True, timeout=30, isolation_level=None)
-        with closing(database):
-            database.execute("BEGIN")
+        with closing(opened(file, timeout=30)) as database:
+            database.execute("BEGIN")  # all statements see one state, though runs end meanwhile
             yield lambda sql, values: database.execute(sql, values).fetchall()
     except sqlite3.DatabaseError as error:
         if "locked" in str(error):

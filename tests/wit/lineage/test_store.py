@@ -23,7 +23,8 @@ from wit import lineage
 from wit.config import Runtime
 from wit.errors import InputError, StoreDownError
 from wit.lineage.failures import failure
-from wit.lineage.place import EXPERIMENT
+from wit.lineage.place import EXPERIMENT, opened
+from wit.lineage.reader import find_runs
 from wit.lineage.store import open_store
 
 
@@ -160,6 +161,35 @@ def test_a_database_that_is_locked_is_down_and_still_one_of_mlflow(uri, monkeypa
         assert isinstance(failure(error, uri), StoreDownError)
     missing = OperationalError("SELECT 1", {}, sqlite3.OperationalError("no such table: runs"))
     assert not isinstance(failure(missing, uri), StoreDownError)
+
+
+KILLED_WHILE_IT_WRITES = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA cache_size = 1")  # so what is half written is in the file, and counts
+database.execute("BEGIN")
+database.execute("CREATE TABLE half_written (value)")
+database.executemany("INSERT INTO half_written VALUES (randomblob(?))", [(4096,)] * 100)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("ask", [lineage.prepare, find_runs], ids=["write", "read"])
+def test_a_database_whose_writer_was_killed_is_still_one_of_mlflow(uri, ask):
+    file = Path(uri.removeprefix("sqlite:///"))
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_WRITES, file], check=False)
+    journal = file.with_name(f"{file.name}-journal")
+    assert journal.stat().st_size > 0
+    ask(uri)
+    assert not journal.exists()
+
+
+def test_what_is_opened_for_reading_cannot_be_written(uri):
+    with (
+        closing(opened(Path(uri.removeprefix("sqlite:///")))) as database,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        database.execute("DELETE FROM alembic_version")
 
 
 def test_whatever_goes_wrong_with_recording_a_training_goes_on(uri, tmp_path, caplog):
