@@ -23,6 +23,8 @@ def with_candidates(study: Mapping[str, Any]) -> dict[str, Any]:
         if study.get(SEARCH) is not None:
             raise ValueError("'search' stands under 'weights': weights: {search: {budget: 10}}")
         return {**study}
+    if study.get(SEARCH) is not None:
+        raise ValueError("'search' stands twice; leave that beside 'weights' out")
     if len(weights) > 1:
         others = ", ".join(repr(key) for key in weights if key != SEARCH)
         raise ValueError(f"'weights.search' stands alone; leave {others} out, or the search")
