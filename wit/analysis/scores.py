@@ -45,7 +45,8 @@ def ray_label(prompt: float, response: float) -> str:
     is_small = max(ratio.numerator, ratio.denominator) <= MAX_IN_LABEL
     if is_small and abs(float(ratio) - exact) <= 1e-9 * exact:
         return f"{ratio.numerator} : {ratio.denominator}"
-    return f"{exact:.10g} : 1"
+    # The larger weight is 1, as in the names of weights that a search tries.
+    return f"{exact:.10g} : 1" if exact < 1 else f"1 : {response / prompt:.10g}"
 
 
 def by_angle(prompt: float | None, response: float | None, name: str) -> tuple[float, float, str]:

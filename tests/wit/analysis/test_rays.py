@@ -35,13 +35,14 @@ def test_other_ratios_are_other_rays(p, r, q, s):
 
 
 def test_a_ray_is_named_by_its_ratio():
-    pairs = [(0, 0.3), (0.1 + 0.2, 1), (0.2, 0.8), (1, 0), (0.123, 1)]
+    pairs = [(0, 0.3), (0.1 + 0.2, 1), (0.2, 0.8), (1, 0), (0.123, 1), (1, 0.414)]
     assert [ray_label(*pair) for pair in pairs] == [
         "0 : 1",
         "3 : 10",
         "1 : 4",
         "1 : 0",
         "0.123 : 1",
+        "1 : 0.414",
     ]
 
 
