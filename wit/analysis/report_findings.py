@@ -188,7 +188,7 @@ def parts_sentence(parts: Parts | None) -> str:
 def variance_note(split: VarianceSplit, num_seeds: int, *, is_alike: bool) -> str:
     """What the split cannot show; ``is_alike``: no two scores differ."""
     if split.rest is None:
-        return "No split: nothing was run twice."
+        return "No split: too little was run twice."
     if is_alike:
         return "No split: all score alike."
     if split.rest == 0:
