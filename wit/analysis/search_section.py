@@ -43,9 +43,16 @@ def search_section(study: Study | None, scores: StageScores, decimals: int) -> S
     num_tried = sum(one.num_runs > 0 for one in found)
     sentence = (
         f"At most {study.search.budget} cells may be begun; {len(trials)} have a score, of "
-        f"{num_tried} of {len(found)} candidates. Of those that were tried, the curve over the "
-        f"angle that all of them together suggest is best at {found[chosen].weights}."
+        f"{num_tried} of {len(found)} candidates. "
     )
+    if found[chosen].deviation is None:
+        sentence += "No two scores differ, so there is no curve over the angle yet, and no best."
+        chosen = None
+    else:
+        sentence += (
+            "Of those that were tried, the curve over the angle that all of them together suggest "
+            f"is best at {found[chosen].weights}."
+        )
     columns = ("candidate", "degrees", "runs", "mean of its runs", "by the curve")
     rows = [_row(one, sign, decimals) for one in found]
     return SearchSection(sentence, Numbers(columns, rows, chosen))
