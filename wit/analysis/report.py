@@ -120,7 +120,7 @@ def _content(
         "drawn": pairs_numbers(drawn),
         "data": data,
         "aligned": aligned,
-        "search": search_section(study, grid.dpo, decimals),
+        "search": search_section(study, grid.sft, grid.dpo, decimals),
         "scale": charts.colour_range(grid),
         "grid": grid,
         "decimals": decimals,

@@ -19,11 +19,14 @@ class SearchSection(NamedTuple):
     numbers: Numbers
 
 
-def search_section(study: Study | None, scores: StageScores, decimals: int) -> SearchSection | None:
+def search_section(
+    study: Study | None, before: StageScores, scores: StageScores, decimals: int
+) -> SearchSection | None:
     """The section; None for a study that lists its weights, or has no score yet.
 
     Args:
         study: Its recipe.
+        before: Scores of the SFT models.
         scores: After the main alignment.
         decimals: Of scores.
     """
@@ -43,8 +46,11 @@ def search_section(study: Study | None, scores: StageScores, decimals: int) -> S
     num_tried = sum(one.num_runs > 0 for one in found)
     sentence = (
         f"At most {study.search.budget} cells may be begun; {len(trials)} have a score, of "
-        f"{num_tried} of {len(found)} candidates. "
+        f"{num_tried} of {len(found)} candidates"
     )
+    cells = {(one.weights, one.seed) for one in scores.models}
+    num_left = sum((one.weights, one.seed) not in cells for one in before.models)
+    sentence += f"; {num_left} more have only one before alignment. " if num_left else ". "
     if found[chosen].deviation is None:
         sentence += "No two scores differ, so there is no curve over the angle yet, and no best."
         chosen = None

@@ -21,7 +21,8 @@ CELLS = [(0, 1), (1, 1), (1, 0)]
 
 
 def section(table) -> SearchSection:
-    found = search_section(STUDY, stage_scores(table, "dpo", ["unseen"]), 3)
+    before, after = (stage_scores(table, stage, ["unseen"]) for stage in ("sft", "dpo"))
+    found = search_section(STUDY, before, after, 3)
     assert found is not None
     return found
 
@@ -31,6 +32,13 @@ def test_the_best_by_the_curve_is_named_and_stands_out() -> None:
     assert found.sentence.startswith("At most 5 cells may be begun; 6 have a score, of 3 of 3")
     assert found.sentence.endswith("is best at p1-r0.")
     assert found.numbers.best == 2
+
+
+def test_cells_that_were_stopped_are_counted_apart() -> None:
+    table = scores(CELLS)
+    is_stopped = (table.stage == "dpo") & table.cell.isin(["p0-r1-s0", "p1-r0-s1"])
+    said = section(table[~is_stopped]).sentence
+    assert "4 have a score, of 3 of 3 candidates; 2 more have only one before alignment. " in said
 
 
 @pytest.mark.parametrize("cells", [CELLS, CELLS[:1]])
