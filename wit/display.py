@@ -92,7 +92,8 @@ def show_plan(console: Console, plan: "Plan", cost: "Estimate") -> None:
 
     console.print(_table_of_cells(plan))
     if plan.search is not None:
-        console.print(f"{plan.search}; the cost below is at most", highlight=False)
+        at_most = "" if plan.search.is_over else "; the cost below is at most"
+        console.print(f"{plan.search}{at_most}", highlight=False)
     if others := replicates(plan.study):
         num = len(others) * len(plan.study.seeds)
         all_cells = len(plan.cells) + num

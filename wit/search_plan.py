@@ -43,7 +43,9 @@ class Search:
         """Where it stands, for people."""
         num_scored = sum(trial.score is not None for trial in self.trials)
         rounds = "1 round" if self.num_rounds == 1 else f"{self.num_rounds} rounds"
-        said = f"search: {len(self.trials)} of at most {self.knobs.budget} cells begun in {rounds}"
+        said = (
+            f"search: {len(self.trials)} of at most {self.knobs.most_cells} cells begun in {rounds}"
+        )
         said += f", {num_scored} scored"
         said += f", {len(self.stopped)} stopped before alignment" if self.knobs.stop else ""
         return f"{said}; {'over' if self.is_over else 'the scores decide on the next round'}"

@@ -82,6 +82,12 @@ def test_a_cell_that_could_still_get_its_score_is_waited_for(plan: Plan) -> None
     assert names(plan.replayed(half | evaluations)) == names(plan), "the other one is open"
 
 
+def test_a_budget_above_all_cells_is_said_to_be_all_cells(study_file: Path, tmp_path: Path) -> None:
+    plan = plan_of(study_file, tmp_path, "weights={search: {rays: 2, budget: 9, seeds: 2}}")
+    assert "2 of at most 4 cells begun" in str(plan.search)
+    assert len(plan.at_most.cells) == 4
+
+
 def test_it_costs_at_most_its_budget(plan: Plan) -> None:
     at_most = plan.at_most
     assert len(at_most.cells) == 6

@@ -45,7 +45,7 @@ def search_section(
         return None
     num_tried = sum(one.num_runs > 0 for one in found)
     sentence = (
-        f"At most {study.search.budget} cells may be begun; {len(trials)} have a score, of "
+        f"At most {study.search.most_cells} cells may be begun; {len(trials)} have a score, of "
         f"{num_tried} of {len(found)} candidates"
     )
     cells = {(one.weights, one.seed) for one in scores.models}

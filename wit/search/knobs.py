@@ -47,6 +47,11 @@ class SearchKnobs(Settings):
             )
         return self
 
+    @property
+    def most_cells(self) -> int:
+        """The budget, or all cells that there are, if these are fewer."""
+        return min(self.budget, self.rays * self.seeds)
+
     def candidates(self) -> tuple[TokenWeights, ...]:
         """The weights that may be tried, by angle; the larger of the two is 1."""
         return tuple(map(_weights_at, self._angles()))
