@@ -226,7 +226,7 @@ def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str
         return f"{place}: {key}: unknown key. Allowed here: {', '.join(allowed)}.{hint}"
     if error["type"] == "missing":
         allowed = ", ".join(_keys_at(kind, loc[:-1]))
-        return f"{place}: {key} is missing. Keys here: {allowed}."
+        return f"{place}: {key} is missing." + (f" Keys here: {allowed}." if allowed else "")
     if is_secret:
         return f"{place}: {key}: {_allowed(error, loc)}"
     said = _allowed(error, loc)

@@ -223,6 +223,8 @@ def test_a_study_that_is_stored_is_the_same_search(rays: int, budget: int, seeds
         (["weights={search: {budget: 3}, prompt: [1]}"], r"stands alone; leave 'prompt' out"),
         (["weights={search: {budget: 3}}", "seeds=[0, 1]"], r"as 'weights\.search\.seeds'"),
         (["search={budget: 3}"], r"'search' stands under 'weights'"),
+        (["weights=[{search: {budget: 3}}]"], r"'search' stands in no list"),
+        (["weights={search: {budget: 3, degrees: [0]}}"], r"degrees\.1 is missing\.$"),
         (["weights={search: {budget: 3}}", "search={budget: 9}"], r"'search' stands twice"),
         (["weights={search: {budget: 3, degrees: [60, 30]}}"], r"degrees 60 to 30"),
         (["weights={search: {budget: 3, stop: {by: loss}}}"], r"weights\.search\.stop\.by"),

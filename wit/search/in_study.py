@@ -19,6 +19,8 @@ def with_candidates(study: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: Something stands there that a search does not go together with.
     """
     weights = study.get("weights")
+    if isinstance(weights, list) and any(isinstance(w, Mapping) and SEARCH in w for w in weights):
+        raise ValueError("'search' stands in no list: weights: {search: {budget: 10}}")
     if not isinstance(weights, Mapping) or SEARCH not in weights:
         if study.get(SEARCH) is not None:
             raise ValueError("'search' stands under 'weights': weights: {search: {budget: 10}}")
