@@ -57,7 +57,8 @@ def search_section(
     else:
         sentence += (
             "Of those that were tried, the curve over the angle that all of them together suggest "
-            f"is best at {found[chosen].weights}."
+            f"is best at {found[chosen].weights}. The headline is about means of runs, which "
+            "owe more to luck where a candidate has few."
         )
     columns = ("candidate", "degrees", "runs", "mean of its runs", "by the curve")
     rows = [_row(one, sign, decimals) for one in found]

@@ -59,6 +59,7 @@ def goes_on(knobs: SearchKnobs, trials: Sequence[Trial], cell: Cell) -> bool:
 
     Among all cells of its round and of earlier ones its rung must be one of the best ``keep``;
     as good as the worst of those is enough. What became of any of them after that changes nothing.
+    Instruction tuning itself, without a weight on prompts, always is: all are compared with it.
 
     Args:
         knobs: What the study says.
@@ -82,6 +83,8 @@ def goes_on(knobs: SearchKnobs, trials: Sequence[Trial], cell: Cell) -> bool:
         raise ValueError(f"round {own.round}: not all of its SFT models have a rung yet")
     if own.rung is None:
         return False
+    if degrees_of(own.weights) == 0:
+        return True
     rungs = [trial.rung for trial in seen if trial.rung is not None]
     if len(rungs) < knobs.stop.least:
         return True

@@ -167,9 +167,16 @@ def aligned(knobs: SearchKnobs, rungs: Sequence[float]) -> list[bool]:
 def test_the_better_half_is_aligned_and_ties_are() -> None:
     knobs = SearchKnobs(budget=9, stop=Stop(keep=0.5, least=4))
     assert aligned(knobs, [1, 2, 3]) == [True, True, True]
-    assert aligned(knobs, [1, 2, 3, 4]) == [False, False, True, True]
-    assert aligned(knobs, [1, 2, 3, 4, 5]) == [False, False, True, True, True]
-    assert aligned(knobs, [1, 3, 3, 3]) == [False, True, True, True]
+    assert aligned(knobs, [3, 2, 1, 4]) == [True, False, False, True]
+    assert aligned(knobs, [5, 2, 3, 4, 1]) == [True, False, True, True, False]
+    assert aligned(knobs, [3, 1, 3, 3]) == [True, False, True, True]
+
+
+def test_instruction_tuning_itself_is_never_stopped() -> None:
+    knobs = SearchKnobs(budget=9, stop=Stop(keep=0.1, least=1))
+    assert aligned(knobs, [1, 2, 3, 4]) == [True, False, False, True], "all are compared with it"
+    without = knobs.model_copy(update={"degrees": (10, 90)})
+    assert aligned(without, [1, 2, 3, 4]) == [False, False, False, True]
 
 
 def test_what_comes_later_does_not_change_who_is_aligned() -> None:
