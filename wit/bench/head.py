@@ -21,7 +21,7 @@ from wit.training.one_pass_head import weighted_head
 
 HIDDEN = 256
 VOCABULARIES = (32_000, 128_256)
-NUM_TOKENS = (128, 512)
+NUM_TOKENS = (512, 2048)  # both more than are scored at once
 TURNS = 2  # in a process, after one that warms it up; the faster counts
 MAX_GROWTH = 1.1  # of memory with the number of tokens
 PRODUCTS = 3  # with the head's weights: logits, gradient of states, gradient of weights
@@ -61,7 +61,7 @@ def measure(
 
     Args:
         repeats: Turns.
-        num_tokens: Targets; speed is measured at the larger number.
+        num_tokens: Targets; speed is measured at the smaller number.
         vocabularies: Rows of the head's weights.
 
     Raises:
@@ -72,12 +72,12 @@ def measure(
     few, many = num_tokens
     runs: dict[Size, dict[str, list[Run]]] = {}
     for size in (Size(number, rows) for rows in vocabularies for number in num_tokens):
-        # At the smaller number only memory is compared, and that with our own.
-        ways = ["ours", *others] if size.num_tokens == many else ["ours"]
+        # At the larger number only memory is compared, and that with our own.
+        ways = ["ours", *others] if size.num_tokens == few else ["ours"]
         runs[size] = in_turns({way: (run, (way, size)) for way in ways}, repeats)
     figures: list[Figure] = []
     for rows in vocabularies:
-        figures += figures_of(Size(many, rows), runs[Size(many, rows)])
+        figures += figures_of(Size(few, rows), runs[Size(few, rows)])
         figures += [growth(f"tokens x {many / few:g}", runs, Size(few, rows), Size(many, rows))]
     did = {
         f"{size}: {name}": count
