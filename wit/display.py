@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wit.search_plan import Search
 
 MARK = "="  # before a cell that another one stands for
-SAME_OBJECTIVE = "the same objective as the unmarked cell above it: not trained"
+SAME_OBJECTIVE = "not trained: it is the objective of the unmarked cell above it"
 # What the stages that belong to no cell are called, where their own names are too short.
 SHARED_STAGES = {
     "items": "items of the benchmarks",
@@ -213,7 +213,7 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
             table.add_row(f"  {name}", "", _score(other), "", "", accuracy)
     console.print(table)
     if any(cell.replicate_of for cell in cells):
-        console.print(f"{MARK} {SAME_OBJECTIVE}, whose scores stand there.", highlight=False)
+        console.print(f"{MARK} {SAME_OBJECTIVE}, whose scores it shows.", highlight=False)
     console.print("Likelihoods are those of the SFT model; preference accuracy is that after DPO.")
     for cell in (cell for cell in cells if cell.replicate_of is None):
         others = {f"{cell.cell} {name}": model for name, model in cell.other_alignments.items()}
