@@ -179,7 +179,7 @@ def test_a_plan_shows_every_pair_and_marks_what_is_not_trained(plans: tuple[Plan
     [first] = [number for number, line in enumerate(lines) if "p0.2-r0.2-s1" in line]
     marked = [lines[first + n].split()[1:3] for n in range(1, 5)]
     assert marked == [["=", f"p{w}-r{w}-s1"] for w in ("0.4", "0.6", "0.8", "1")]
-    assert "not trained: 28 of 70 cells" in shown.getvalue()
+    assert "unmarked cell above it: 28 of 70 cells" in shown.getvalue()
 
 
 def test_objectives_are_told_whether_all_are_trained_or_not() -> None:
