@@ -181,7 +181,7 @@ import wit.training.sft
 study, root, megabytes = sys.argv[1:]
 runtime = Runtime(
     artifact_root=Path(root), device="cpu", tracking_uri="http://127.0.0.1:9",
-    micro_batch_size=1024, data_workers=1,
+    packing=False, micro_batch_size=1024, data_workers=1,
 )
 plan = make_plan(load_study(Path(study)), runtime)
 for artifact in (plan.tokenizer, plan.instructions):
