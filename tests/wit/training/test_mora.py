@@ -179,9 +179,9 @@ def test_gradients_are_those_of_finite_differences(
 
 
 def test_angles_are_rounded_once() -> None:
-    # Block 300 has no number of its own in bfloat16, and its angle is 300 radians.
-    x = torch.zeros(301 * 2, dtype=torch.bfloat16)
-    x[600] = 1
-    turned = forward(x, torch.eye(2, dtype=torch.bfloat16), 602, "rotation")[600:]
-    exact = torch.tensor([math.cos(300), math.sin(300)])
+    # 301 is no number of bfloat16, and the angle of block 301 is 301 radians.
+    x = torch.zeros(302 * 2, dtype=torch.bfloat16)
+    x[602] = 1
+    turned = forward(x, torch.eye(2, dtype=torch.bfloat16), 604, "rotation")[602:]
+    exact = torch.tensor([math.cos(301), math.sin(301)])
     torch.testing.assert_close(turned, exact.bfloat16(), atol=0, rtol=0)

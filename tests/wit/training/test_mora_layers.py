@@ -8,7 +8,7 @@ from mora_models import generic, layer_of, train
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from wit.training.mora import MoraConfig, MoraLinear
+from wit.training.mora import MoraConfig, MoraLinear, delta_weight
 from wit.training.mora.operators import MORA_TYPES, MoraType
 
 TYPES = pytest.mark.parametrize("mora_type", MORA_TYPES)
@@ -44,13 +44,34 @@ def test_a_weight_that_would_not_be_finite_is_left_alone() -> None:
 @TYPES
 def test_a_layer_whose_weight_lies_the_other_way_round(mora_type: MoraType) -> None:
     torch.manual_seed(0)
-    layer = MoraLinear(Conv1D(10, 13), "default", MoraConfig(r=2, mora_type=mora_type))
-    train(layer)
+    layer = MoraLinear(Conv1D(10, 13), "own", MoraConfig(r=2, mora_type=mora_type))
+    train(layer, "own")
     x = generic(4, 13).float()
     unmerged = layer(x)
     assert (unmerged - layer.base_layer(x)).abs().max() > 0.01
     layer.merge()
     torch.testing.assert_close(layer.base_layer(x), unmerged)
+
+
+def test_each_adapter_has_a_type_and_a_size_of_its_own() -> None:
+    layer = layer_of("rotation", dtype=torch.float64)
+    layer.update_layer("other", MoraConfig(r=4, mora_type="sharing"))
+    train(layer, "other")
+    x = generic(4, 13)
+    plain = layer.base_layer(x)
+    updates = []
+    adapters: list[tuple[str, MoraType, int]] = [
+        ("default", "rotation", 6),
+        ("other", "sharing", 10),
+    ]
+    for name, mora_type, size in adapters:
+        matrix = layer.mora_matrix[name]
+        assert matrix.shape == (size, size)
+        updates.append(x @ delta_weight(matrix, 13, 10, mora_type).T)
+        layer.set_adapter(name)
+        torch.testing.assert_close(layer(x), plain + updates[-1])
+    layer.set_adapter(["default", "other"])
+    torch.testing.assert_close(layer(x), plain + updates[0] + updates[1])
 
 
 def test_scaling_does_what_it_says_and_is_taken_back() -> None:

@@ -86,6 +86,21 @@ def test_two_adapters_of_different_types_and_sizes(tmp_path: Path) -> None:
     assert not any("turned" in layer.mora_matrix for layer in layers(loaded))
 
 
+def test_a_further_adapter_changes_nothing_until_it_is_active() -> None:
+    model: Any = get_peft_model(llama(), MoraConfig(target_modules=["q_proj"]))
+    train(model)
+    one = logits(model)
+    model.add_adapter("other", MoraConfig(target_modules=["up_proj"]))
+    others = [layer for layer in layers(model) if "other" in layer.mora_matrix]
+    assert [layer.out_features for layer in others] == [46, 46]
+    for layer in others:
+        layer.mora_matrix["other"].data += 1
+    assert torch.equal(logits(model), one)
+    trained = [name for name, values in model.named_parameters() if values.requires_grad]
+    assert len(trained) == 2
+    assert all(name.endswith("q_proj.mora_matrix.default") for name in trained)
+
+
 @TYPES
 def test_saved_loaded_and_merged_it_is_the_same_model(mora_type: MoraType, tmp_path: Path) -> None:
     config = MoraConfig(r=3, mora_type=mora_type, dropout=0.1, task_type="CAUSAL_LM")

@@ -42,6 +42,4 @@ class MoraModel(BaseTuner):
             )
         quantization: dict[str, Any] = get_quantization_kwargs(self.model)
         layer = MoraLinear(target, adapter_name, peft_config, **quantization)
-        if adapter_name not in self.active_adapters:
-            layer.requires_grad_(False)  # a further adapter is trained when it is made active
         self._replace_module(parent, target_name, layer, target)
