@@ -103,6 +103,17 @@ def test_dropout_drops_in_training_only() -> None:
 
 
 @TYPES
+def test_everything_is_on_the_device_of_the_base_layer(mora_type: MoraType) -> None:
+    base = nn.Linear(13, 10, device="meta", dtype=torch.float16)  # which no other may meet
+    layer = MoraLinear(base, "default", MoraConfig(r=2, mora_type=mora_type))
+    assert layer.mora_matrix["default"].is_meta
+    found = layer(torch.zeros(4, 13, device="meta", dtype=torch.float16))
+    assert (found.shape, found.dtype, found.is_meta) == ((4, 10), torch.float16, True)
+    layer.merge()
+    assert base.weight.is_meta
+
+
+@TYPES
 def test_autocast(mora_type: MoraType) -> None:
     layer = layer_of(mora_type)
     x = generic(4, 13).float()

@@ -87,7 +87,7 @@ class MoraLinear(nn.Module, BaseTunerLayer):
 
     def _update(self, x: Float[Tensor, "*rows in"], name: str) -> Float[Tensor, "*rows out"]:
         matrix = self.mora_matrix[name]
-        if not torch.is_autocast_enabled(x.device.type):  # which casts at the product
+        if not _casts_by_itself(x.device.type):
             x = self._cast_input_dtype(x, matrix.dtype)
         x = self.mora_dropout[name](x)
         blocks = compress(x, matrix.shape[0], self.out_features, self.mora_type[name])
@@ -105,7 +105,7 @@ class MoraLinear(nn.Module, BaseTunerLayer):
         return delta.T if self.is_transposed else delta
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Adds adapters to the base weight.
+        """Adds adapters to the base weight; a quantised one is rounded to its few values again.
 
         Args:
             safe_merge: Leave the weight alone if it would not be finite.
@@ -157,3 +157,9 @@ class MoraLinear(nn.Module, BaseTunerLayer):
 
     def __repr__(self) -> str:
         return f"mora.{super().__repr__()}"
+
+
+def _casts_by_itself(device_type: str) -> bool:
+    """Whether the product with M is under autocast, so that its input may have any dtype."""
+    available = torch.amp.is_autocast_available(device_type)  # else asking further is an error
+    return available and torch.is_autocast_enabled(device_type)

@@ -10,7 +10,7 @@ Source: arXiv 2405.12130, Eq. 6 (sharing) and Eq. 9 (rotation), written from the
 its code computes; no line is copied from that code. Differs, where the code has a fault:
 
 * Rotation uses all input features. There only the first ceil(out / size) blocks of the input reach
-  the output, 38% of a layer from 11008 to 4096 features. Here block i is added to block i modulo
+  the output: at rank 8, 38% of those from 11008 to 4096. Here block i is added to block i modulo
   ceil(out / size). Where out >= in, nothing differs.
 * An input that is shorter than the matrix is repeated as often as it takes, and the matrix is never
   larger than the larger side of the layer.
