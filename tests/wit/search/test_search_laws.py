@@ -113,8 +113,8 @@ def test_where_all_runs_of_a_ray_fail_it_is_left_alone(
     trials = searched(knobs, outcome)
     for place, trial in enumerate(trials):
         earlier = [t for t in trials[:place] if t.weights == trial.weights]
-        if earlier and all(t.has_failed and t.round < trial.round for t in earlier):
-            pytest.fail(f"{trial.cell} was begun after {[t.cell for t in earlier]} failed")
+        gave_up = bool(earlier) and all(t.has_failed and t.round < trial.round for t in earlier)
+        assert not gave_up, f"{trial.cell} was begun after {[t.cell for t in earlier]} failed"
 
 
 @pytest.mark.parametrize("peak", [0, 11.25, 30, 45, 58, 66, 90])
