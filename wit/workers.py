@@ -109,8 +109,8 @@ class Workers:
             deadline = time.monotonic() + (self.runtime.stage_timeout_seconds or math.inf)
             try:
                 future = executor.submit(make_artifact, artifact, self.runtime, study)
-                while not wait([future], timeout=POLL_SECONDS).done:
-                    if time.monotonic() > deadline:
+                while not wait([future], timeout=_seconds_to_wait(deadline)).done:
+                    if time.monotonic() >= deadline:
                         _kill(executor)
                         continue  # until it is told that it broke
                     progress = read_progress(artifact.scratch)
@@ -121,7 +121,7 @@ class Workers:
                 executor.shutdown(wait=False)
                 self._executors.pop(number, None)
                 self._check_goes_on()
-                if time.monotonic() > deadline:
+                if time.monotonic() >= deadline:
                     raise StageTimeoutError(
                         f"{artifact.stage} {artifact.fingerprint} was not done after "
                         f"{self.runtime.stage_timeout_seconds:g} seconds (runtime "
@@ -219,6 +219,12 @@ def _import_stages() -> None:
 
     gc.freeze()
     gc.enable()
+
+
+def _seconds_to_wait(deadline: float) -> float:
+    """Until progress is read again, or time is up; what has been killed is waited for."""
+    left = deadline - time.monotonic()
+    return min(POLL_SECONDS, left) if left > 0 else POLL_SECONDS
 
 
 def _kill(executor: ProcessPoolExecutor) -> None:

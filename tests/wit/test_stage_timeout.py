@@ -42,7 +42,7 @@ def test_what_takes_too_long_is_ended_with_its_process(tmp_path: Path, part: str
 def test_the_time_for_which_another_process_makes_the_same_does_not_count(
     tmp_path: Path, forking: Forking
 ) -> None:
-    runtime = Runtime(artifact_root=tmp_path, device="cpu", stage_timeout_seconds=0.1)
+    runtime = Runtime(artifact_root=tmp_path, device="cpu", stage_timeout_seconds=0.01)
     tokenizer = plan_of(study_in(inputs_in(tmp_path)), runtime).tokenizer
     is_released = threading.Event()
     with workers_are_forked(forking), workers_for("x", runtime) as workers, ExitStack() as others:
