@@ -146,7 +146,7 @@ def _halved(artifact: Artifact, runtime: Runtime, num: int) -> Runtime:
         "micro_batch_size": max(1, _rows_at_once(artifact, runtime) >> num),
         "evaluation_batch_size": max(1, runtime.evaluation_batch_size >> num),
     }
-    if runtime.packing:
+    if runtime.packing is not False:
         from wit.models import choose_device  # imports torch, for which a flow has no other use
 
         tokens = runtime.packed_tokens or PACKED_TOKENS[choose_device(runtime.device).type]

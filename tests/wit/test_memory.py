@@ -20,7 +20,7 @@ from tiny import make_tiny_base
 from tasks.stage import MAX_HALVINGS
 from wit.alignment_recipes import DPORecipe
 from wit.artifacts import HALVINGS, Artifact, Source
-from wit.config import Runtime
+from wit.config import PACKED_TOKENS, Runtime
 from wit.errors import BaseModelError, FewerRowsError, OutOfMemoryError, StageError, WorkerDiedError
 from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe
 from wit.memory import (
@@ -99,13 +99,22 @@ def sft(root: Path, examples_per_step: int = 64) -> Artifact:
 
 
 @given(
-    rows=st.integers(1, 4096), evaluated=st.integers(1, 4096), examples_per_step=st.integers(1, 300)
+    rows=st.integers(1, 4096),
+    evaluated=st.integers(1, 4096),
+    examples_per_step=st.integers(1, 300),
+    packing=st.sampled_from([None, True]),
 )
 def test_rows_are_halved_down_to_one_and_then_no_more(
-    rows: int, evaluated: int, examples_per_step: int, tmp_path_factory: pytest.TempPathFactory
+    rows: int,
+    evaluated: int,
+    examples_per_step: int,
+    packing: bool | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     artifact = sft(tmp_path_factory.mktemp("root"), examples_per_step)
-    runtime = Runtime(micro_batch_size=rows, evaluation_batch_size=evaluated, packing=True)
+    runtime = Runtime(
+        device="cpu", micro_batch_size=rows, evaluation_batch_size=evaluated, packing=packing
+    )
     assert lessened(artifact, runtime) == runtime
     assert said_of(artifact, runtime) == ""
     seen = [(min(rows, examples_per_step), evaluated)]
@@ -115,6 +124,7 @@ def test_rows_are_halved_down_to_one_and_then_no_more(
         others = {"micro_batch_size", "evaluation_batch_size", "packed_tokens"}
         assert less.model_dump(exclude=others) == runtime.model_dump(exclude=others)
         assert f"micro_batch_size={less.micro_batch_size}" in said_of(artifact, runtime)
+        assert less.packed_tokens == max(1, PACKED_TOKENS["cpu"] >> len(seen) - 1)
     assert seen[-1] == (1, 1)
     assert len(seen) - 1 <= MAX_HALVINGS
     for before, after in pairwise(seen):
