@@ -64,11 +64,15 @@ def submit_evaluations(
 def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
     """SFT, every alignment of it, and the evaluations of all; nothing that is in ``data``."""
     futures, labels = dict(data), cell.labels
-    for artifact in (cell.sft, *cell.alignment_steps):
-        if artifact.fingerprint in futures:
-            continue
-        label, waits = labels[artifact.fingerprint], parents_of(artifact, futures)
-        futures[artifact.fingerprint] = tune.submit(artifact, label, study, workers, wait_for=waits)
+    before: Artifact | None = None
+    for artifact in (*cell.trainings, *cell.alignment_steps):
+        if artifact.fingerprint not in futures:
+            label, waits = labels[artifact.fingerprint], parents_of(artifact, futures)
+            if before in cell.rungs:  # from which it goes on
+                waits.append(futures[before.fingerprint])
+            made = tune.submit(artifact, label, study, workers, wait_for=waits)
+            futures[artifact.fingerprint] = made
+        before = artifact
     for _, name, evaluations in cell.measured:
         futures |= submit_evaluations(evaluations, name, study, futures, workers)
     return {artifact.fingerprint: futures[artifact.fingerprint] for artifact in cell.artifacts}

@@ -54,7 +54,7 @@ def run_study(request: StudyRequest) -> State:
                 further = next_round(plan, runtime, run, stages) if plan.search else plan
             except InputError as error:
                 return conclude(plan, runtime, run, (*stages, undecided(error)))
-            if further.begun == plan.begun:
+            if further.fingerprints == plan.fingerprints:
                 return conclude(plan, runtime, run, stages)
             plan = further
 

@@ -67,9 +67,9 @@ def handed_part(plan: Plan, handed: Handed) -> Part:
     Raises:
         InputError: The worker would make another one: its code or its files differ.
     """
-    # What a search has come to is known where it runs; a rung ends with SFT.
-    searched = _parts((*plan.candidates, *(one.before_alignment() for one in plan.candidates)))
-    for part in (*parts_of(plan), *searched):
+    # What a search has come to is known where it runs.
+    begun = (one.up_to(rung) for one in plan.candidates for rung in range(len(one.rungs) + 1))
+    for part in (*parts_of(plan), *_parts((*plan.candidates, *begun))):
         if part.fingerprint == handed.fingerprint:
             return part
     raise handed.refused(

@@ -35,6 +35,7 @@ from wit.outcome import (
 from wit.past import PastReport, rewrite_report
 from wit.plan import Plan
 from wit.provenance import versions
+from wit.rungs import drop
 from wit.sharing import RESULTS, bring, not_here, outline
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def next_round(
         bring(artifact, runtime)
     further = plan.replayed({stage.fingerprint for stage in stages})
     _log.info("%s", further.search)
-    if further.begun is not None and further.begun != plan.begun:
+    for cell in further.search.ended_in_sft if further.search else ():
+        drop(cell.sft)
+    if further.fingerprints != plan.fingerprints and further.begun is not None:
         uri = lineage.tracking_uri(runtime)
         lineage.go_on(run, further.begun, uri)
         lineage.link([artifact for artifact, _ in further.artifacts()], run, uri)

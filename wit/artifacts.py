@@ -38,11 +38,12 @@ COMPLETE = "complete"  # marks a checkpoint that was written to its end
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
 JOB = "job.json"  # of a training on several processes
 HALVINGS = "halvings"  # of the rows that are taken at once, since memory ran out
+PAUSED = "paused"  # marks what a search has begun and has not decided to go on with
 DOWNLOAD = "download"  # of what another machine has made, until it is complete
 REPLACED = "replaced"  # by that
 HOW = "how.json"  # what of this machine or this attempt the record shall say
 SCRATCH_ONLY = (
-    *(CHECKPOINTS, JOB, DOWNLOAD, REPLACED, RECORD, HOW),
+    *(CHECKPOINTS, JOB, PAUSED, DOWNLOAD, REPLACED, RECORD, HOW),
     *(f"{name}{suffix}" for name in (PROGRESS, HALVINGS) for suffix in ("", ".new")),
 )
 
@@ -127,6 +128,10 @@ class Artifact(BaseModel):
     def is_resumable(self) -> bool:
         """Whether an earlier attempt left a checkpoint that was written to its end."""
         return any((self.scratch / CHECKPOINTS).glob(f"*/{COMPLETE}"))
+
+    def is_paused(self) -> bool:
+        """Whether a search has begun it, and nobody has gone on with it."""
+        return not self.exists() and (self.scratch / PAUSED).exists()
 
     def record(self) -> dict[str, Any]:
         """What ``record.json`` says.

@@ -10,7 +10,7 @@ from wit.config import Cell, Study
 from wit.measurements import Measurements
 from wit.on_policy.recipes import PairsRecipe
 from wit.on_policy.rounds import round_of
-from wit.recipes import SFTRecipe
+from wit.recipes import RungRecipe, SFTRecipe
 
 Parents = Mapping[str, Artifact | Source]
 
@@ -47,6 +47,8 @@ class CellPlan:
     sft: Artifact
     sft_evaluations: tuple[Artifact, ...]
     aligned: tuple[AlignedPlan, ...]  # the main one first
+    rungs: tuple[Artifact, ...] = ()  # of a search, within SFT
+    is_tuned: bool = True  # else it ends with the last of them
 
     @classmethod
     def of(
@@ -72,11 +74,29 @@ class CellPlan:
             else:
                 made = _in_rounds(study, name, cell.seed, sft, data)
             aligned.append(AlignedPlan(name, made, measured.on_aligned(made[-1], sft)))
-        return cls(cell, sft, measured.on_sft(sft), tuple(aligned))
+        stop = None if study.search is None else study.search.stop
+        rungs = (
+            RungRecipe(**recipe.model_dump(), share=share)
+            for share in (() if stop is None else stop.sft_rungs)
+        )
+        at_rungs = (Artifact(root=measured.root, recipe=rung, parents=parents) for rung in rungs)
+        return cls(cell, sft, measured.on_sft(sft), tuple(aligned), tuple(at_rungs))
 
-    def before_alignment(self) -> Self:
-        """SFT and what is measured on it, for a search that decides by that what goes on."""
-        return replace(self, aligned=())
+    def up_to(self, rung: int) -> Self:
+        """What a search makes of the cell to decide at a rung whether it goes on.
+
+        Args:
+            rung: From 0; those within SFT come first, then the SFT model and what is measured on
+                it.
+        """
+        if rung >= len(self.rungs):
+            return replace(self, aligned=())
+        return replace(self, aligned=(), rungs=self.rungs[: rung + 1], is_tuned=False)
+
+    @property
+    def trainings(self) -> tuple[Artifact, ...]:
+        """SFT, after its beginnings at which a search looks; one goes on from the other."""
+        return (*self.rungs, self.sft) if self.is_tuned else self.rungs
 
     @property
     def dpo(self) -> Artifact:
@@ -102,11 +122,14 @@ class CellPlan:
     def artifacts(self) -> tuple[Artifact, ...]:
         """All of them, parents first."""
         aligned = (artifact for one in self.aligned for artifact in one.artifacts)
-        return _once((self.sft, *self.sft_evaluations, *aligned))
+        measured = self.sft_evaluations if self.is_tuned else ()
+        return _once((*self.trainings, *measured, *aligned))
 
     @property
     def measured(self) -> tuple[tuple[Artifact, str, tuple[Artifact, ...]], ...]:
         """Every model, what people call it, and what is measured on it."""
+        if not self.is_tuned:
+            return ()
         aligned = ((o.model, f"dpo {self.label(o.alignment)}", o.evaluations) for o in self.aligned)
         return ((self.sft, f"sft {self.label()}", self.sft_evaluations), *aligned)
 
@@ -135,6 +158,8 @@ class CellPlan:
         for artifact in self.artifacts:
             label, number = self.label(names.get(artifact.fingerprint)), round_of(artifact)
             label += "" if number is None else f" round {number}"
+            if isinstance(artifact.recipe, RungRecipe):
+                label += f" to {artifact.recipe.share:.0%}"
             found[artifact.fingerprint] = label
         return found
 

@@ -173,10 +173,11 @@ class Study(Settings):
         cls, search: SearchKnobs | None, info: ValidationInfo
     ) -> SearchKnobs | None:
         rows, stop = info.data.get("instructions"), search and search.stop
-        if rows and stop and stop.by == "nll_response" and rows.held_out_fraction == 0:
+        if rows and stop and stop.reads_held_out and rows.held_out_fraction == 0:
             raise ValueError(
-                "stop.by = nll_response is the likelihood of held-out responses, and none are held "
-                "out; set instructions.held_out_fraction above 0, or stop.by to select"
+                "stop.sft_rungs and stop.by = nll_response read the likelihood of held-out rows, "
+                "and none are held out; set instructions.held_out_fraction above 0, or "
+                "leave sft_rungs out and set stop.by to select"
             )
         return search
 

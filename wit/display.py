@@ -71,7 +71,7 @@ def search_as_json(search: "Search") -> dict[str, Any]:
         {
             "cell": name,
             "round": trial.round + 1,
-            "rung": trial.rung if search.knobs.stop else None,
+            "rungs": [*trial.rungs],
             "score": trial.score,
             "state": "stopped" if name in stopped else "failed" if trial.has_failed else "begun",
         }
@@ -150,22 +150,25 @@ def _table_of_cells(plan: "Plan") -> Table:
     draws = any(knobs.on_policy is not None for knobs in alignments.values())
     table = Table(title=f"{plan.study.name}: what a run would do")
     more = ["alignment"] * has_several + ["pairs"] * draws
-    columns = ("cell", "sft", "its evaluations", "reference", *more, "dpo", "its evaluations")
+    looks = ["rungs"] * any(cell.rungs for cell in plan.cells)
+    after = ("sft", "its evaluations", "reference", *more, "dpo", "its evaluations")
+    columns = ("cell", *looks, *after)
     for column in columns:
         table.add_column(column)
     others: dict[str, list[str]] = {}
     for other, first in replicates(plan.study).items():
         others.setdefault(first, []).append(other)
     for cell in plan.cells:
-        before = ([cell.sft], cell.sft_evaluations, cell.references)
+        tuned = ([cell.sft], cell.sft_evaluations) if cell.is_tuned else ((), ())
+        before = (*([cell.rungs] if looks else []), *tuned, cell.references)
         shown = [str(cell.cell), *(_states(plan, artifacts) for artifacts in before)]
         for one in cell.aligned:
             own = [one.alignment] if has_several else []
             pairs = [step for step in one.made if step.stage == "pairs"]
             own += [_states(plan, pairs) if pairs else ""] if draws else []
             models = [step for step in one.made if step.stage == "dpo"]
-            after = (_states(plan, artifacts) for artifacts in (models, one.evaluations))
-            table.add_row(*shown, *own, *after)
+            states = (_states(plan, artifacts) for artifacts in (models, one.evaluations))
+            table.add_row(*shown, *own, *states)
             shown = [""] * len(shown)
         if not cell.aligned:  # stopped, or not decided yet
             table.add_row(*shown)

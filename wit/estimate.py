@@ -6,13 +6,14 @@ from pathlib import Path
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifact_store import store_of
 from wit.artifacts import Artifact
+from wit.cell_plan import CellPlan
 from wit.config import Runtime, Settings
 from wit.errors import InputError
 from wit.judge_cost import JudgeCost, judge_cost
 from wit.model_size import ModelSize, model_size
 from wit.on_policy.recipes import PairsRecipe
 from wit.plan import Plan
-from wit.recipes import DataRecipe, TrainingKnobs
+from wit.recipes import DataRecipe, RungRecipe, TrainingKnobs
 from wit.space import bytes_of_model, bytes_while_training
 from wit.workers import threads_per_worker
 
@@ -89,21 +90,21 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     plan = plan.at_most
     model = model_size(plan.base)
     instructions, preferences = _data_sizes(plan)
-    to_make = [c for c in plan.cells if not plan.is_made(c.sft)]
+    to_make = [share for cell in plan.cells if (share := _share_to_make(plan, cell))]
     steps_to_make = [s for c in plan.cells for s in c.alignment_steps if not plan.is_made(s)]
     to_align = [s.recipe for s in steps_to_make if isinstance(s.recipe, DPORecipe)]
     to_draw = [s.recipe for s in steps_to_make if isinstance(s.recipe, PairsRecipe)]
     num_to_score = sum(isinstance(step.recipe, ReferenceRecipe) for step in steps_to_make)
     num_trainings = len(to_make) + len(to_align)
     sft = plan.study.sft
-    sft_tokens = round(len(to_make) * sft.num_epochs * _tokens(instructions))
+    sft_tokens = round(sum(to_make) * sft.num_epochs * _tokens(instructions))
     dpo_tokens = round(sum(knobs.num_epochs for knobs in to_align) * _tokens(preferences))
     # Forward and backward take 6 operations per weight and token, a reference's forward 2.
     operations = 6 * sft_tokens + 6 * dpo_tokens + 2 * num_to_score * _tokens(preferences)
     drawn = [_num_responses(recipe, preferences) for recipe in to_draw]
     # As if every response were as long as it may be.
     operations += 2 * sum(n * r.max_new_tokens for n, r in zip(drawn, to_draw, strict=True))
-    steps = len(to_make) * _steps(sft, instructions)
+    steps = round(sum(to_make) * _steps(sft, instructions))
     steps += sum(_steps(knobs, preferences) for knobs in to_align)
     micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
     at_once = min(num_trainings, runtime.num_workers)
@@ -129,6 +130,14 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         download_bytes=_bytes_in_store(downloads, runtime),
         judge=judge_cost(plan, runtime, preferences.num_rows),
     )
+
+
+def _share_to_make(plan: Plan, cell: CellPlan) -> float:
+    """How much of an SFT is to be trained at most; what a rung has left of it may be lost."""
+    if cell.is_tuned and not plan.is_made(cell.sft):
+        return 1.0
+    recipes = (rung.recipe for rung in cell.rungs if not plan.is_made(rung))
+    return max((recipe.share for recipe in recipes if isinstance(recipe, RungRecipe)), default=0.0)
 
 
 def _counted(number: int, what: str) -> str:

@@ -61,7 +61,7 @@ class Plan:
     @property
     def has_to_train(self) -> bool:
         """Whether a training is still to be made; else no machine is too small for it."""
-        return any(artifact.stage in ("sft", "dpo") for artifact in self.to_make)
+        return any(artifact.stage in ("rung", "sft", "dpo") for artifact in self.to_make)
 
     @property
     def alignment_of(self) -> dict[str, str]:
@@ -104,7 +104,13 @@ class Plan:
             return None
         names = tuple(str(one.cell) for one in self.cells)
         unaligned = tuple(str(one.cell) for one in self.cells if not one.aligned)
-        return Begun(cells=names, unaligned=unaligned)
+        untuned = tuple(str(one.cell) for one in self.cells if not one.is_tuned)
+        return Begun(cells=names, unaligned=unaligned, untuned=untuned)
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """Of all its artifacts; a search that goes on has others."""
+        return frozenset(artifact.fingerprint for artifact, _ in self.artifacts())
 
     @property
     def at_most(self) -> "Plan":
@@ -139,8 +145,8 @@ class Plan:
         cells = (
             planned
             if any(self.is_made(one.model) for one in planned.aligned)
-            else planned.before_alignment()
-            for planned in self.candidates
+            else replace(planned, aligned=())
+            for planned in (replace(candidate, rungs=()) for candidate in self.candidates)
             if self.is_made(planned.sft)
         )
         return replace(self, cells=tuple(cells), search=replace(self.search, is_over=True))

@@ -19,6 +19,7 @@ from wit.weights import TokenWeights
 
 CommitHash = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]  # of a training: some of it, and not all
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
 
 
@@ -215,3 +216,16 @@ class SFTRecipe(SFTKnobs):
 
     weights: TokenWeights
     seed: NonNegativeInt
+
+
+class RungRecipe(SFTRecipe):
+    """The beginning of an SFT, up to where a search looks whether it is worth its end."""
+
+    stage: ClassVar[str] = "rung@1"  # raise it with that of SFT
+
+    share: Share  # of the optimizer steps
+
+    @property
+    def of(self) -> SFTRecipe:
+        """The whole training."""
+        return SFTRecipe(**self.model_dump(exclude={"share"}))

@@ -198,7 +198,7 @@ class Picture:
         done = self._num_made() - self.num_others
         running, labels = Table.grid(padding=(0, 2)), self.plan.labels
         for artifact, _ in self.plan.artifacts():
-            if artifact.scratch.exists() and not artifact.exists():
+            if artifact.scratch.exists() and not (artifact.exists() or artifact.is_paused()):
                 progress = read_progress(artifact.scratch)
                 name = f"{artifact.stage} {labels.get(artifact.fingerprint, '')}"
                 share = (progress.step, progress.num_steps) if progress else (0, 1)

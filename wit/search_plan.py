@@ -4,8 +4,9 @@ Nothing is kept of a search but its cells, which are ordinary ones. Whoever goes
 it from the start: the same scores give the same rounds, on whatever machine.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wit.artifacts import Artifact
 from wit.cell_plan import CellPlan
@@ -17,6 +18,7 @@ from wit.evaluation_recipes import (
     ResponsesEvaluation,
 )
 from wit.lineage.score_table import table_of_artifacts
+from wit.rungs import held_out_nll_at
 from wit.search.knobs import SearchKnobs
 from wit.search.trials import Trial
 
@@ -30,14 +32,19 @@ class Search:
 
     knobs: SearchKnobs
     trials: tuple[Trial, ...]  # those of the newest round may lack rung and score
-    cells: tuple[CellPlan, ...]  # all that were begun; those that are not aligned end with SFT
-    stopped: tuple[Cell, ...]  # before they were aligned
+    cells: tuple[CellPlan, ...]  # all that were begun; those that are not aligned end at a rung
+    stopped: tuple[Cell, ...]  # within SFT, or before they were aligned
     is_over: bool  # nothing is left to begin
 
     @property
     def num_rounds(self) -> int:
         """Those that were begun."""
         return len({trial.round for trial in self.trials})
+
+    @property
+    def ended_in_sft(self) -> tuple[CellPlan, ...]:
+        """Those of which no SFT model is made."""
+        return tuple(one for one in self.cells if not one.is_tuned and one.cell in self.stopped)
 
     def __str__(self) -> str:
         """Where it stands, for people."""
@@ -47,7 +54,7 @@ class Search:
             f"search: {len(self.trials)} of at most {self.knobs.most_cells} cells begun in {rounds}"
         )
         said += f", {num_scored} scored"
-        said += f", {len(self.stopped)} stopped before alignment" if self.knobs.stop else ""
+        said += f", {len(self.stopped)} stopped early" if self.knobs.stop else ""
         return f"{said}; {'over' if self.is_over else 'the scores decide on the next round'}"
 
 
@@ -62,68 +69,102 @@ def replay(
         tried: Fingerprints of stages that this run has made, or has failed to make. A cell that
             has no score although all that makes it was tried has failed.
     """
-    from wit.search import goes_on, next_round
+    from wit.search import next_round
 
     assert study.search is not None
-    knobs, rungs, scores = study.search, _rungs(study, candidates), _scores(study, candidates)
+    known = _Known(study, _rungs(study, candidates), _scores(study, candidates), tried)
     plans = {(str(plan.cell.weights), plan.cell.seed): plan for plan in candidates}
     trials: list[Trial] = []
     cells: list[CellPlan] = []
     stopped: list[Cell] = []
-    number, is_whole = 0, True
-    while is_whole and (asked := next_round(knobs, trials)):
-        begun = [plans[str(weights), seed] for weights, seed in asked]
-        newest = [_trial(study, plan, number, rungs, scores, tried) for plan in begun]
-        trials += newest
+    is_whole = True
+    while is_whole and (asked := next_round(study.search, trials)):
+        found = _round([plans[str(weights), seed] for weights, seed in asked], trials, known)
+        trials += found.trials
+        cells += found.cells
+        stopped += found.stopped
+        is_whole = found.is_whole
+    return Search(study.search, tuple(trials), tuple(cells), tuple(stopped), is_over=is_whole)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What artifacts tell of cells."""
+
+    study: Study
+    rungs: tuple[Values, ...]  # from the first one on
+    scores: Values
+    tried: Collection[str]  # fingerprints
+
+    def trial(self, plan: CellPlan, number: int) -> Trial:
+        """Of a cell that was begun in that round, and has come to no rung yet."""
+        score = self.scores.get(str(plan.cell))
+        deciding = (*plan.aligned[0].made, *_deciding(self.study, plan.dpo_evaluations))
+        has_failed = score is None and self._is_tried(deciding)
+        return Trial(plan.cell.weights, plan.cell.seed, number, (), score, has_failed)
+
+    def at(self, rung: int, trial: Trial, plan: CellPlan) -> Trial:
+        """Once the cell has gone on to that rung."""
+        value = self.rungs[rung].get(str(plan.cell))
+        deciding = _at_rung(self.study, plan, rung)
+        has_failed = trial.has_failed or (value is None and self._is_tried(deciding))
+        return trial._replace(rungs=(*trial.rungs, value), has_failed=has_failed)
+
+    def _is_tried(self, artifacts: Iterable[Artifact]) -> bool:
+        return all(artifact.fingerprint in self.tried for artifact in artifacts)
+
+
+class _Round(NamedTuple):
+    trials: list[Trial]
+    cells: list[CellPlan]
+    stopped: list[Cell]
+    is_whole: bool
+
+
+def _round(begun: Sequence[CellPlan], before: Sequence[Trial], known: _Known) -> _Round:
+    """The cells of a round, as far as each of them has come or may come next."""
+    from wit.search import goes_on
+
+    assert known.study.search is not None
+    number = 1 + max((trial.round for trial in before), default=-1)
+    trials = [known.trial(plan, number) for plan in begun]
+    cells, stopped, going = list(begun), [], list(range(len(begun)))
+    for rung in range(len(known.rungs)):
+        for place in going:
+            trials[place] = known.at(rung, trials[place], begun[place])
+            cells[place] = begun[place].up_to(rung)
         # Its own rung decides only beside those of the round's others.
-        is_decided = all(trial.rung is not None or trial.has_failed for trial in newest)
-        for plan, trial in zip(begun, newest, strict=True):
-            has_rung = is_decided and trial.rung is not None
-            if knobs.stop is None or (has_rung and goes_on(knobs, trials, trial.cell)):
-                cells.append(plan)
-                is_whole &= trial.score is not None or trial.has_failed
-            else:
-                cells.append(plan.before_alignment())
-                stopped += [plan.cell] * has_rung
-        is_whole &= is_decided
-        number += 1
-    return Search(knobs, tuple(trials), tuple(cells), tuple(stopped), is_over=is_whole)
+        if any(trials[p].at(rung) is None and not trials[p].has_failed for p in going):
+            return _Round(trials, cells, stopped, is_whole=False)
+        here, going = going, []
+        for place in here:
+            if goes_on(known.study.search, [*before, *trials], trials[place].cell, rung):
+                going.append(place)
+                cells[place] = begun[place]
+            elif trials[place].at(rung) is not None:
+                stopped.append(begun[place].cell)
+    is_whole = all(trials[p].score is not None or trials[p].has_failed for p in going)
+    return _Round(trials, cells, stopped, is_whole)
 
 
-def _trial(
-    study: Study,
-    plan: CellPlan,
-    number: int,
-    rungs: Values,
-    scores: Values,
-    tried: Collection[str],
-) -> Trial:
-    def is_tried(*artifacts: Artifact) -> bool:
-        return all(artifact.fingerprint in tried for artifact in artifacts)
-
-    rung, score = rungs.get(str(plan.cell)), scores.get(str(plan.cell))
-    before = (plan.sft, *_at_rung(study, plan))
-    after = (*plan.aligned[0].made, *_deciding(study, plan.dpo_evaluations))
-    lacks_rung = rung is None and study.search is not None and study.search.stop is not None
-    return Trial(
-        weights=plan.cell.weights,
-        seed=plan.cell.seed,
-        round=number,
-        rung=rung if lacks_rung or rung is not None else 0.0,
-        score=score,
-        has_failed=(lacks_rung and is_tried(*before)) or (score is None and is_tried(*after)),
-    )
-
-
-def _rungs(study: Study, candidates: Sequence[CellPlan]) -> Values:
-    """What decides who is aligned; nothing where all are."""
+def _rungs(study: Study, candidates: Sequence[CellPlan]) -> tuple[Values, ...]:
+    """What decides who goes on, by rung; nothing where all do."""
     assert study.search is not None
-    if study.search.stop is None:
-        return {}
-    measured = [a for plan in candidates for a in _at_rung(study, plan) if a.exists()]
-    if study.search.stop.by == "select":
-        return _select_scores(study, measured, "sft")
-    return _likelihoods(study, measured)
+    if (stop := study.search.stop) is None:
+        return ()
+    found: list[Values] = []
+    for rung in range(stop.num_rungs):
+        at_rung = ((plan, _at_rung(study, plan, rung)) for plan in candidates)
+        made = [(plan, [a for a in measured if a.exists()]) for plan, measured in at_rung]
+        if rung < len(stop.sft_rungs):
+            found.append({str(p.cell): -held_out_nll_at(one) for p, some in made for one in some})
+            continue
+        measured = [artifact for _, some in made for artifact in some]
+        if stop.by == "select":
+            found.append(_select_scores(study, measured, "sft"))
+        else:
+            found.append(_likelihoods(study, measured))
+    return tuple(found)
 
 
 def _scores(study: Study, candidates: Sequence[CellPlan]) -> Values:
@@ -132,10 +173,12 @@ def _scores(study: Study, candidates: Sequence[CellPlan]) -> Values:
     return _select_scores(study, [a for a in deciding if a.exists()], "dpo")
 
 
-def _at_rung(study: Study, plan: CellPlan) -> list[Artifact]:
+def _at_rung(study: Study, plan: CellPlan, rung: int) -> list[Artifact]:
     """What the rung of a cell is read from."""
-    if study.search is None or study.search.stop is None:
-        return []
+    assert study.search is not None
+    assert study.search.stop is not None
+    if rung < len(plan.rungs):
+        return [plan.rungs[rung]]
     if study.search.stop.by == "select":
         return _deciding(study, plan.sft_evaluations)
     return [a for a in plan.sft_evaluations if isinstance(a.recipe, LikelihoodEvaluation)]

@@ -14,7 +14,7 @@ from wit.config import Runtime
 from wit.errors import InputError
 from wit.evaluation_recipes import JudgeEvaluation
 
-RESULTS = ("evaluation", "overlap")  # stages whose artifacts are what a report is written from
+RESULTS = ("evaluation", "overlap", "rung")  # what a report is written from, or a search goes by
 OUTLINES = "outlines"  # folder of the artifact root; artifacts without their large files
 # What MLflow and a report say of a model or of rows.
 OUTLINE = ("card.json", "history.jsonl")

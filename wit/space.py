@@ -47,7 +47,7 @@ def peak_bytes(artifact: Artifact) -> int | None:
     """What a stage has on the disk at most, roughly; None: it is little, or unknown."""
     recipe, parents = artifact.recipe, artifact.parents
     if isinstance(recipe, SFTRecipe | DPORecipe):
-        num_weights = _num_weights(parents["base" if artifact.stage == "sft" else "policy"])
+        num_weights = _num_weights(parents["base" if isinstance(recipe, SFTRecipe) else "policy"])
         is_adapted = recipe.lora is not None
         if num_weights is None:
             return None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from wit import lineage, resident, sharing
+from wit import lineage, resident, rungs, sharing
 from wit.alignment.policy import check_policy, is_stale, note_policy
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifacts import CHECKPOINTS, Artifact, Source
@@ -192,20 +192,9 @@ def _training(
     runtime: Runtime,
     log: Log,
 ) -> Callable[[Path], Any]:
-    def path(part: str) -> Path:
-        return artifact.parents[part].path
-
     match recipe:
         case SFTRecipe():
-            if runtime.num_processes > 1:
-                from wit.training.ranks import train_sft_on_ranks as train_sft
-            else:
-                from wit.training.sft import train_sft
-
-            tokenizer = _parent_of(artifact, "instructions", "tokenizer")
-            return lambda out: train_sft(
-                recipe, path("base"), path("instructions"), tokenizer.path, out, runtime, log
-            )
+            return lambda out: rungs.tune(artifact, out, runtime, log)
         case PairsRecipe():
             from wit.on_policy.stage import write_pairs
 

@@ -46,7 +46,7 @@ def test_it_begins_as_many_cells_as_it_may_and_aligns_the_better_ones(
     assert plan.search is not None
     assert plan.search.is_over
     assert plan.search.num_rounds == 2
-    rungs = {str(t.weights): t.rung for t in plan.search.trials if t.round == 0}
+    rungs = {str(t.weights): t.at(0) for t in plan.search.trials if t.round == 0}
     assert None not in rungs.values()
     worse = min(rungs, key=lambda name: rungs[name] or 0)
     assert worse in {str(cell.weights) for cell in plan.search.stopped}
@@ -108,6 +108,27 @@ def test_its_models_are_measured_on_another_benchmark_all_of_them(
     measured = [s.cell for s in ended(run_evaluation, request).stages if s.stage == "evaluation"]
     plan = plan_of(study_file, searched.root, *SEARCH)
     assert set(measured) == {str(one.cell) for one in plan.cells}
+
+
+def test_the_worse_ones_are_not_even_tuned_to_the_end(
+    searched: Searched, study_file: Path, tmp_path: Path
+) -> None:
+    rung = SEARCH[0].replace("stop: {", "degrees: [5, 90], stop: {sft_rungs: [0.5], ")
+    found = run(study_file, tmp_path, rung, SEARCH[1])
+    assert not found.failures
+    plan = plan_of(study_file, tmp_path, rung, SEARCH[1])
+    assert plan.search is not None
+    assert plan.search.is_over
+    assert plan.search.ended_in_sft
+    stages = [stage.stage for stage in found.stages]
+    assert stages.count("rung") == 3
+    assert stages.count("sft") == 3 - len(plan.search.ended_in_sft)
+    assert not list(tmp_path.rglob("*.partial")), "what was begun of them is gone"
+    words = [w for key in runtime_words(tmp_path) for w in ("--set-runtime", key)]
+    _, *cells = json.loads(wit("compare", "tiny", "--json", *words).stdout)
+    assert {c["cell"] for c in cells} == {str(o.cell) for o in plan.cells if o.is_tuned}
+    again = run(study_file, tmp_path, rung, SEARCH[1])
+    assert statuses(again) == dict.fromkeys(statuses(found), "reused")
 
 
 class Stored(NamedTuple):

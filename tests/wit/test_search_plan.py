@@ -22,6 +22,7 @@ from wit.plan import Plan, make_plan
 from wit.running import Picture
 
 SEARCH = "weights={search: {rays: 5, budget: 6, seeds: 2}}"
+WITH_RUNG = "weights={search: {rays: 5, budget: 6, seeds: 2, stop: {sft_rungs: [0.5]}}}"
 WITH_STOP = "weights={search: {rays: 5, budget: 6, seeds: 2, stop: {by: select}}}"
 
 
@@ -60,7 +61,7 @@ def test_until_a_rung_is_known_nothing_is_aligned(study_file: Path, tmp_path: Pa
     assert all(one.aligned for one in plan.at_most.cells)
 
 
-@pytest.mark.parametrize("weights", [SEARCH, WITH_STOP])
+@pytest.mark.parametrize("weights", [SEARCH, WITH_STOP, WITH_RUNG])
 def test_cells_that_all_fail_use_the_budget_up_and_end_it(
     study_file: Path, tmp_path: Path, weights: str
 ) -> None:
@@ -178,10 +179,10 @@ def test_a_worker_finds_the_cells_of_another_machines_search(
     study_file: Path, tmp_path: Path
 ) -> None:
     """It has none of the scores, so by its own account the search has hardly begun."""
-    here, there = (plan_of(study_file, tmp_path / name, WITH_STOP) for name in ("a", "b"))
+    here, there = (plan_of(study_file, tmp_path / name, WITH_RUNG) for name in ("a", "b"))
     of_last = there.candidates[-1]
     assert str(of_last.cell) not in names(here)
-    for asked in (of_last, of_last.before_alignment()):
+    for asked in (of_last, of_last.up_to(0), of_last.up_to(1)):
         [part] = [p for p in parts_of(replace(there, cells=(asked,))) if p.cell == of_last.cell]
         handed = Handed(
             part=part.name,
@@ -233,7 +234,7 @@ def test_a_study_that_is_stored_is_the_same_search(rays: int, budget: int, seeds
                 "weights={search: {budget: 3, stop: {by: nll_response}}}",
                 "instructions.held_out_fraction=0",
             ],
-            r"weights\.search: stop\.by = nll_response .*set instructions\.held_out_fraction",
+            r"weights\.search: stop\.sft_rungs and .*set instructions\.held_out_fraction",
         ),
     ],
 )

@@ -35,7 +35,7 @@ def search_section(
     sign, known = -1 if scores.is_less_better else 1, {str(one): one for one in study.weights}
     # In which round a cell was begun says nothing of what it scored.
     trials = [
-        Trial(known[one.weights], one.seed, 0, None, sign * one.score, has_failed=False)
+        Trial(known[one.weights], one.seed, 0, (), sign * one.score, has_failed=False)
         for one in scores.models
         if one.weights in known and one.seed < study.search.seeds
     ]

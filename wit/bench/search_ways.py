@@ -59,14 +59,16 @@ def by_search(
     while places := ask(setting.degrees, limits, runs, min(CELLS_PER_ROUND, budget - len(begun))):
         asked = [(place, pools[place].pop()) for place in places]
         newest = [
-            Trial(weights[place], len(pools[place]), len(trials), setting.rungs[run], None, False)
+            Trial(
+                weights[place], len(pools[place]), len(trials), (setting.rungs[run],), None, False
+            )
             for place, run in asked
         ]
         trials += newest
         for (place, run), trial in zip(asked, newest, strict=True):
-            is_aligned = goes_on(knobs, trials, trial.cell)
+            is_aligned = goes_on(knobs, trials, trial.cell, 0)
             score = setting.scores[run] if is_aligned else None
-            runs.append(Run(place, score, setting.rungs[run], has_failed=False))
+            runs.append(Run(place, score, trial.rungs, has_failed=False))
             begun.append(Begun(run, is_aligned))
     return begun
 

@@ -30,6 +30,7 @@ class Begun(Settings):
 
     cells: tuple[str, ...]
     unaligned: tuple[str, ...] = ()  # of these, as yet or for good
+    untuned: tuple[str, ...] = ()  # of those, within SFT
 
 
 class Alignment(NamedTuple):
@@ -102,7 +103,10 @@ def cell_tags(study: Study, begun: Begun | None = None) -> dict[str, str]:
     tags = [_in_tags(key, names) for key, names in named.items()]
     found = {key: text for of_key in tags for key, text in of_key.items() if text}
     # Empty too: it replaces what stood there before the last of them was aligned.
-    return found | ({} if begun is None else _in_tags("wit.unaligned", begun.unaligned))
+    if begun is None:
+        return found
+    found |= _in_tags("wit.unaligned", begun.unaligned)
+    return found | _in_tags("wit.untuned", begun.untuned)
 
 
 def _in_tags(key: str, names: Iterable[str]) -> dict[str, str]:
@@ -212,9 +216,12 @@ def planned_models(study_run: RunRow) -> Iterable[dict[str, Any]]:
     of_all = {"study": study_run.tags["wit.study_name"], "higher_is_better": True}
     yield {**of_all, **cell_columns(BASE), "stage": BASE}
     cells, alignments = cells_of(study_run), alignments_of(study_run)
-    unaligned = set(_from_tags("wit.unaligned", study_run.tags))
+    unaligned, untuned = (
+        {*_from_tags(key, study_run.tags)} for key in ("wit.unaligned", "wit.untuned")
+    )
     for cell in cells:
-        yield {**of_all, **cell_columns(cell), "stage": "sft"}
+        if cell not in untuned:
+            yield {**of_all, **cell_columns(cell), "stage": "sft"}
         if cell in unaligned:
             continue
         for alignment in alignments:

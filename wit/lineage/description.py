@@ -25,7 +25,7 @@ USUAL = ("dpo", 0.1)  # objective and beta, which no name need say
 class CellIdentity(NamedTuple):
     """Which model of a study an artifact is, or was measured on."""
 
-    model_stage: str  # base, sft, pairs, reference or dpo
+    model_stage: str  # base, rung, sft, pairs, reference or dpo
     weights: TokenWeights | None  # None: the base
     seed: int | None
     alignment: DPORecipe | None = None  # None: it is not aligned
@@ -52,7 +52,7 @@ def cell_of(artifact: Artifact | Source) -> CellIdentity | None:
     if isinstance(artifact, Source):
         return CellIdentity(BASE, None, None)
     if isinstance(artifact.recipe, SFTRecipe):
-        return CellIdentity("sft", artifact.recipe.weights, artifact.recipe.seed)
+        return CellIdentity(artifact.stage, artifact.recipe.weights, artifact.recipe.seed)
     if artifact.stage not in ("pairs", "reference", "dpo", "evaluation"):
         return None
     principal = artifact.parents.get(PRINCIPAL[artifact.stage])

@@ -137,8 +137,13 @@ def _begun(study: Study, artifacts: Iterable[Artifact]) -> Begun | None:
         return None
     models = [cell for artifact in artifacts if (cell := cell_of(artifact)) and cell.weights]
     cells = tuple(dict.fromkeys(str(cell) for cell in models))
-    aligned = {str(cell) for cell in models if cell.model_stage != "sft"}
-    return Begun(cells=cells, unaligned=tuple(cell for cell in cells if cell not in aligned))
+    tuned = {str(cell) for cell in models if cell.model_stage != "rung"}
+    aligned = {str(cell) for cell in models if cell.model_stage not in ("rung", "sft")}
+    return Begun(
+        cells=cells,
+        unaligned=tuple(cell for cell in cells if cell not in aligned),
+        untuned=tuple(cell for cell in cells if cell not in tuned),
+    )
 
 
 def _frame(

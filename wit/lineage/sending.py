@@ -123,8 +123,8 @@ def _is_begun(artifact: Artifact, unsent: UnsentStudy) -> bool:
     cell = cell_of(artifact)
     if unsent.begun is None or cell is None or cell.weights is None:
         return True
-    is_left = cell.model_stage != "sft" and str(cell) in unsent.begun.unaligned
-    return str(cell) in unsent.begun.cells and not is_left
+    left = {"rung": (), "sft": unsent.begun.untuned}.get(cell.model_stage, unsent.begun.unaligned)
+    return str(cell) in unsent.begun.cells and str(cell) not in left
 
 
 def _seconds(time: str) -> float:

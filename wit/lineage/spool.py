@@ -28,7 +28,14 @@ from wit.files import replace_durably
 from wit.lineage.addresses import shown
 from wit.lineage.cells import Begun
 from wit.on_policy.recipes import PairsRecipe
-from wit.recipes import InstructionsRecipe, PreferencesRecipe, Recipe, SFTRecipe, TokenizerRecipe
+from wit.recipes import (
+    InstructionsRecipe,
+    PreferencesRecipe,
+    Recipe,
+    RungRecipe,
+    SFTRecipe,
+    TokenizerRecipe,
+)
 from wit.settings import Settings
 
 UNSENT = "unsent"
@@ -40,6 +47,7 @@ RECIPES: tuple[type[Recipe], ...] = (
     ItemsRecipe,
     OverlapRecipe,
     SFTRecipe,
+    RungRecipe,
     PairsRecipe,
     ReferenceRecipe,
     DPORecipe,

@@ -6,6 +6,7 @@ PRINCIPAL = {
     "instructions": "tokenizer",
     "preferences": "tokenizer",
     "overlap": "instructions",
+    "rung": "instructions",
     "sft": "instructions",
     "pairs": "policy",
     "reference": "policy",

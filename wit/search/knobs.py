@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from wit.recipes import Share
 from wit.settings import Settings
 from wit.weights import TokenWeights
 
@@ -12,11 +13,32 @@ DIGITS = 3  # of a candidate's smaller weight, so that names are short: p0.199-r
 
 
 class Stop(Settings):
-    """Early stopping at the one rung there is: the SFT model, before it is aligned."""
+    """Early stopping at rungs: some within SFT, and the SFT model before it is aligned."""
 
     by: Literal["select", "nll_response"] = "select"  # score on benchmarks, or held-out likelihood
-    keep: Annotated[float, Field(gt=0, le=1)] = 0.5  # share of the SFT models that are aligned
-    least: PositiveInt = 4  # nothing is stopped while fewer rungs are known
+    # Shares of SFT after which the held-out likelihood of responses decides who goes on.
+    sft_rungs: tuple[Share, ...] = ()
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5  # share of those at a rung that go on
+    least: PositiveInt = 4  # nothing is stopped at a rung that fewer have come to
+
+    @model_validator(mode="after")
+    def _rungs_rise(self) -> Self:
+        if sorted({*self.sft_rungs}) != [*self.sft_rungs]:
+            raise ValueError(
+                f"sft_rungs {[*self.sft_rungs]}: allowed are shares of SFT between 0 and 1, each "
+                "above the one before, such as [0.25, 0.5]"
+            )
+        return self
+
+    @property
+    def num_rungs(self) -> int:
+        """Those within SFT, and the SFT model."""
+        return len(self.sft_rungs) + 1
+
+    @property
+    def reads_held_out(self) -> bool:
+        """Whether a rung is the likelihood of held-out responses."""
+        return bool(self.sft_rungs) or self.by == "nll_response"
 
 
 class SearchKnobs(Settings):

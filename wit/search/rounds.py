@@ -40,7 +40,7 @@ def next_round(knobs: SearchKnobs, trials: Sequence[Trial]) -> tuple[Cell, ...]:
     places = ask(
         [degrees_of(weights) for weights in candidates],
         [knobs.seeds] * len(candidates),
-        [Run(place, trial.score, trial.rung, trial.has_failed) for place, trial in known],
+        [Run(place, trial.score, trial.rungs, trial.has_failed) for place, trial in known],
         min(knobs.cells_per_round, knobs.budget - len(known)),
     )
     seeds = [set(range(knobs.seeds)) for _ in candidates]
@@ -54,24 +54,27 @@ def next_round(knobs: SearchKnobs, trials: Sequence[Trial]) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def goes_on(knobs: SearchKnobs, trials: Sequence[Trial], cell: Cell) -> bool:
-    """Whether a cell is aligned, now that the rungs of its round are known.
+def goes_on(knobs: SearchKnobs, trials: Sequence[Trial], cell: Cell, rung: int) -> bool:
+    """Whether a cell goes on from a rung, now that those of its round are known there.
 
-    Among all cells of its round and of earlier ones its rung must be one of the best ``keep``;
-    as good as the worst of those is enough. What became of any of them after that changes nothing.
-    Instruction tuning itself, without a weight on prompts, always is: all are compared with it.
+    Among all cells of its round and of earlier ones that came to the rung it must be one of the
+    best ``keep``; as good as the worst of those is enough. What became of any of them after that
+    changes nothing. Instruction tuning itself, without a weight on prompts, always goes on: all
+    are compared with it.
 
     Args:
         knobs: What the study says.
-        trials: At least all of its round and of earlier ones. Those of its round have a rung, or
-            have failed, or else the answer would depend on which SFT model came first.
-        cell: One of them. Without a rung it is not aligned.
+        trials: At least all of its round and of earlier ones. Those of its round that went on from
+            the rung before are known at this one, or have failed, or else the answer would depend
+            on which came first.
+        cell: One of them. It does not go on from a rung to which it has not come.
+        rung: From 0; the last one is the SFT model.
 
     Raises:
         ValueError: The cell, or the rung of one of its round, is not known.
 
-    Source: arXiv 1810.05934, asynchronous successive halving, with one rung. Differs: whole
-    rounds are compared, so that the order within a round does not matter.
+    Source: arXiv 1810.05934, asynchronous successive halving. Differs: whole rounds are compared,
+    so that the order within a round does not matter.
     """
     if knobs.stop is None:
         return True
@@ -79,17 +82,27 @@ def goes_on(knobs: SearchKnobs, trials: Sequence[Trial], cell: Cell) -> bool:
     if own is None:
         raise ValueError(f"{cell[0]}, seed {cell[1]}: was not begun")
     seen = [trial for trial in trials if trial.round <= own.round]
-    if any(t.rung is None and not t.has_failed for t in seen if t.round == own.round):
-        raise ValueError(f"round {own.round}: not all of its SFT models have a rung yet")
-    if own.rung is None:
+    here = own.at(rung)
+    if any(t.at(rung) is None and _comes_to(knobs, seen, t, rung) for t in seen if _with(t, own)):
+        raise ValueError(f"round {own.round}: not all of it is known at rung {rung} yet")
+    if here is None:
         return False
     if degrees_of(own.weights) == 0:
         return True
-    rungs = [trial.rung for trial in seen if trial.rung is not None]
-    if len(rungs) < knobs.stop.least:
+    known = [value for trial in seen if (value := trial.at(rung)) is not None]
+    if len(known) < knobs.stop.least:
         return True
-    num_better = sum(rung > own.rung for rung in rungs)
-    return num_better < math.ceil(round(knobs.stop.keep * len(rungs), 9))
+    num_better = sum(value > here for value in known)
+    return num_better < math.ceil(round(knobs.stop.keep * len(known), 9))
+
+
+def _with(trial: Trial, own: Trial) -> bool:
+    """Whether both were begun together, and the first one may still tell its rung."""
+    return trial.round == own.round and not trial.has_failed
+
+
+def _comes_to(knobs: SearchKnobs, trials: Sequence[Trial], trial: Trial, rung: int) -> bool:
+    return rung == 0 or goes_on(knobs, trials, trial.cell, rung - 1)
 
 
 def standings(knobs: SearchKnobs, trials: Sequence[Trial]) -> tuple[Standing, ...]:

@@ -17,7 +17,7 @@ class Run(NamedTuple):
 
     place: int
     score: float | None
-    rung: float | None
+    rungs: tuple[float | None, ...]
     has_failed: bool
 
 
@@ -116,5 +116,5 @@ def _as_trial(run: Run, num_rays: int) -> FrozenTrial:
         value=None if run.has_failed else run.score,
         params={RAY: run.place},
         distributions={RAY: rays(num_rays)},
-        intermediate_values={} if run.rung is None else {0: run.rung},
+        intermediate_values={n: rung for n, rung in enumerate(run.rungs) if rung is not None},
     )

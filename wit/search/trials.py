@@ -16,9 +16,13 @@ class Trial(NamedTuple):
     weights: TokenWeights
     seed: int
     round: int  # from 0
-    rung: float | None  # of its SFT model, more is better; None: not known (yet)
+    rungs: tuple[float | None, ...]  # as far as it came, more is better; None: not known (yet)
     score: float | None  # after the main alignment, more is better; None: not known (yet)
     has_failed: bool
+
+    def at(self, rung: int) -> float | None:
+        """Its value at a rung, from 0; None: it is not known, or it did not come there."""
+        return self.rungs[rung] if rung < len(self.rungs) else None
 
     @property
     def cell(self) -> Cell:

@@ -1,5 +1,6 @@
 """Trainer arguments: what the recipe decides, what the runtime decides, and nothing silent."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from wit.artifacts import CHECKPOINTS
 from wit.config import Runtime
 from wit.errors import ConfigError
 from wit.models import choose_device
-from wit.recipes import SFTKnobs, TrainingKnobs
+from wit.recipes import RungRecipe, SFTKnobs, TrainingKnobs
 
 
 def training_arguments(
@@ -28,8 +29,6 @@ def training_arguments(
     # that float16's loss scaler skips, so that the schedule would go on.
     is_fused = device.type == "cuda" and recipe.precision != "float16"
     micro_batch = largest_divisor(recipe.examples_per_step, runtime.micro_batch_size)
-    steps_per_epoch = -(-num_rows // recipe.examples_per_step)
-    num_steps = steps_per_epoch * recipe.num_epochs
     return {
         "output_dir": str(scratch / CHECKPOINTS),
         "num_train_epochs": recipe.num_epochs,
@@ -40,7 +39,7 @@ def training_arguments(
         "lr_scheduler_type": recipe.schedule
         if recipe.schedule != "constant"
         else "constant_with_warmup",
-        "warmup_steps": round(recipe.warmup_fraction * num_steps),
+        "warmup_steps": round(recipe.warmup_fraction * num_steps(recipe, num_rows)),
         "optim": "adamw_torch_fused" if is_fused else "adamw_torch",
         "adam_beta1": recipe.adam_beta1,
         "adam_beta2": recipe.adam_beta2,
@@ -69,6 +68,16 @@ def training_arguments(
         "remove_unused_columns": True,
         "push_to_hub": False,
     }
+
+
+def num_steps(recipe: TrainingKnobs, num_rows: int) -> int:
+    """Optimizer steps of a training; the last one of an epoch may have fewer rows."""
+    return recipe.num_epochs * -(-num_rows // recipe.examples_per_step)
+
+
+def step_of(rung: RungRecipe, num_rows: int) -> int:
+    """The optimizer step after which an SFT has come to a rung."""
+    return math.ceil(round(rung.share * num_steps(rung, num_rows), 9))
 
 
 def sft_arguments(

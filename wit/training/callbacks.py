@@ -26,6 +26,7 @@ from wit.training.shards import SHARDS
 HISTORY = "history.jsonl"
 MAX_SKIPPED = 20  # steps in a row: the scale has been halved so often
 MAX_SAVING_SHARE = 0.05  # of the time may go into checkpoints, however often they are asked for
+NOT_OF_ALL = ("train_loss", "total_flos")  # said of a training, but of its last attempt alone
 
 Log = Callable[[dict[str, float], int], None]
 
@@ -80,7 +81,13 @@ class History(TrainerCallback):
         Raises:
             TrainingError: The loss or the gradient is not finite.
         """
-        figures = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        if "train_runtime" in (logs or {}) and state.global_step < state.max_steps:
+            return  # it pauses, and its end is still to come
+        figures = {
+            name: float(value)
+            for name, value in (logs or {}).items()
+            if isinstance(value, int | float) and name not in NOT_OF_ALL
+        }
         # In float16 the loss is scaled up until gradients overflow: the step is left out then.
         is_skipped = args.fp16 and not math.isfinite(figures.get("grad_norm", 0.0))
         self.num_skipped = self.num_skipped + 1 if is_skipped else 0
@@ -177,15 +184,36 @@ class AfterEpoch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Measures the untrained model, or one that was killed between an epoch and this."""
-        is_at_epoch = float(state.epoch or 0).is_integer()
-        if is_at_epoch and not self.is_measured(state.global_step):
+        if _is_at_epoch(state) and not self.is_measured(state.global_step):
             self.measure(state.global_step)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Measures the model as it is now."""
-        self.measure(state.global_step)
+        if _is_at_epoch(state):  # else it pauses within one
+            self.measure(state.global_step)
+
+
+def _is_at_epoch(state: TrainerState) -> bool:
+    return float(state.epoch or 0).is_integer()
+
+
+class AtRung(TrainerCallback):
+    """Calls ``measure()`` after a step, saves a checkpoint of it, and ends the training there."""
+
+    def __init__(self, step: int, measure: Callable[[], None]) -> None:
+        """Keeps after which step, and what to call."""
+        self.step = step
+        self.measure = measure
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measures before the checkpoint is there: who finds it need not measure again."""
+        if state.global_step == self.step:
+            self.measure()
+            control.should_save = control.should_training_stop = True
 
 
 def train_resumably(

@@ -35,7 +35,7 @@ from wit.files import is_full, is_unwritable
 from wit.lifeline import LIFELINE
 from wit.memory import is_out_of_memory
 from wit.models import choose_device
-from wit.recipes import SFTRecipe
+from wit.recipes import RungRecipe, SFTRecipe
 from wit.settings import Settings
 from wit.training.callbacks import Log
 from wit.training.sft import train_sft
@@ -49,7 +49,7 @@ MOST_SAID = 3000  # characters: a longer line could be cut by that of another ra
 class Job(Settings):
     """What ``train_sft`` is told."""
 
-    recipe: SFTRecipe
+    recipe: RungRecipe | SFTRecipe
     base: Path
     instructions: Path
     tokenizer: Path

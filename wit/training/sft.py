@@ -1,5 +1,6 @@
 """Weighted instruction tuning."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from wit.config import Runtime
 from wit.data.collate import RoleCollator
 from wit.data.prepare import TRAIN, read_split
 from wit.errors import ConfigError
+from wit.files import write_durably
 from wit.likelihood import held_out_nll
 from wit.losses import dft
 from wit.models import check_finite, evaluating, load_model
-from wit.recipes import SFTRecipe
+from wit.recipes import RungRecipe, SFTRecipe
+from wit.rungs import CARD
 from wit.tokenizers import Tokenizer, load_tokenizer
 from wit.training.adapters import ADAPTER, merged, save_adapter, with_adapters
-from wit.training.arguments import sft_arguments
+from wit.training.arguments import sft_arguments, step_of
 from wit.training.callbacks import (
     AfterEpoch,
+    AtRung,
     History,
     Log,
     first_rank_says,
@@ -48,7 +52,9 @@ def train_sft(
 ) -> None:
     """Trains the base with the recipe's weights; leaves ``model/`` and ``history.jsonl``.
 
-    Continues from the last checkpoint in ``out``, if there is one. Every rank calls this.
+    Up to a rung it leaves its checkpoint instead of a model, and in ``card.json`` the likelihoods
+    of held-out rows there. Continues from the last checkpoint in ``out``, if there is one. Every
+    rank calls this.
 
     Raises:
         ConfigError: Recipe and runtime do not go together.
@@ -59,22 +65,33 @@ def train_sft(
     trainer = make_trainer(recipe, base, rows, tokenizer, out, runtime)
     history = History(out, log)
 
-    def measure(step: int) -> None:
+    def held_out() -> dict[str, float]:
         model: Any = trainer.model
         with evaluating(model):
             by_role = held_out_nll(model, instructions, batch_size=runtime.evaluation_batch_size)
         figures = {f"nll_{role}": figure.nll for role, figure in by_role.items()}
         counts = {f"tokens_{role}": float(figure.num_tokens) for role, figure in by_role.items()}
-        history.write({**figures, **counts}, step)
+        return {**figures, **counts}
 
     def is_measured(step: int) -> bool:
         return first_rank_says(history.has("nll_", step))
 
-    train_resumably(trainer, history, out, runtime, AfterEpoch(measure, is_measured))
+    after_epoch = AfterEpoch(lambda step: history.write(held_out(), step), is_measured)
+    if isinstance(recipe, RungRecipe):
+        step = step_of(recipe, len(rows))
+        at_rung = AtRung(step, lambda: _write_card(out, {"step": step, **held_out()}))
+        train_resumably(trainer, history, out, runtime, after_epoch, at_rung)
+        return
+    train_resumably(trainer, history, out, runtime, after_epoch)
     model = whole_model(trainer, recipe, base)
     if is_first_rank():
         save_adapter(model, out / ADAPTER)
         save_model(merged(model), tokenizer_folder, out / MODEL)
+
+
+def _write_card(out: Path, figures: dict[str, float]) -> None:
+    if is_first_rank():
+        write_durably(out / CARD, json.dumps(figures).encode())
 
 
 def make_trainer(

@@ -20,11 +20,17 @@ def searched(knobs: SearchKnobs, outcome: Outcome) -> list[Trial]:
     for number in range(knobs.budget + 1):
         cells = next_round(knobs, trials)
         found = [(cell, outcome(cell)) for cell in cells]
-        begun = [Trial(*cell, number, score, None, score is None) for cell, score in found]
-        trials += begun
-        trials[len(trials) - len(begun) :] = [
-            trial._replace(score=trial.rung if goes_on(knobs, trials, trial.cell) else None)
-            for trial in begun
+        begun = [Trial(*cell, number, (), None, score is None) for cell, score in found]
+        going = [True] * len(begun)
+        for rung in range(knobs.stop.num_rungs if knobs.stop else 0):
+            begun = [
+                trial._replace(rungs=(*trial.rungs, score)) if goes else trial
+                for trial, goes, (_, score) in zip(begun, going, found, strict=True)
+            ]
+            going = [goes_on(knobs, [*trials, *begun], trial.cell, rung) for trial in begun]
+        trials += [
+            trial._replace(score=score if goes else None)
+            for trial, goes, (_, score) in zip(begun, going, found, strict=True)
         ]
     assert next_round(knobs, trials) == ()
     return trials
@@ -52,7 +58,13 @@ many_knobs = st.builds(
     budget=st.integers(1, 12),
     seeds=st.integers(1, 3),
     cells_per_round=st.integers(1, 4),
-    stop=st.none() | st.builds(Stop, keep=st.sampled_from([0.3, 0.5, 1.0])),
+    stop=st.none()
+    | st.builds(
+        Stop,
+        keep=st.sampled_from([0.3, 0.5, 1.0]),
+        least=st.integers(1, 4),
+        sft_rungs=st.sampled_from([(), (0.5,), (0.1, 0.4)]),
+    ),
 )
 few = settings(max_examples=30, deadline=None)
 
@@ -157,45 +169,70 @@ def test_standings_tell_what_was_tried_and_how_sure_it_is() -> None:
     assert [standing.mean for standing in standings(knobs, [])] == [None] * 5
 
 
-def aligned(knobs: SearchKnobs, rungs: Sequence[float]) -> list[bool]:
-    """Whether each of a round's cells goes on, in one round of all."""
+def going_on(knobs: SearchKnobs, rungs: Sequence[float]) -> list[bool]:
+    """Whether each of a round's cells goes on from the first rung, in one round of all."""
     cells = [(weights, seed) for seed in range(2) for weights in knobs.candidates()]
-    trials = [Trial(*cell, 0, rung, None, False) for cell, rung in zip(cells, rungs, strict=False)]
-    return [goes_on(knobs, trials, trial.cell) for trial in trials]
+    trials = [Trial(*c, 0, (rung,), None, False) for c, rung in zip(cells, rungs, strict=False)]
+    return [goes_on(knobs, trials, trial.cell, 0) for trial in trials]
 
 
-def test_the_better_half_is_aligned_and_ties_are() -> None:
+def test_the_better_half_goes_on_and_so_do_ties() -> None:
     knobs = SearchKnobs(budget=9, stop=Stop(keep=0.5, least=4))
-    assert aligned(knobs, [1, 2, 3]) == [True, True, True]
-    assert aligned(knobs, [3, 2, 1, 4]) == [True, False, False, True]
-    assert aligned(knobs, [5, 2, 3, 4, 1]) == [True, False, True, True, False]
-    assert aligned(knobs, [3, 1, 3, 3]) == [True, False, True, True]
+    assert going_on(knobs, [1, 2, 3]) == [True, True, True]
+    assert going_on(knobs, [3, 2, 1, 4]) == [True, False, False, True]
+    assert going_on(knobs, [5, 2, 3, 4, 1]) == [True, False, True, True, False]
+    assert going_on(knobs, [3, 1, 3, 3]) == [True, False, True, True]
 
 
 def test_instruction_tuning_itself_is_never_stopped() -> None:
     knobs = SearchKnobs(budget=9, stop=Stop(keep=0.1, least=1))
-    assert aligned(knobs, [1, 2, 3, 4]) == [True, False, False, True], "all are compared with it"
+    assert going_on(knobs, [1, 2, 3, 4]) == [True, False, False, True], "all are compared with it"
     without = knobs.model_copy(update={"degrees": (10, 90)})
-    assert aligned(without, [1, 2, 3, 4]) == [False, False, False, True]
+    assert going_on(without, [1, 2, 3, 4]) == [False, False, False, True]
 
 
-def test_what_comes_later_does_not_change_who_is_aligned() -> None:
+def test_at_a_later_rung_only_those_are_compared_that_came_to_it() -> None:
+    knobs = SearchKnobs(budget=9, degrees=(10, 90), stop=Stop(sft_rungs=(0.5,), least=2))
+    cells = [(weights, 0) for weights in knobs.candidates()[:4]]
+    rungs = [(1.0,), (2.0,), (4.0, 5.0), (3.0, 6.0)]
+    trials = [Trial(*cell, 0, at, None, False) for cell, at in zip(cells, rungs, strict=True)]
+    assert [goes_on(knobs, trials, cell, 0) for cell in cells] == [False, False, True, True]
+    assert [goes_on(knobs, trials, cell, 1) for cell in cells] == [False, False, False, True]
+
+
+@few
+@given(many_knobs, outcomes())
+def test_who_is_stopped_at_a_rung_comes_to_no_later_one(
+    knobs: SearchKnobs, outcome: Outcome
+) -> None:
+    trials = searched(knobs, outcome)
+    for trial in trials:
+        passed = [goes_on(knobs, trials, trial.cell, rung) for rung in range(len(trial.rungs))]
+        assert all(passed[:-1])
+        assert trial.score is None or all(passed)
+
+
+def test_what_comes_later_does_not_change_who_goes_on() -> None:
     knobs = SearchKnobs(budget=9, stop=Stop(least=1))
     cells = [(weights, 0) for weights in knobs.candidates()[:4]]
-    before = [Trial(*cell, 0, rung, None, False) for rung, cell in enumerate(cells)]
-    later = [trial._replace(has_failed=trial.rung == 3) for trial in before]
-    later += [Trial(weights, 0, 1, 9.0, None, False) for weights in knobs.candidates()[5:7]]
+    before = [Trial(*cell, 0, (rung,), None, False) for rung, cell in enumerate(cells)]
+    later = [trial._replace(has_failed=trial.at(0) == 3) for trial in before]
+    later += [Trial(weights, 0, 1, (9.0,), None, False) for weights in knobs.candidates()[5:7]]
     for trial in before:
-        assert goes_on(knobs, later, trial.cell) == goes_on(knobs, before, trial.cell)
+        assert goes_on(knobs, later, trial.cell, 0) == goes_on(knobs, before, trial.cell, 0)
 
 
-def test_who_is_aligned_is_not_told_before_all_rungs_of_the_round_are_known() -> None:
-    knobs = SearchKnobs(budget=9, stop=Stop())
+def test_who_goes_on_is_not_told_before_the_rungs_of_all_that_come_there_are_known() -> None:
+    knobs = SearchKnobs(budget=9, degrees=(10, 90), stop=Stop(sft_rungs=(0.5,), least=1))
     cells = [(weights, 0) for weights in knobs.candidates()[:2]]
-    trials = [Trial(*cells[0], 0, 1.0, None, False), Trial(*cells[1], 0, None, None, False)]
-    with pytest.raises(ValueError, match="rung"):
-        goes_on(knobs, trials, cells[0])
-    assert goes_on(knobs, [trials[0], trials[1]._replace(has_failed=True)], cells[0])
+    trials = [Trial(*cells[0], 0, (1.0,), None, False), Trial(*cells[1], 0, (), None, False)]
+    with pytest.raises(ValueError, match="rung 0"):
+        goes_on(knobs, trials, cells[0], 0)
+    assert goes_on(knobs, [trials[0], trials[1]._replace(has_failed=True)], cells[0], 0)
+    first = trials[0]._replace(rungs=(1.0, 1.0))
+    assert goes_on(knobs, [first, trials[1]._replace(rungs=(0.0,))], cells[0], 1), "it was stopped"
+    with pytest.raises(ValueError, match="rung 1"):
+        goes_on(knobs, [first, trials[1]._replace(rungs=(1.0,))], cells[0], 1)
 
 
 def test_candidates_are_spread_evenly_with_exact_ends_and_short_names() -> None:
@@ -215,6 +252,8 @@ def test_candidates_are_spread_evenly_with_exact_ends_and_short_names() -> None:
         ({"budget": 4, "degrees": (45, 45.1)}, "fewer rays or a wider range"),
         ({"budget": 0}, "greater than 0"),
         ({"budget": 4, "stop": {"keep": 0}}, "greater than 0"),
+        ({"budget": 4, "stop": {"sft_rungs": [0.5, 0.25]}}, r"\[0.5, 0.25\]: allowed are shares"),
+        ({"budget": 4, "stop": {"sft_rungs": [1]}}, "less than 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(said, what: str) -> None:
@@ -224,7 +263,7 @@ def test_what_makes_no_sense_is_refused(said, what: str) -> None:
 
 def test_trials_of_another_search_are_refused() -> None:
     knobs = SearchKnobs(budget=4)
-    trial = Trial(SearchKnobs(budget=4, rays=4).candidates()[1], 0, 0, None, 1.0, False)
+    trial = Trial(SearchKnobs(budget=4, rays=4).candidates()[1], 0, 0, (), 1.0, False)
     with pytest.raises(ValueError, match="no cell of this search"):
         next_round(knobs, [trial])
     own = trial._replace(weights=knobs.candidates()[1])
