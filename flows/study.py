@@ -8,7 +8,7 @@ from prefect.futures import PrefectFuture, wait
 
 from flows.cell import Futures, submit_cell, submit_data, submit_evaluations
 from tasks.handing_out import check_deployed, hand_out
-from tasks.report import begin, conclude, next_round, outcomes, undecided
+from tasks.report import begin, conclude, import_after, next_round, outcomes, undecided
 from tasks.requests import as_deployed, check_place, refused, run_name
 from tasks.secrets import with_judge_key
 from wit.errors import InputError
@@ -67,6 +67,8 @@ def _run_cells(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> 
         if len(open_cells) > 2 * workers.runtime.num_workers:
             wait(open_cells.popleft())
         futures = submit_cell(cell, study, data, workers)
+        if cell is plan.cells[0]:
+            import_after(futures[cell.sft.fingerprint])
         # Judges are asked beside the models, and may be slow.
         judged = {a.fingerprint for a in cell.artifacts if isinstance(a.recipe, JudgeEvaluation)}
         open_cells.append([future for key, future in futures.items() if key not in judged])

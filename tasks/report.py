@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from prefect import task
@@ -108,6 +110,24 @@ def outcomes(plan: Plan, futures: dict[str, PrefectFuture]) -> tuple[StageOutcom
         for artifact, cell in plan.artifacts()
         if (future := futures.get(artifact.fingerprint))
     )
+
+
+def import_after(stage: PrefectFuture) -> None:
+    """Has imported what a report needs before the last stages are made; it takes seconds.
+
+    Args:
+        stage: What is waited for: while a run begins, processors have enough to do.
+    """
+    stage.add_done_callback(lambda _: Thread(target=_import_report, daemon=True).start())
+
+
+def _import_report() -> None:
+    with suppress(ImportError):  # the report says so where it matters
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+
+        import wit.analysis.report
+        import wit.analysis.summary  # noqa: F401
 
 
 def conclude(

@@ -1,58 +1,99 @@
-"""The server that Prefect starts for a run where ``PREFECT_API_URL`` names none."""
+"""The server that a run has for itself where ``PREFECT_API_URL`` names none."""
 
+import atexit
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import get_current_settings
-
-from wit.serving.commands import GUARDED_SERVER
-from wit.serving.environment import NAMES_DATABASE, PREFECT_DATABASE, one_connection
 from wit.serving.programs import PROJECT
+
+HOST = "127.0.0.1"
+STOP_SECONDS = 5.0  # which Prefect gives its own
 
 
 @contextmanager
 def started_meanwhile() -> Iterator[None]:
     """Starts the server while the block does something else; it is up when the block has ended.
 
-    Nothing is started where ``PREFECT_API_URL`` names a server.
+    Prefect, which takes seconds to import, is imported first by the server and then here: both can
+    do so at the same time. It is Prefect's only server from then on, and ends with this process.
+
+    Nothing is started where Prefect's settings name a server.
 
     Raises:
         RuntimeError: It does not come up.
     """
-    if get_current_settings().api.url:
+    if os.environ.get("PREFECT_API_URL"):
         yield
         return
-    server = OwnSessionServer()
-    with ThreadPoolExecutor(1) as beside:
-        started = beside.submit(server.start)
-        try:
-            yield
-        except BaseException:
-            server.stop()  # or it would be waited for
-            raise
-        started.result()
+    server = OwnServer()
+    atexit.register(server.stop)
+    try:
+        yield
+        server.wait()
+    except BaseException:
+        server.stop()
+        raise
 
 
-class OwnSessionServer(SubprocessASGIServer):
+class OwnServer:
     """One that Ctrl-C, or what else is sent to our whole process group, does not end before us.
 
-    Every event that we then still report would take seconds to fail. The first that is made is
-    Prefect's only server from then on; Prefect starts it, and ends it with this process. Its
-    command is that of Prefect 3.8.8, which has no setting for a session.
+    Every event that we then still report would take seconds to fail.
     """
 
-    def _run_uvicorn_command(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "uvicorn", "--app-dir", str(PROJECT), "--factory"]
-        command += [GUARDED_SERVER, "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--log-level", "error", "--lifespan", "on"]
-        kind = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-        settings = get_current_settings().to_environment_variables(exclude_unset=True)
-        environment = {**os.environ, "PREFECT_UI_ENABLED": "0", **kind, **settings}
-        if NAMES_DATABASE.isdisjoint(get_current_settings().server.database.model_fields_set):
-            environment[PREFECT_DATABASE] = one_connection(get_current_settings().home)
-        return subprocess.Popen(command, env=environment, start_new_session=True)
+    def __init__(self) -> None:
+        """Starts it; whoever asks from now on is answered once it is up."""
+        with socket.create_server((HOST, 0)) as listening:
+            self.port = listening.getsockname()[1]
+            # Not from the folder that we are in, which may have ``tasks`` of its own.
+            command = [sys.executable, "-P", "-m", "tasks.own_server", str(listening.fileno())]
+            places = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+                pass_fds=[listening.fileno()],
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        """Waits until it answers, and has Prefect ask it; nothing where Prefect asks another one.
+
+        Raises:
+            RuntimeError: It ended, or is not up in time.
+        """
+        import httpx
+        from prefect.context import refresh_global_settings_context
+        from prefect.settings import get_current_settings
+
+        settings = get_current_settings()
+        if settings.api.url:  # of a profile, or of a file in this folder; the server has seen it
+            return
+        url = f"http://{HOST}:{self.port}/api"
+        seconds = settings.server.ephemeral.startup_timeout_seconds
+        try:
+            httpx.get(f"{url}/health", timeout=seconds, trust_env=False).raise_for_status()
+        except httpx.HTTPError as error:
+            said = f"it ended with {self._process.poll()}" if self._has_ended() else str(error)
+            raise RuntimeError(f"Prefect's server did not come up in {seconds} s: {said}") from None
+        os.environ["PREFECT_API_URL"] = url
+        refresh_global_settings_context()
+
+    def _has_ended(self) -> bool:
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Ends it; does nothing where it has ended."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -67,7 +67,7 @@ def start_forking() -> Forking:
 @contextmanager
 def workers_are_forked(context: Forking) -> Iterator[None]:
     """In the block, those that `wit.workers` starts from this process."""
-    with patch("wit.workers.get_context", lambda _: context):
+    with patch("wit.workers.process_context", lambda _: context):
         yield
 
 

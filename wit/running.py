@@ -66,11 +66,13 @@ def run_here(
     if runtime.execution == "local":
         check_machine(plan, keyed)  # as the flow does, but before Prefect's server is started
     _guard_children()
-    from tasks.server import started_meanwhile  # imports Prefect, which takes seconds
+    from tasks.server import started_meanwhile
 
     with started_meanwhile():
+        _import_early(plan, runtime)
+        from flows.study import run_study  # imports Prefect, which takes seconds
+
         _open_store(console, runtime)
-        from flows.study import run_study
 
     started = time.monotonic()
     with _live(console, plan):
@@ -85,6 +87,13 @@ def run_here(
     uri = tracking_uri(runtime)
     _show_outcome(console, plan, outcome, uri, time.monotonic() - started)
     return outcome
+
+
+def _import_early(plan: Plan, runtime: Runtime) -> None:
+    if runtime.execution == "local" and not all(plan.is_made(a) for a, _ in plan.artifacts()):
+        from wit.workers import import_early
+
+        import_early(runtime)
 
 
 def _open_store(console: Console, runtime: Runtime) -> None:

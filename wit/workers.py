@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +27,7 @@ from wit.artifacts import Artifact
 from wit.config import WORKER_GPUS, Runtime
 from wit.errors import RunEndedError, StageTimeoutError, WorkerDiedError
 from wit.evaluation_recipes import EvaluationRecipe, JudgeEvaluation
+from wit.forking import begin_importing, process_context
 from wit.lifeline import end_with_parent
 from wit.lineage import StudyRun
 from wit.outcome import study_folder
@@ -166,8 +166,8 @@ class Workers:
             self._check_goes_on()  # a retry may come too late
             executor = ProcessPoolExecutor(
                 max_workers=1,
-                # Spawned, not forked: a fork of a process with threads can deadlock.
-                mp_context=get_context("spawn"),
+                # Never forked from this one: a fork of a process with threads can deadlock.
+                mp_context=process_context(_read_when_loaded(threads, gpus)),
                 initializer=begin_worker,
                 initargs=(self._log_file(number), threads, gpus),
             )
@@ -211,14 +211,7 @@ def _without_main() -> Iterator[None]:
 
 
 def _import_stages() -> None:
-    # Of the million objects of these none is garbage; trainings, which collect it, need not look.
-    gc.disable()
-    import wit.evaluation.evaluate
-    import wit.training.dpo
-    import wit.training.sft  # noqa: F401
-
-    gc.freeze()
-    gc.enable()
+    import wit.preloaded  # noqa: F401
 
 
 def _seconds_to_wait(deadline: float) -> float:
@@ -242,6 +235,23 @@ def workers_for(study_name: str, runtime: Runtime, part: str = "") -> Iterator[W
         workers.stop(at_once=True)
         raise
     workers.stop()
+
+
+def import_early(runtime: Runtime) -> None:
+    """Begins to import what the runtime's workers need, where they can be forked from who does it.
+
+    That takes longer than a short stage, and a core has nothing else to do while a run begins.
+    """
+    if runtime.device == "cpu" or not visible_gpus():
+        begin_importing(_read_when_loaded(threads_per_worker(runtime), []))
+
+
+def _read_when_loaded(num_threads: int, gpus: list[str]) -> dict[str, str]:
+    """What libraries look for in their environment when they are loaded, and never again."""
+    threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    # A trainer that saw several would use them all; ranks are given theirs.
+    seen = {"CUDA_VISIBLE_DEVICES": gpus[0], WORKER_GPUS: ",".join(gpus)} if gpus else {}
+    return {**QUIET, **threads, **seen}
 
 
 def threads_per_worker(runtime: Runtime) -> int:
@@ -274,12 +284,7 @@ def begin_worker(log_file: Path, num_threads: int, gpus: list[str]) -> None:
     """What each worker does first; it ends with this process, and says what it says to a file."""
     end_with_parent()  # no orphan holds a GPU
     atexit.register(gc.freeze)  # to look for cycles among all that was imported takes seconds
-    os.environ.update(QUIET)
-    if gpus:
-        # A trainer that saw several would use them all; ranks are given theirs.
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]
-        os.environ[WORKER_GPUS] = ",".join(gpus)
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(num_threads)
+    os.environ.update(_read_when_loaded(num_threads, gpus))
     # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

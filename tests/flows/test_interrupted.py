@@ -8,18 +8,9 @@ import time
 from itertools import chain
 from pathlib import Path
 
-import prefect
 import pytest
 from found_processes import START_SECONDS, end_marked, marked_environment, what_stays
-from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import get_current_settings
 
-from tasks.server import OwnSessionServer
-from wit.serving.commands import GUARDED_SERVER
-from wit.serving.environment import PREFECT_DATABASE, one_connection
-from wit.serving.programs import PROJECT
-
-PREFECT = str(prefect.__module_path__.parent)
 LONG = ["sft.num_epochs=400", "weights=[{prompt: 0.5, response: 1}]"]
 PATIENCE = 60.0  # seconds; to tell a server that has ended what became of the run takes minutes
 
@@ -73,23 +64,3 @@ def test_a_signal_to_the_whole_group_ends_it_soon_and_leaves_nothing(
     assert is_stopped == (number == signal.SIGINT), said
     assert "Traceback" not in said
     assert "EventsWorker" not in said
-
-
-def test_the_server_is_started_as_prefect_starts_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-
-    def popen(args: list[str], env: dict[str, str], *, start_new_session: bool = False) -> None:
-        started.append((args, env))
-
-    monkeypatch.setattr(SubprocessASGIServer, "_instances", {})
-    server = OwnSessionServer()
-    assert SubprocessASGIServer() is server, "Prefect takes it for its own"
-    server.port = 4321
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    server._run_uvicorn_command()
-    SubprocessASGIServer._run_uvicorn_command(server)
-    (ours, environment), (theirs, their_environment) = started
-    store = {PREFECT_DATABASE: one_connection(get_current_settings().home)}
-    assert environment == {**store, **their_environment}
-    is_guarded = {str(PROJECT): PREFECT, GUARDED_SERVER: "prefect.server.api.server:create_app"}
-    assert [is_guarded.get(word, word) for word in ours] == theirs

@@ -187,6 +187,12 @@ class Store:
         return f"{server}/#/experiments/{self.experiment_id}/runs/{run_id}?{UI_MODE}"
 
 
+def import_mlflow() -> None:
+    """What a store on this machine needs, which takes seconds."""
+    quieten()
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def origin() -> dict[str, str]:
     """Tags that MLflow's UI shows as who made a thing, and with what."""
     return {"mlflow.user": getpass.getuser(), "mlflow.source.name": "wit"}

@@ -1,0 +1,66 @@
+"""Workers that import nothing: forked from a process that imports while a run is prepared.
+
+What stages need takes eight seconds of a core to import, and so it would in every worker that is
+spawned. Here one process does it, as soon as it is known what will run; it does nothing else, so
+no thread of it can hold a lock at the moment of a fork. Libraries read the number of their threads
+when they are loaded, so it has that of the workers; and a device's driver does not outlive a fork,
+so where there are GPUs workers are spawned.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
+from typing import Any
+
+PRELOADED = "wit.preloaded"  # the module that imports all the others
+_begun: list[dict[str, str]] = []  # one at most: what the process was given
+
+
+class _ForkedProcess(ForkServerProcess):
+    """Has the environment that a spawned one would have: that of this process as it is now."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._environment = dict(os.environ)
+
+    def run(self) -> None:
+        os.environ.clear()
+        os.environ.update(self._environment)
+        super().run()
+
+
+class _Forking(ForkServerContext):
+    Process = _ForkedProcess  # pyright: ignore[reportAssignmentType]
+
+
+def begin_importing(environment: Mapping[str, str]) -> None:
+    """Starts the process that workers are forked from, and waits for nothing.
+
+    Args:
+        environment: What libraries read when they are loaded, and ours does not have.
+    """
+    if sys.platform != "linux" or _begun:  # on macOS a fork breaks what Apple's libraries hold
+        return
+    forkserver.set_forkserver_preload([PRELOADED])
+    with _added(environment):
+        forkserver.ensure_running()
+    _begun.append(dict(environment))
+
+
+def process_context(environment: Mapping[str, str]) -> BaseContext:
+    """How a worker is started that libraries shall find this environment in."""
+    return _Forking() if dict(environment) in _begun else get_context("spawn")
+
+
+@contextmanager
+def _added(environment: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

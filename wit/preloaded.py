@@ -1,0 +1,30 @@
+"""All that stages import, so that it is imported once, before the first of them."""
+
+import gc
+import os
+
+gc.disable()  # of the million objects of these imports none is garbage
+
+import datasets.fingerprint  # noqa: E402
+import numpy as np  # noqa: E402
+
+import wit.data.overlap  # noqa: E402
+import wit.evaluation.evaluate  # noqa: E402
+import wit.evaluation.harness  # noqa: E402
+import wit.evaluation.items  # noqa: E402
+import wit.training.dpo  # noqa: E402
+import wit.training.sft  # noqa: E402, F401
+from wit.lineage.store import import_mlflow  # noqa: E402
+
+import_mlflow()
+
+
+def _draw_apart() -> None:
+    """What nobody seeds draws other numbers in every worker; Python's ``random`` does by itself."""
+    datasets.fingerprint.fingerprint_rng.seed()
+    np.random.seed()
+
+
+os.register_at_fork(after_in_child=_draw_apart)
+gc.freeze()  # so trainings, which collect garbage, need not look at them
+gc.enable()
