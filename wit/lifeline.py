@@ -15,6 +15,8 @@ import runpy
 import sys
 import threading
 
+# How often Python looks for garbage in a process that imports much: none of a million objects is.
+RARELY = (50_000, 20, 100)
 LIFELINE = "wit.lifeline"  # this module, as a command line names it
 
 
@@ -38,6 +40,6 @@ def _end_with_holder(pipe: int) -> None:
 
 if __name__ == "__main__":
     _end_with_holder(sys.stdin.fileno())
-    gc.set_threshold(50_000, 20, 100)  # of the million objects of an import none is garbage
+    gc.set_threshold(*RARELY)
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

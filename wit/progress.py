@@ -32,10 +32,11 @@ def duration(seconds: float) -> str:
 
 
 def write_progress(scratch: Path, progress: Progress) -> None:
-    """Replaces the progress of a stage; a reader never meets half a file."""
-    aside = scratch / f"{PROGRESS}.new"
+    """Replaces the progress of a stage; a reader never meets half a file, but may meet none."""
+    aside, file = scratch / f"{PROGRESS}.new", scratch / PROGRESS
     aside.write_text(json.dumps(progress), encoding="utf-8")
-    aside.replace(scratch / PROGRESS)
+    file.unlink(missing_ok=True)  # one that is renamed over another is written to the disk at once
+    aside.rename(file)
 
 
 def read_progress(scratch: Path) -> Progress | None:
