@@ -110,11 +110,13 @@ def _parent_tags(store: Store, artifact: Artifact, study: StudyRun | None) -> di
     for part, parent in artifact.parents.items():
         if not isinstance(parent, Artifact):
             continue
-        run = store.find(parent.fingerprint)
+        run = store.finished.get(parent.fingerprint) or store.find(parent.fingerprint)
         if run is None and parent.exists():  # made under another store
             run = ensure_finished_run(store, parent, study)
         if run is None:
             continue
+        if run.info.status == "FINISHED":
+            store.finished[parent.fingerprint] = run
         tags[f"wit.parent_run.{part}"] = run.info.run_id
         if part == PRINCIPAL.get(artifact.stage):
             tags["parent_run_id"] = run.info.run_id

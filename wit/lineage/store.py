@@ -50,6 +50,9 @@ class Store:
         from mlflow import MlflowClient
 
         self.uri = uri
+        # Runs of artifacts whose children this process records: what they are called does not
+        # change any more.
+        self.finished: dict[str, Run] = {}
         with translated(uri):
             ask_once(uri)
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
