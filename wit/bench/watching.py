@@ -22,17 +22,22 @@ from wit.artifacts import Artifact
 from wit.settings import Settings
 
 LOOK_SECONDS = 0.01
-# Who is on the stack while a model computes: forward of any module, backward, a step of the
-# optimizer, and what the trainer calls around them.
+# Who is on the stack while a model computes: forward of any module and all of the library's own
+# generation; backward, gradients clipped and zeroed, a step of the optimizer, and what the trainer
+# calls around them.
 MODEL_CALLS = frozenset(
     {
         "Module._call_impl",
         "Module._wrapped_call_impl",
+        "GenerationMixin.generate",
         "Tensor.backward",
+        "Accelerator.clip_grad_norm_",
         "Optimizer.profile_hook_step.<locals>.wrapper",
+        "Module.zero_grad",
         "Trainer.training_step",
     }
 )
+OURS = frozenset({"_EnoughEnded.__call__"})  # what generation asks, and is no work of a model
 Interval = tuple[float, float]  # seconds since 1970
 
 
@@ -74,10 +79,11 @@ class Watch:
 
 
 def asks_model(frame: FrameType | None) -> bool:
-    """Whether a model computes for this frame, or for one that called it."""
+    """Whether a model computes for this frame, or for one that called it; the innermost counts."""
     while frame is not None:
-        if frame.f_code.co_qualname in MODEL_CALLS:
-            return True
+        name = frame.f_code.co_qualname
+        if name in MODEL_CALLS or name in OURS:
+            return name in MODEL_CALLS
         frame = frame.f_back
     return False
 

@@ -2,15 +2,18 @@
 
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from smallest_study import TINY
 
 from wit.bench.overhead import Turn, beside_stage, figures_of, measure, reused_stage
-from wit.bench.watching import MadeStage, asks_model, joined, seconds_in
+from wit.bench.watching import MODEL_CALLS, OURS, MadeStage, asks_model, joined, seconds_in
+from wit.generation import decoding
 
 
 def stage(fingerprint: str, began: float, ended: float) -> MadeStage:
@@ -32,6 +35,27 @@ def test_a_model_is_at_work_while_it_is_called_and_not_otherwise() -> None:
     Asked()()
     assert seen == [True]
     assert not asks_model(sys._getframe())
+
+
+class GenerationMixin:
+    """Of the library, by its name."""
+
+    def generate(self, *ask: Callable[[], bool]) -> list[bool]:
+        return [asks_model(sys._getframe()), *(one() for one in ask)]
+
+
+class _EnoughEnded:
+    """What generation asks of ours, by its name."""
+
+    def __call__(self) -> bool:
+        return asks_model(sys._getframe())
+
+
+def test_generation_is_a_model_at_work_but_not_what_it_asks_of_ours() -> None:
+    assert GenerationMixin().generate(_EnoughEnded()) == [True, False]
+    named = (transformers.GenerationMixin.generate, decoding._EnoughEnded.__call__)
+    assert named[0].__qualname__ in MODEL_CALLS
+    assert named[1].__qualname__ in OURS
 
 
 def test_beside_a_stage_is_the_median_of_what_lies_between_without_the_stage_itself() -> None:
