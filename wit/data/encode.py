@@ -1,20 +1,22 @@
 """The second pass over the rows: token ids with roles, one batch of rows at a time."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from wit.data.batch_tokens import BatchTokenizer, Conversation, TokenArrays
 from wit.data.boilerplate import Boilerplate
 from wit.data.kinds import Item
+from wit.data.pieces import Known
 from wit.data.preference_rows import Preference, Unpaired
-from wit.data.rendering import ChatRenderer, Segment
+from wit.data.rendering import ChatRenderer
 from wit.data.schema import Messages
-from wit.data.tokenize import SegmentTokenizer, Tokens
+from wit.data.tokenize import Tokens
 from wit.errors import DataError
 from wit.recipes import DataRecipe, InstructionsRecipe
 from wit.roles import Role
@@ -90,6 +92,14 @@ class _UnspelledError(_Dropped):
     """Many tokenizers know no token for some characters; one such row should stop no study."""
 
 
+class _Begun(NamedTuple):
+    """A batch whose conversations are rendered."""
+
+    batch: Batch
+    of_rows: list[list[Conversation]]  # one, or of a pair one for each answer
+    conversations: list[Conversation]  # of all rows, one after the other
+
+
 class RowEncoder:
     """Makes token ids of rows; one for each process."""
 
@@ -118,7 +128,7 @@ class RowEncoder:
         self._renderers = {
             name: ChatRenderer(loaded, place.boilerplate) for name, place in places.items()
         }
-        self._segment_tokenizer = SegmentTokenizer(loaded)
+        self._tokenizer = BatchTokenizer(loaded)
         self.columns = columns
         self._encode = {
             INSTRUCTION_COLUMNS: self._instruction,
@@ -132,15 +142,24 @@ class RowEncoder:
         Raises:
             DataError: The template does not fit a row; names it.
         """
+        begun = self._begin(batch)
+        return self._finish(begun, self._tokenizer.look_ahead(begun.conversations))
+
+    def _begin(self, batch: Batch) -> _Begun:
+        of_rows = self._segments(batch)
+        return _Begun(batch, of_rows, list(chain.from_iterable(of_rows)))
+
+    def _finish(self, begun: _Begun, known: Known) -> Encoded:
         rows: list[dict[str, Any]] = []
         is_held_out: list[bool] = []
         dropped: Counter[str] = Counter()
         num_truncated, unspelled = 0, None
-        of_rows = self._segments(batch)
-        self._segment_tokenizer.look_ahead(chain.from_iterable(of_rows))
-        for row, segments in zip(batch.rows, of_rows, strict=True):
+        batch = begun.batch
+        tokens = iter(self._tokenizer.tokens(begun.conversations, known))
+        for row, segments in zip(batch.rows, begun.of_rows, strict=True):
             try:
-                columns, is_truncated = self._encode(row.item, segments)
+                of_row = self._tokens_of(segments, tokens)
+                columns, is_truncated = self._encode(row.item, of_row)
             except _UnspelledError as error:
                 dropped["no tokens spell its text"] += 1
                 unspelled = unspelled or f"row {row.number}: {error}"
@@ -153,14 +172,26 @@ class RowEncoder:
         table = _table(rows, self.columns)
         return Encoded(batch.source, table, is_held_out, dropped, num_truncated, unspelled)
 
-    def _segments(self, batch: Batch) -> list[list[list[Segment]]]:
+    def _tokens_of(
+        self, conversations: list[Conversation], found: Iterator[TokenArrays | None]
+    ) -> list[TokenArrays]:
+        of_row = list(islice(found, len(conversations)))
+        try:
+            return [
+                tokens or self._tokenizer.tokens_of(segments)
+                for tokens, segments in zip(of_row, conversations, strict=True)
+            ]
+        except DataError as error:
+            raise _UnspelledError(error) from None
+
+    def _segments(self, batch: Batch) -> list[list[Conversation]]:
         """Of every row its conversations: one, or of a pair one for each answer.
 
         Raises:
             DataError: As above.
         """
         renderer = self._renderers[batch.source]
-        found: list[list[list[Segment]]] = []
+        found: list[list[Conversation]] = []
         for row in batch.rows:
             try:
                 found.append(
@@ -185,72 +216,58 @@ class RowEncoder:
             case messages:
                 return [(messages, len(messages) - 1 if self._last_turn_only else 0)]
 
-    def _instruction(
-        self, _: Messages, segments: list[list[Segment]]
-    ) -> tuple[dict[str, Any], bool]:
+    def _instruction(self, _: Messages, tokens: list[TokenArrays]) -> tuple[dict[str, Any], bool]:
         """Columns of a conversation, and whether its end was cut off."""
-        tokens = self._tokens(segments[0])
         end = self.max_tokens
-        ids, roles, factors = tokens.ids[:end], tokens.roles[:end], tokens.factors[:end]
+        ids, roles, factors = (values[:end] for values in tokens[0])
         if Role.RESPONSE not in roles:
             raise _Dropped("prompt leaves no room for its response")
-        is_weighted = factors.count(1.0) < len(factors)
+        is_weighted = (factors != 1).any()
         columns = {"input_ids": ids, "roles": roles, "factors": factors if is_weighted else None}
-        return columns, len(tokens.ids) > end
+        return columns, len(tokens[0].ids) > end
 
-    def _pair(self, _: Preference, segments: list[list[Segment]]) -> tuple[dict[str, Any], bool]:
+    def _pair(self, _: Preference, tokens: list[TokenArrays]) -> tuple[dict[str, Any], bool]:
         """Columns of a pair, and whether the end of an answer was cut off."""
-        prompt, chosen, is_longer = self._prompt_and_answer(segments[0])
-        _again, rejected, is_long = self._prompt_and_answer(segments[1])
-        if not (chosen and rejected):
+        prompt, chosen, is_longer = self._prompt_and_answer(tokens[0])
+        _again, rejected, is_long = self._prompt_and_answer(tokens[1])
+        if not (chosen.size and rejected.size):
             raise _Dropped("prompt leaves no room for its answers")
-        if chosen == rejected:
+        if np.array_equal(chosen, rejected):
             raise _Dropped("chosen equals rejected after truncation")
         columns = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         return columns, is_longer or is_long
 
-    def _unpaired(
-        self, row: Unpaired, segments: list[list[Segment]]
-    ) -> tuple[dict[str, Any], bool]:
+    def _unpaired(self, row: Unpaired, tokens: list[TokenArrays]) -> tuple[dict[str, Any], bool]:
         """Columns of a response that is good or bad, and whether its end was cut off."""
-        prompt, response, is_longer = self._prompt_and_answer(segments[0])
-        if not response:
+        prompt, response, is_longer = self._prompt_and_answer(tokens[0])
+        if not response.size:
             raise _Dropped("prompt leaves no room for its response")
         columns = {"prompt_ids": prompt, "response_ids": response}
         return {**columns, "is_desirable": row.is_desirable}, is_longer
 
-    def _prompt_and_answer(self, segments: list[Segment]) -> tuple[list[int], list[int], bool]:
+    def _prompt_and_answer(self, tokens: TokenArrays) -> tuple[np.ndarray, np.ndarray, bool]:
         """Ids of both, and whether the answer's end was cut off.
 
         The answer alone is a target, with all its turns and the markup between them; what comes
         before is tokenised as it is when an answer is generated.
         """
-        tokens = self._tokens(segments)
-        start = tokens.roles.index(Role.RESPONSE)
+        start = int(np.argmax(tokens.roles == Role.RESPONSE))
         is_truncated = len(tokens.ids) > self.max_tokens
         return tokens.ids[:start], tokens.ids[start : self.max_tokens], is_truncated
 
-    def _tokens(self, segments: list[Segment]) -> Tokens:
-        try:
-            return self._segment_tokenizer.tokens(segments)
-        except DataError as error:
-            raise _UnspelledError(error) from None
-
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> pa.RecordBatch:
-    """The rows by columns; lists by way of NumPy, many times as fast as one number at a time."""
+    """The rows by columns, of which lists are arrays."""
     arrays: list[pa.Array] = []
     for name, kind in zip(columns.names, columns.types, strict=True):
         values = [row[name] for row in rows]
-        if not pa.types.is_list(kind) or None in values:
+        if not values or not pa.types.is_list(kind) or any(value is None for value in values):
             arrays.append(pa.array(values, kind))
             continue
         starts = np.zeros(len(values) + 1, dtype=np.int32)
         np.cumsum([len(of_row) for of_row in values], out=starts[1:])
-        flat = np.fromiter(
-            chain.from_iterable(values), kind.value_type.to_pandas_dtype(), int(starts[-1])
-        )
-        arrays.append(pa.ListArray.from_arrays(pa.array(starts), pa.array(flat), type=kind))
+        flat = pa.array(np.concatenate(values), kind.value_type)
+        arrays.append(pa.ListArray.from_arrays(pa.array(starts), flat, type=kind))
     return pa.RecordBatch.from_arrays(arrays, schema=columns)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from wit.data.pieces import Encoded, Encoder
+from wit.data.pieces import Encoded, Encoder, Known
 from wit.data.rendering import Segment
 from wit.errors import DataError
 from wit.roles import Role
@@ -53,14 +53,18 @@ class SegmentTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Notes which tokens may stand in markup only."""
         self.tokenizer = tokenizer
-        self._encoder = Encoder(tokenizer)
-        self._markup = markup_tokens(tokenizer)
+        self.encoder = Encoder(tokenizer)
+        self.markup = markup_tokens(tokenizer)
         self._special = special_tokens(tokenizer)
 
-    def look_ahead(self, conversations: Iterable[list[Segment]]) -> None:
-        """Encodes the pieces that most of these conversations will need, all in one call."""
+    def look_ahead(self, conversations: Iterable[list[Segment]]) -> Known:
+        """Encodes the pieces that most of these conversations will need, all in one call.
+
+        Returns:
+            What ``known`` of the encoder is to be while their tokens are asked for.
+        """
         cuts = (_cut(segments) for segments in conversations)
-        self._encoder.look_ahead((text, of_text) for text, _, of_text in cuts)
+        return self.encoder.look_ahead((text, of_text) for text, _, of_text in cuts)
 
     def tokens(self, segments: list[Segment]) -> Tokens:
         """Ids, roles and factors of a conversation; special tokens only where it has markup.
@@ -74,7 +78,7 @@ class SegmentTokenizer:
         unknown: frozenset[str] = frozenset()
         while True:
             borders = cuts | {starts[i + side] for i in quoted for side in (0, 1)}
-            encoded = self._encoder.encode(text, borders, {starts[i] for i in quoted}, unknown)
+            encoded = self.encoder.encode(text, borders, {starts[i] for i in quoted}, unknown)
             marks = self._marks(encoded, text)
             forged, markup = self._forged(encoded, marks, segments, starts)
             if forged - quoted:
@@ -101,10 +105,10 @@ class SegmentTokenizer:
 
     def _marks(self, encoded: Encoded, text: str) -> list[_Mark]:
         marks: list[_Mark] = []
-        present = self._markup.keys() & encoded.ids
+        present = self.markup.keys() & encoded.ids
         for token in sorted(i for number in present for i in _positions(encoded.ids, number)):
             start, end = encoded.characters(token)
-            own = self._markup[encoded.ids[token]]
+            own = self.markup[encoded.ids[token]]
             inside = text.find(own, start, end)
             if inside >= 0:
                 start, end = inside, inside + len(own)
@@ -132,7 +136,7 @@ class SegmentTokenizer:
             if number in self._special or number in markup
             for index in touched
         }
-        return forged, {self._markup[number] for number in markup | set(self._special)}
+        return forged, {self.markup[number] for number in markup | set(self._special)}
 
     def _boundaries(
         self, encoded: Encoded, marks: list[_Mark], segments: list[Segment], starts: list[int]
@@ -167,10 +171,10 @@ class SegmentTokenizer:
         """Decodes every stretch of one role and compares it with the text of that role."""
         for segment, (start, end) in zip(segments, pairwise(boundaries), strict=True):
             whole = encoded.ids[start.token : end.token]
-            if self._encoder.spells(whole, text[start.character : end.character]):
+            if self.encoder.spells(whole, text[start.character : end.character]):
                 continue
             for tokens, expected in _unmarked(encoded, marks, start, end, text):
-                decoded = self._encoder.decode(tokens)
+                decoded = self.encoder.decode(tokens)
                 if decoded != expected and not self._same_but_for_space(decoded, expected):
                     same = max(0, _num_same(decoded, expected) - 20)
                     raise DataError(
@@ -180,7 +184,7 @@ class SegmentTokenizer:
 
     def _same_but_for_space(self, decoded: str, text: str) -> bool:
         # Such tokenizers add or strip one space in front of what they encode or decode.
-        return self._encoder.loses_space and (
+        return self.encoder.loses_space and (
             decoded == text.removeprefix(" ") or decoded == " " + text
         )
 
