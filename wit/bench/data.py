@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def measure(num_rows: int = 100_000, num_workers: int = 1, repeats: int = 1) -> 
 
     Args:
         num_rows: With those that are there twice.
-        num_workers: Processes that tokenise, and threads of the baseline.
+        num_workers: Cores of each, and threads of the tokenizer.
         repeats: Turns.
 
     Raises:
@@ -74,7 +75,7 @@ def measure(num_rows: int = 100_000, num_workers: int = 1, repeats: int = 1) -> 
                 at_most=MOST_MEMORY / MIB,
             ),
         ),
-        sizes={"rows": num_rows, "MiB of rows": round(size / MIB), "processes": num_workers},
+        sizes={"rows": num_rows, "MiB of rows": round(size / MIB), "cores": num_workers},
         same_work=counts,
         machine=machine_name(),
         versions=versions_of("tokenizers", "transformers", "pyarrow"),
@@ -97,13 +98,11 @@ def write_rows(path: Path, num_rows: int) -> None:
 
 
 def prepare_rows(source: Path, tokenizer: Path, num_workers: int) -> Run:
-    """The stage, in as many processes, each of one thread."""
-    os.environ["RAYON_NUM_THREADS"] = "1"
-    prepare.LEAST_ROWS_PER_PROCESS = 1
+    """The stage, in as many processes as it finds worth their start, on as many cores."""
     recipe = _recipe(source)
     watch = _Watch()
     watch.start()
-    with tempfile.TemporaryDirectory() as scratch:
+    with _cores(num_workers), tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
         seconds = timed(
             lambda: prepare.make_instructions(
@@ -115,10 +114,14 @@ def prepare_rows(source: Path, tokenizer: Path, num_workers: int) -> Run:
     return Run(seconds, watch.stop(), {"rows": card["rows"][prepare.TRAIN], "tokens": tokens})
 
 
-def encode_texts(source: Path, tokenizer: Path, num_threads: int) -> Run:
+def encode_texts(source: Path, tokenizer: Path, num_workers: int) -> Run:
     """What the library needs for the same pieces of text; reading and rendering do not count."""
-    os.environ["RAYON_NUM_THREADS"] = str(num_threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    with _cores(num_workers):
+        return _encode_texts(source, tokenizer)
+
+
+def _encode_texts(source: Path, tokenizer: Path) -> Run:
     backend = load_tokenizer(tokenizer).backend_tokenizer
     most = _recipe(source).max_tokens
     seconds, rows, tokens = 0.0, 0, 0
@@ -134,6 +137,21 @@ def encode_texts(source: Path, tokenizer: Path, num_threads: int) -> Run:
                 rows += 1
                 tokens += min(most, len(prompt) + len(response))
     return Run(seconds, 0, {"rows": rows, "tokens": tokens})
+
+
+@contextmanager
+def _cores(number: int) -> Iterator[None]:
+    """What is started meanwhile has so many cores and threads of the tokenizer, and no more."""
+    os.environ["RAYON_NUM_THREADS"] = str(number)
+    if not hasattr(os, "sched_setaffinity"):  # elsewhere than on Linux
+        yield
+        return
+    usual = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(usual)[:number])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usual)
 
 
 def _recipe(source: Path) -> InstructionsRecipe:

@@ -1,7 +1,8 @@
 """The second pass over the rows: token ids with roles, one batch of rows at a time."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from wit.data.batch_tokens import BatchTokenizer, Conversation, TokenArrays
+from wit.data.batch_tokens import Ahead, BatchTokenizer, Conversation, TokenArrays
 from wit.data.boilerplate import Boilerplate
 from wit.data.kinds import Item
-from wit.data.pieces import Known
 from wit.data.preference_rows import Preference, Unpaired
 from wit.data.rendering import ChatRenderer
 from wit.data.schema import Messages
@@ -49,6 +49,7 @@ UNPAIRED_COLUMNS = pa.schema(
         "source": pa.string(),
     }
 )
+BATCHES_AHEAD = 2  # at the tokenizer: one of them may wait for Python to take its result
 
 
 class Place(NamedTuple):
@@ -145,17 +146,36 @@ class RowEncoder:
         begun = self._begin(batch)
         return self._finish(begun, self._tokenizer.look_ahead(begun.conversations))
 
+    def in_turn(self, batches: Iterable[Batch]) -> Iterator[Encoded]:
+        """The same of many batches, in their order.
+
+        While the tokenizer is at work, other batches are rendered and put together.
+
+        Raises:
+            DataError: As above.
+        """
+        waiting: deque[tuple[_Begun, Future[Ahead]]] = deque()
+        with ThreadPoolExecutor(BATCHES_AHEAD) as threads:
+            for begun in map(self._begin, batches):
+                ahead = threads.submit(self._tokenizer.look_ahead, begun.conversations)
+                waiting.append((begun, ahead))
+                if len(waiting) > BATCHES_AHEAD:
+                    begun, ahead = waiting.popleft()
+                    yield self._finish(begun, ahead.result())
+            for begun, ahead in waiting:
+                yield self._finish(begun, ahead.result())
+
     def _begin(self, batch: Batch) -> _Begun:
         of_rows = self._segments(batch)
         return _Begun(batch, of_rows, list(chain.from_iterable(of_rows)))
 
-    def _finish(self, begun: _Begun, known: Known) -> Encoded:
+    def _finish(self, begun: _Begun, ahead: Ahead) -> Encoded:
         rows: list[dict[str, Any]] = []
         is_held_out: list[bool] = []
         dropped: Counter[str] = Counter()
         num_truncated, unspelled = 0, None
         batch = begun.batch
-        tokens = iter(self._tokenizer.tokens(begun.conversations, known))
+        tokens = self._tokenizer.tokens(begun.conversations, ahead)
         for row, segments in zip(batch.rows, begun.of_rows, strict=True):
             try:
                 of_row = self._tokens_of(segments, tokens)
@@ -219,12 +239,12 @@ class RowEncoder:
     def _instruction(self, _: Messages, tokens: list[TokenArrays]) -> tuple[dict[str, Any], bool]:
         """Columns of a conversation, and whether its end was cut off."""
         end = self.max_tokens
-        ids, roles, factors = (values[:end] for values in tokens[0])
-        if Role.RESPONSE not in roles:
+        ids, roles, factors, response = tokens[0]
+        if response >= end:
             raise _Dropped("prompt leaves no room for its response")
-        is_weighted = (factors != 1).any()
-        columns = {"input_ids": ids, "roles": roles, "factors": factors if is_weighted else None}
-        return columns, len(tokens[0].ids) > end
+        weights = None if factors is None or (factors[:end] == 1).all() else factors[:end]
+        columns = {"input_ids": ids[:end], "roles": roles[:end], "factors": weights}
+        return columns, len(ids) > end
 
     def _pair(self, _: Preference, tokens: list[TokenArrays]) -> tuple[dict[str, Any], bool]:
         """Columns of a pair, and whether the end of an answer was cut off."""
@@ -251,9 +271,8 @@ class RowEncoder:
         The answer alone is a target, with all its turns and the markup between them; what comes
         before is tokenised as it is when an answer is generated.
         """
-        start = int(np.argmax(tokens.roles == Role.RESPONSE))
-        is_truncated = len(tokens.ids) > self.max_tokens
-        return tokens.ids[:start], tokens.ids[start : self.max_tokens], is_truncated
+        ids, start = tokens.ids, tokens.response
+        return ids[:start], ids[start : self.max_tokens], len(ids) > self.max_tokens
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> pa.RecordBatch:

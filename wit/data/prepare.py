@@ -60,6 +60,7 @@ __all__ = [
 
 FIXED_DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"  # of Llama's default
 LEAST_ROWS_PER_PROCESS = 8000  # tokenised in less time than a process takes to start
+CORES_OF_ONE = 2  # that this process alone keeps at work: the tokenizer, and Python beside it
 
 
 def make_tokenizer(recipe: TokenizerRecipe, base: Path, out: Path) -> None:
@@ -110,7 +111,8 @@ def make_instructions(
         tokenizer: A ``tokenizer`` artifact.
         out: Folder to write to.
         sample_rows: Prepare about as many rows, spread over the sources; for estimates.
-        num_workers: Processes that tokenise; the same bytes are written, however many.
+        num_workers: Cores to keep at work; more than two take as many processes. The same bytes
+            are written, however many.
         overlaps: Whether the text of a row holds an item of a benchmark; such rows are dropped.
 
     Raises:
@@ -213,11 +215,16 @@ def _prepare(
         places[name] = Place(source.where, found)
         tallies[name] = Tally(source.where, source.num_rows, choices[name].dropped, found.texts())
     num_kept = sum(int(choice.is_kept.sum()) for choice in choices.values())
-    num_processes = max(1, min(num_workers, num_kept // LEAST_ROWS_PER_PROCESS))
+    num_processes = min(num_workers, num_kept // LEAST_ROWS_PER_PROCESS)
     columns = _columns_of(data)
     make_encoder = partial(RowEncoder, data.recipe, tokenizer, places, columns)
     with SplitFiles(out, columns) as files:
-        for encoded in in_order(make_encoder, data.batches(choices), num_processes):
+        batches = data.batches(choices)
+        if num_processes > CORES_OF_ONE:
+            results = in_order(make_encoder, batches, num_processes)
+        else:
+            results = make_encoder().in_turn(batches)
+        for encoded in results:
             is_train = ~np.array(encoded.is_held_out, dtype=bool)
             train = encoded.rows.filter(pa.array(is_train))
             files.write(TRAIN, train)

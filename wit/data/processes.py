@@ -29,14 +29,11 @@ def in_order(
     Args:
         make: Makes what does the work, once in every process; must be picklable.
         things: Read as they are needed.
-        num_processes: With 1, this process does the work.
+        num_processes: Besides this one.
 
     Raises:
         WorkerDiedError: A process was killed.
     """
-    if num_processes == 1:
-        yield from map(make(), things)
-        return
     # Spawned, not forked: a fork of a process with threads can deadlock.
     pool = ProcessPoolExecutor(
         num_processes,

@@ -74,6 +74,8 @@ class ChatRenderer:
         except TemplateSyntaxError as error:
             said = f"line {error.lineno} of the chat template: {error.message}"
             raise BaseModelError(f"{where}: {said}") from None
+        # Copied for every row, which of a chain of mappings takes as long as to render.
+        self._compiled.globals = dict(self._compiled.globals)
         self._tokens = tokenizer.special_tokens_map
         added = list(markup_tokens(tokenizer).values())
         try:

@@ -12,29 +12,38 @@ from hypothesis import given
 from samples import LINE_BREAK, conversations, embedded_tokenizer, merging_tokenizer
 from tokenizers import AddedToken, normalizers
 
-from wit.data.batch_tokens import BatchTokenizer, Conversation
+from wit.data.batch_tokens import BatchTokenizer, Conversation, TokenArrays
 from wit.data.rendering import Segment
 from wit.data.schema import Message, Messages
 from wit.data.token_bytes import BytesOfTokens
-from wit.data.tokenize import SegmentTokenizer
+from wit.data.tokenize import SegmentTokenizer, Tokens
 from wit.errors import DataError
 from wit.roles import Role
 
 
-def said(tokens: Callable[[], Any]) -> list[list[float]] | str:
+def said(tokens: Callable[[], Tokens]) -> list[list[float]] | str:
     """Ids, roles and factors, or why there are none."""
     try:
-        return [np.array(values).tolist() for values in tokens()]
+        return list(map(list, tokens()))
     except DataError as error:
         return str(error)
+
+
+def as_lists(found: TokenArrays) -> Tokens:
+    assert (found.ids.dtype, found.roles.dtype) == (np.int32, np.int8)
+    roles = found.roles.tolist()
+    assert found.response == [*roles, Role.RESPONSE].index(Role.RESPONSE)
+    assert found.factors is None or found.factors.dtype == np.float64
+    factors = [1.0] * len(roles) if found.factors is None else found.factors.tolist()
+    return Tokens(found.ids.tolist(), roles, factors)
 
 
 def num_found(tokenizer: Any, found: list[Conversation]) -> int:
     """How many need no closer look; those are compared, and the others with what looks closer."""
     batch, one_by_one = BatchTokenizer(tokenizer), SegmentTokenizer(tokenizer)
-    tokens = batch.tokens(found, batch.look_ahead(found))
+    tokens = list(batch.tokens(found, batch.look_ahead(found)))
     for segments, of_segments in zip(found, tokens, strict=True):
-        assert said(lambda of=of_segments, s=segments: of or batch.tokens_of(s)) == said(
+        assert said(lambda of=of_segments, s=segments: as_lists(of or batch.tokens_of(s))) == said(
             lambda s=segments: one_by_one.tokens(s)
         )
     return sum(of_segments is not None for of_segments in tokens)

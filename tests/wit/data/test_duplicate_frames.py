@@ -165,6 +165,7 @@ def test_the_number_of_processes_does_not_change_what_is_dropped(
     tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare, "LEAST_ROWS_PER_PROCESS", 100)
+    monkeypatch.setattr(prepare, "CORES_OF_ONE", 1)
     rows = texts(300)
     later = [changed(row, n % 10, seed=n) for n, row in enumerate(rows)]
     sources = {"a": framed(rows, "short"), "b": framed(later, "short", every=2)}

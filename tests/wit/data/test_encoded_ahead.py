@@ -1,16 +1,32 @@
-"""Ways that are faster and change no byte: pieces encoded ahead, bytes of tokens, tables."""
+"""Ways that are faster and change no byte: what is encoded ahead, bytes of tokens, tables."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from samples import embedded_tokenizer
+from samples import embedded_tokenizer, save_tokenizer
+from tokenizers import pre_tokenizers
 
-from wit.data.encode import INSTRUCTION_COLUMNS, PREFERENCE_COLUMNS, UNPAIRED_COLUMNS, _table
+from wit.data.boilerplate import Boilerplate
+from wit.data.encode import (
+    BATCHES_AHEAD,
+    INSTRUCTION_COLUMNS,
+    PREFERENCE_COLUMNS,
+    UNPAIRED_COLUMNS,
+    Batch,
+    Encoded,
+    NumberedRow,
+    Place,
+    RowEncoder,
+    _table,
+)
 from wit.data.pieces import Encoder
+from wit.data.schema import Message
+from wit.recipes import InstructionsRecipe
 
 TEXTS = [
     "one two",
@@ -72,6 +88,39 @@ def test_pieces_that_are_encoded_for_their_ids_alone_have_the_same_ids(encoder: 
     found = encoder.ids_of([*TEXTS, *TEXTS])
     assert found == {text: encoder._ids(text) for text in TEXTS}
     assert encoder.ids_of([]) == {}
+
+
+@pytest.mark.parametrize("adds_space", [False, True])  # then offsets say where tokens stand
+def test_batches_in_turn_are_those_one_by_one_and_few_are_read_ahead(
+    adds_space: bool, tmp_path: Path
+) -> None:
+    base = embedded_tokenizer()
+    if adds_space:
+        base.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    encoder = RowEncoder(
+        InstructionsRecipe(path="rows.jsonl", max_tokens=40),
+        save_tokenizer(base, tmp_path / "tokenizer"),
+        {"": Place("rows.jsonl", Boilerplate())},
+        INSTRUCTION_COLUMNS,
+    )
+    batches = [
+        Batch("", [NumberedRow(n, False, (Message("user", text), Message("assistant", f"{n}!")))])
+        for n, text in enumerate(TEXTS * 2)
+    ]
+    read: list[Batch] = []
+
+    def reading() -> Iterator[Batch]:
+        for batch in batches:
+            read.append(batch)
+            yield batch
+
+    found: list[Encoded] = []
+    for encoded in encoder.in_turn(reading()):
+        found.append(encoded)
+        assert len(read) <= len(found) + BATCHES_AHEAD
+        assert encoded == encoder(batches[len(found) - 1])
+    assert len(found) == len(batches)
+    assert 0 < sum(encoded.rows.num_rows for encoded in found) < len(batches)
 
 
 ROW: dict[str, Any] = {"row": 7, "source": "a"}
