@@ -98,17 +98,22 @@ def write_rows(path: Path, num_rows: int) -> None:
 
 
 def prepare_rows(source: Path, tokenizer: Path, num_workers: int) -> Run:
-    """The stage, in as many processes as it finds worth their start, on as many cores."""
-    recipe = _recipe(source)
+    """The stage, in as many processes as it finds worth their start; the first rows warm it up."""
     watch = _Watch()
     watch.start()
     with _cores(num_workers), tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch)
-        seconds = timed(
-            lambda: prepare.make_instructions(
-                recipe, source, tokenizer, out, num_workers=num_workers
+        first, out = Path(scratch) / "first.jsonl", Path(scratch) / "out"
+        out.mkdir()
+        with source.open(encoding="utf-8") as lines:
+            first.write_text("".join(islice(lines, ROWS_AT_ONCE)), encoding="utf-8")
+        seconds = [
+            timed(
+                lambda rows=rows: prepare.make_instructions(
+                    _recipe(rows), rows, tokenizer, out, num_workers=num_workers
+                )
             )
-        )
+            for rows in (first, source)
+        ][-1]
         card = prepare.read_card(out)
     tokens = sum(card["train_tokens_by_role"].values())
     return Run(seconds, watch.stop(), {"rows": card["rows"][prepare.TRAIN], "tokens": tokens})
