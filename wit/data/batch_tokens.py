@@ -122,7 +122,7 @@ class BatchTokenizer:
         factors = np.repeat(weights, lengths) if (weights != 1).any() else None
         of_tokens = np.repeat(roles, lengths)
         ends = _sums([len(segments) for segments, _, _ in read])
-        responses = np.flatnonzero((roles == Role.RESPONSE) & (lengths > 0))
+        responses = np.flatnonzero(roles == Role.RESPONSE)
         response = np.append(responses, len(roles))[np.searchsorted(responses, ends[:-1])]
         response = at[np.minimum(response, ends[1:])]
         is_odd = np.diff(_sums(is_odd)[ends]) > 0

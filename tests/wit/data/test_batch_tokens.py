@@ -111,7 +111,14 @@ def test_nor_does_a_token_across_a_border_within_the_prompt() -> None:
         Segment("z", Role.TEMPLATE),
         Segment("x", Role.RESPONSE),
     ]
-    assert num_found(tokenizer, [segments, segments[:3], segments[1:]]) == 3
+    over_markup = [
+        Segment("x", Role.PROMPT),
+        Segment("y", Role.TEMPLATE),
+        Segment("z", Role.SYSTEM),
+    ]
+    answer = [Segment("x", Role.RESPONSE), Segment("y", Role.RESPONSE)]
+    batch = [segments, segments[:3], segments[1:], over_markup, answer]
+    assert num_found(tokenizer, batch) == len(batch)
 
 
 CLOSER = {
@@ -119,6 +126,10 @@ CLOSER = {
     "a token across the end of a response": [
         Segment("x", Role.RESPONSE),
         Segment("y", Role.TEMPLATE),
+    ],
+    "a token across the start of a stop": [
+        Segment("x", Role.TEMPLATE),
+        Segment("y", Role.STOP),
     ],
     "a token that ends within a character": [
         Segment("é", Role.TEMPLATE),

@@ -27,6 +27,7 @@ from wit.data.encode import (
 from wit.data.pieces import Encoder
 from wit.data.schema import Message
 from wit.recipes import InstructionsRecipe
+from wit.roles import Role
 
 TEXTS = [
     "one two",
@@ -121,6 +122,27 @@ def test_batches_in_turn_are_those_one_by_one_and_few_are_read_ahead(
         assert encoded == encoder(batches[len(found) - 1])
     assert len(found) == len(batches)
     assert 0 < sum(encoded.rows.num_rows for encoded in found) < len(batches)
+
+
+def test_a_row_is_kept_for_one_token_of_its_response_and_weights_behind_its_end_do_not_count(
+    tmp_path: Path,
+) -> None:
+    tokenizer = save_tokenizer(embedded_tokenizer(), tmp_path / "tokenizer")
+    turns = (Message("user", "one"), Message("assistant", "two"))
+    row = NumberedRow(1, False, (*turns, turns[0], turns[1]._replace(weight=0.5)))
+
+    def encoded(max_tokens: int) -> Encoded:
+        recipe = InstructionsRecipe(path="rows.jsonl", max_tokens=max_tokens)
+        places = {"": Place("rows.jsonl", Boilerplate())}
+        return RowEncoder(recipe, tokenizer, places, INSTRUCTION_COLUMNS)(Batch("", [row]))
+
+    [whole] = encoded(1000).rows.to_pylist()
+    start, weighted = whole["roles"].index(Role.RESPONSE), whole["factors"].index(0.5)
+    assert encoded(start).rows.num_rows == 0
+    for end in (start + 1, weighted, weighted + 1):
+        [cut] = encoded(end).rows.to_pylist()
+        assert cut["input_ids"] == whole["input_ids"][:end]
+        assert (cut["factors"] is None) == (end <= weighted)
 
 
 ROW: dict[str, Any] = {"row": 7, "source": "a"}
