@@ -260,7 +260,7 @@ class Runtime(Settings):
     threads_per_worker: PositiveInt | None = None  # CPU threads; unset: cores / workers
     micro_batch_size: PositiveInt = 32  # rows per forward and backward; at most a step's
     evaluation_batch_size: PositiveInt = 64
-    data_workers: PositiveInt | None = None  # processes that tokenise; unset: cores / num_workers
+    data_workers: PositiveInt | None = None  # cores that prepare rows; unset: all / num_workers
     # Of SFT: rows end to end, each seeing itself only, instead of padding; unset: if the model can.
     packing: bool | None = None
     # Per forward and backward, with packing; unset: see ``PACKED_TOKENS``.

@@ -42,14 +42,16 @@ def test_both_have_the_same_rows_and_tokens_also_where_rows_are_cut_or_have_no_r
     monkeypatch.setattr(data, "_recipe", lambda path: recipe_of(path).model_copy(update=shorter))
     source = tmp_path / "rows.jsonl"
     data.write_rows(source, 600)
-    ours, theirs = (arm(source, tokenizer, 1) for arm in (data.prepare_rows, data.encode_texts))
-    assert same_work({"ours": ours.counts, "theirs": theirs.counts}) == ours.counts
+    ours = data.prepare_rows(source, tokenizer, 1)
+    for call in ("encode_batch", "encode_batch_fast"):
+        theirs = data.encode_texts(source, tokenizer, 1, call)
+        assert same_work({"ours": ours.counts, "theirs": theirs.counts}) == ours.counts
     assert 300 < ours.counts["rows"] < 580
     assert ours.counts["tokens"] < 60 * ours.counts["rows"]
     assert 50 * 2**20 < ours.peak_bytes < 3000 * 2**20
     lines = source.read_text().splitlines(keepends=True)
     (tmp_path / "less.jsonl").write_text("".join(lines[:-5]))
-    less = data.encode_texts(tmp_path / "less.jsonl", tokenizer, 1)
+    less = data.encode_texts(tmp_path / "less.jsonl", tokenizer, 1, "encode_batch")
     with pytest.raises(StageError, match="theirs did"):
         same_work({"ours": ours.counts, "theirs": less.counts})
 
@@ -62,12 +64,15 @@ def test_figures_are_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> No
         return {
             "ours": [Run(4, 2**30, counts), Run(2, 2**31, counts)],
             "tokenizers": [Run(2, 0, counts), Run(2, 0, counts)],
+            "without offsets": [Run(1, 0, counts), Run(1, 0, counts)],
         }
 
     monkeypatch.setattr(data, "in_turns", measured)
     result = data.measure(100, 1, 2)
-    speed, memory = result.figures
+    speed, strict, memory = result.figures
     assert speed.values == (0.5, 1.0)
+    assert speed.limit == 2
+    assert strict.values == (0.25, 0.5)
     assert speed.ours == (250, 500)
     assert speed.is_reached is True
     assert memory.values == (1024, 2048)
