@@ -13,6 +13,10 @@ from transformers import TrainingArguments
 from wit.data.collate import RoleCollator
 
 Row = Mapping[str, Any]
+NUM_WIDTHS = 16  # of bins, that are tried between the longest row and twice that
+# Tokens of a sequence whose attention takes as long as all else: six times the hidden size, which
+# is 160 of the smallest model. A larger one would rather have wider bins.
+AS_COSTLY = 1000
 
 
 class Steps(Sampler[list[int]]):
@@ -102,8 +106,8 @@ class StepCollator:
             micro_batch_size: Rows in a padded micro-batch, at most.
             packed_tokens: Tokens in a packed one, at most; a longer row has one to itself.
             skips_others: Whether attention leaves out what a token does not see. Then packed rows
-                are one sequence; else several, none longer than the longest row, for attention
-                takes as long as if every token saw its whole sequence.
+                are one sequence; else several short ones, for attention takes as long as if every
+                token saw its whole sequence.
         """
         self.collator = collator
         self.micro_batch_size = micro_batch_size
@@ -123,9 +127,11 @@ class StepCollator:
         """Of every micro-batch its sequences, each the rows of one bin."""
         while rows:
             lengths = [len(row["input_ids"]) for row in rows]
-            num_side_by_side = 1 if self.skips_others else max(1, self.packed_tokens // lengths[0])
-            bins = best_fit(lengths, self.packed_tokens if self.skips_others else lengths[0])
-            taken = bins[:num_side_by_side]
+            if self.skips_others:
+                taken = best_fit(lengths, self.packed_tokens)[:1]
+            else:
+                bins = short_bins(lengths, self.packed_tokens)
+                taken = bins[: max(1, self.packed_tokens // _width(bins, lengths))]
             yield [[rows[i] for i in of_bin] for of_bin in taken]
             is_taken = set(chain.from_iterable(taken))
             rows = [row for i, row in enumerate(rows) if i not in is_taken]
@@ -142,6 +148,31 @@ class StepLoader(DataLoader[Any]):
         """Called before every epoch."""
         steps: Any = self.batch_sampler
         steps.set_epoch(epoch)
+
+
+def short_bins(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Indices in bins for sequences that stand side by side, so that a model takes least time.
+
+    Where few rows are as long as a bin, a bin that is a little longer is better filled; what that
+    saves of padding is weighed against what attention takes longer.
+
+    Args:
+        lengths: The longest first.
+        most: Of a bin; unless a single length is more.
+    """
+    longest = lengths[0]
+    widest = max(longest, min(2 * longest, most))
+    tried = range(longest, widest + 1, max(1, longest // NUM_WIDTHS))
+
+    def cost(bins: list[list[int]]) -> int:
+        width = _width(bins, lengths)
+        return len(bins) * width * (width + AS_COSTLY)
+
+    return min((best_fit(lengths, width) for width in tried), key=cost)
+
+
+def _width(bins: list[list[int]], lengths: Sequence[int]) -> int:
+    return max(sum(lengths[index] for index in of_bin) for of_bin in bins)
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
