@@ -25,6 +25,7 @@ from wit.training.shards import SHARDS
 
 HISTORY = "history.jsonl"
 MAX_SKIPPED = 20  # steps in a row: the scale has been halved so often
+SHOWN_EVERY = 0.5  # seconds, for it is read once in a second or so
 MAX_SAVING_SHARE = 0.05  # of the time may go into checkpoints, however often they are asked for
 NOT_OF_ALL = ("train_loss", "total_flos")  # said of a training, but of its last attempt alone
 
@@ -110,6 +111,7 @@ class ShownProgress(TrainerCallback):
         """Keeps where to write."""
         self.scratch = scratch
         self.began = (0, 0.0)  # at which step, and when
+        self.last_shown = -math.inf  # when
 
     def on_train_begin(
         self,
@@ -130,10 +132,12 @@ class ShownProgress(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Says the step, the number of steps, the loss, and how long the rest will take."""
-        if is_first_rank():
+        (first, began), step, now = self.began, state.global_step, time.monotonic()
+        is_due = now - self.last_shown >= SHOWN_EVERY or step == state.max_steps
+        if is_first_rank() and is_due:
+            self.last_shown = now
             loss = (logs or {}).get("loss")
-            (first, began), step = self.began, state.global_step
-            pace = (time.monotonic() - began) / (step - first) if step > first else None
+            pace = (now - began) / (step - first) if step > first else None
             left = None if pace is None else pace * (state.max_steps - step)
             write_progress(self.scratch, Progress(step, state.max_steps, loss, left))
 

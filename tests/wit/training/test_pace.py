@@ -27,3 +27,23 @@ def test_the_rest_is_told_from_the_steps_of_this_process(
         state.global_step = step
         shown.on_log(args, state, control, {"loss": 1.0})
         assert read_progress(tmp_path) == Progress(step, 100, 1.0, 3.0 * (100 - step))
+
+
+def test_progress_is_written_now_and_then_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now)
+    shown, control = ShownProgress(tmp_path), TrainerControl()
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    state = TrainerState(max_steps=5)
+    shown.on_train_begin(args, state, control)
+    seen = []
+    for step in range(1, 6):
+        state.global_step = step
+        shown.on_log(args, state, control, {"loss": 1.0})
+        progress = read_progress(tmp_path)
+        assert progress
+        seen.append(progress.step)
+        now += 0.6 * callbacks.SHOWN_EVERY
+    assert seen == [1, 1, 3, 3, 5]
