@@ -172,6 +172,7 @@ def prepare(folder: Path) -> None:
 
 def run(way: Way, prepared: Path, num_rows: int) -> Run:
     """One way, in the process that calls it."""
+    gc.freeze()  # as a worker does: what was imported stays, and need not be looked at again
     rows = _rows(prepared, num_rows)
     tokenizer = load_tokenizer(prepared / "tokenizer")
     makers = {"packed": _packed, "padded": _padded, "plain": _plain}

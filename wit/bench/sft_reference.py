@@ -183,6 +183,7 @@ def random_rows(num_rows: int) -> Dataset:
 
 def run(size: Size, way: Way, folder: Path) -> Run:
     """One way, in the process that calls it; the shortest rows warm it up."""
+    gc.freeze()  # as a worker does: what was imported stays, and need not be looked at again
     parts = parts_of(size, folder)
     before = reset_peak()
     train = {"packed": _train_packed, "published": _train_published}[way]
