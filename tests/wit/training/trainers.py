@@ -70,7 +70,9 @@ def assert_same_training(one: Path, other: Path, rel: float) -> None:
     assert losses_of(one) == pytest.approx(losses_of(other), rel=rel)
     weights = load_model(one / "model").state_dict()
     for name, weight in load_model(other / "model").state_dict().items():
-        torch.testing.assert_close(weight, weights[name], rtol=5 * rel, atol=rel / 20)
+        # Of gradients near 0 Adam makes steps as large as of others, so rounding shows: padded
+        # micro-batches of 1 and of 3 rows leave adapters that are 2e-5 apart; a step is 1e-3.
+        torch.testing.assert_close(weight, weights[name], rtol=5 * rel, atol=rel / 4)
 
 
 def tied(base: Path, folder: Path) -> Path:
