@@ -42,7 +42,7 @@ SFT = {
     "adam_epsilon": 1e-8,
     "normaliser": "nonzero_tokens",
     "loss": "nll",
-    "lora": None,
+    "adapter": None,
     "precision": "bfloat16",
 }
 DPO = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from wit.adapter_recipes import by_name
 from wit.alignment.objectives import KNOBS, NAMES, OBJECTIVES, defaults_of
 from wit.alignment_recipes import DPOKnobs
 
@@ -19,7 +20,7 @@ def with_shared_knobs(study: Mapping[str, Any]) -> dict[str, Any]:
 
     What belongs to an objective is for alignments of the same objective alone: ``beta``,
     ``loss_weights``, the knobs that only some have, and whatever either of the two objectives has
-    otherwise than DPO. All else is for every alignment. ``loss_weights``, ``lora`` and
+    otherwise than DPO. All else is for every alignment. ``loss_weights``, ``adapter`` and
     ``on_policy`` are replaced whole. Where ``dpo`` itself is wrong nothing is shared: it is
     complained of once.
     """
@@ -53,6 +54,8 @@ def _shared_with(own: Mapping[str, Any], shared: DPOKnobs) -> dict[str, Any]:
     else:
         of_own = defaults_of(name) if name in NAMES else {}
         of_objective = {"beta", *KNOBS, *defaults_of(shared.objective), *of_own}
+    if (by_name(own.get("adapter", shared.adapter)) is None) != (shared.adapter is None):
+        of_objective = {*of_objective, "learning_rate"}  # adapters have their own
     values = shared.model_dump(mode="json")
     return {knob: value for knob, value in values.items() if knob not in of_objective}
 

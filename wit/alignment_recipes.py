@@ -8,9 +8,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
+from wit.adapter_recipes import CONTINUE, QUANTISED, Adapter, AdapterKnobs, with_own_rate
 from wit.alignment.objectives import (
     KNOBS,
     NAMES,
@@ -21,7 +23,7 @@ from wit.alignment.objectives import (
     defaults_of,
 )
 from wit.on_policy.recipes import OnPolicyKnobs
-from wit.recipes import LoRAKnobs, Recipe, TrainingKnobs
+from wit.recipes import Recipe, TrainingKnobs
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -48,8 +50,8 @@ class DPOKnobs(TrainingKnobs):
     gamma_beta_ratio: NonNegativeFloat | None = None  # SimPO's margin that is aimed at, per token
     desirable_weight: NonNegativeFloat | None = None  # KTO's, of good responses
     undesirable_weight: NonNegativeFloat | None = None  # and of bad ones
-    # Adapters instead of all weights: new ones on the SFT model, or the SFT's own; unset: none.
-    lora: LoRAKnobs | Literal["continue"] | None = None
+    # Instead of all weights: a new one on the SFT model, or the SFT's own goes on; unset: none.
+    adapter: Adapter = None
     # Pairs of the policy's own responses, in one or more rounds; unset: those of the preferences.
     on_policy: OnPolicyKnobs | None = None
 
@@ -70,7 +72,9 @@ class DPOKnobs(TrainingKnobs):
             if isinstance(terms, dict) and term in terms:
                 of_term = OBJECTIVES[term]
                 known |= {k: v for k, v in of_term.defaults.items() if k in of_term.knobs}
-        return {**known, **defaults_of(name), **given}
+        of_objective = {**known, **defaults_of(name)}
+        full = of_objective.get("learning_rate", cls.model_fields["learning_rate"].default)
+        return {**of_objective, **with_own_rate(given, full)}
 
     @model_validator(mode="after")
     def _terms_go_together(self) -> Self:
@@ -98,12 +102,27 @@ class DPOKnobs(TrainingKnobs):
                 )
         return self
 
+    @property
+    def continues_adapter(self) -> bool:
+        """Whether the adapter of SFT goes on."""
+        return self.adapter is not None and self.adapter.method == CONTINUE
+
+    @field_validator("adapter")
+    @classmethod
+    def _is_of_the_reference(cls, adapter: AdapterKnobs | None) -> AdapterKnobs | None:
+        if adapter is not None and adapter.method in QUANTISED:
+            raise ValueError(
+                f"{adapter.method} would quantise the SFT model, which would be another one than "
+                "its reference; choose lora, or give sft.adapter that method and continue it"
+            )
+        return adapter
+
     @model_validator(mode="after")
     def _rounds_have_an_adapter(self) -> Self:
-        if self.lora == "continue" and self.on_policy and self.on_policy.rounds > 1:
+        if self.continues_adapter and self.on_policy and self.on_policy.rounds > 1:
             raise ValueError(
-                "'lora: continue' goes on with the adapter of SFT, and after the first round that "
-                "is merged; set 'on_policy.rounds' to 1, or give 'lora' an adapter of its own"
+                "'adapter: continue' goes on with the adapter of SFT, and after the first round "
+                "that is merged; set 'on_policy.rounds' to 1, or give 'adapter' one of its own"
             )
         return self
 

@@ -207,11 +207,11 @@ class Study(Settings):
     @model_validator(mode="after")
     def _has_an_adapter(self) -> Self:
         for name, knobs in self.aligned_by.items():
-            if knobs.lora == "continue" and self.sft.lora is None:
-                key = ".".join(self.key_of(name, "lora"))
+            if knobs.continues_adapter and self.sft.adapter is None:
+                key = ".".join(self.key_of(name, "adapter"))
                 raise ValueError(
-                    f"'{key}: continue' goes on with the adapter of SFT, and 'sft.lora' is unset; "
-                    f"set it, or give '{key}' an adapter of its own"
+                    f"'{key}: continue' goes on with the adapter of SFT, and 'sft.adapter' is "
+                    f"unset; set it, or give '{key}' an adapter of its own"
                 )
         return self
 

@@ -121,7 +121,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         + at_once
         * bytes_while_training(
             model.num_weights,
-            is_adapted=None not in (sft.lora, *(k.lora for k in plan.study.aligned_by.values())),
+            is_adapted=all(k.adapter for k in (sft, *plan.study.aligned_by.values())),
         ),
         peak_memory_bytes=model and _memory(model, micro_batch * instructions.tokens_per_row),
         instructions=instructions,

@@ -150,11 +150,12 @@ def _summary(model: Kept, sft: Kept | None, trained: Sequence[Kept]) -> str:
         alignments = [model]  # it counts the rounds before it
     methods = "; then ".join(map(_method, alignments))
     aligned = f", then aligned with preferences ({methods})" if methods else ""
-    lora = any(training.recipe.get("lora") for training in trained)
-    merged = " Low-rank adapters were trained and are merged into the weights." if lora else ""
+    adapters = [a["method"] for one in trained if (a := one.recipe.get("adapter"))]
+    methods = " and ".join(dict.fromkeys(adapters))
+    merged = f" Adapters ({methods}) were trained and are merged into the weights."
     return (
         f"A causal language model: {base}, instruction-tuned with loss weights on prompt and "
-        f"response tokens{aligned}. Seed {model.recipe['seed']}.{merged}"
+        f"response tokens{aligned}. Seed {model.recipe['seed']}.{merged if adapters else ''}"
     )
 
 

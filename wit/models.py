@@ -32,8 +32,11 @@ def load_model(
     *,
     attention: str | None = None,
     num_shards: int = 1,
+    quantization: Any = None,
 ) -> PreTrainedModel:
     """A causal language model in float32, in evaluation mode.
+
+    With a quantization, as the library takes it, its linear layers have fewer bits.
 
     Weights stay float32 whatever they are stored in: at usual learning rates a bfloat16 weight
     would hardly move, since most steps are smaller than its resolution.
@@ -48,6 +51,8 @@ def load_model(
             dtype=torch.float32,
             attn_implementation=attention,
             distributed_config=DistributedConfig(fsdp_size=num_shards) if num_shards > 1 else None,
+            quantization_config=quantization,
+            device_map={"": device} if quantization is not None else None,
             local_files_only=True,
             use_safetensors=True,  # other formats are pickles, which run what is in them
             trust_remote_code=False,  # unset, the library asks whoever sits there
@@ -64,7 +69,7 @@ def load_model(
         raise BaseModelError(f"{folder}: {len(missing)} weights are missing, such as {such}")
     check_finite(model, folder)
     _remove_dropout(model)
-    if num_shards == 1:
+    if num_shards == 1 and quantization is None:
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]  a decorator upstream
     return model.eval()
 

@@ -11,9 +11,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
+from wit.adapter_recipes import CONTINUE, Adapter, AdapterKnobs, with_own_rate
 from wit.settings import Settings
 from wit.weights import TokenWeights
 
@@ -184,14 +186,6 @@ class TrainingKnobs(Recipe):
     )
 
 
-class LoRAKnobs(Settings):
-    """Low-rank adapters instead of all weights, merged into the model after training."""
-
-    rank: PositiveInt = 16
-    alpha: PositiveFloat = 32.0  # an update counts alpha / rank times
-    modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"  # never the LM head
-
-
 class SFTKnobs(TrainingKnobs):
     """Weighted instruction tuning. Defaults: arXiv 2507.07817, section 3.2."""
 
@@ -206,7 +200,20 @@ class SFTKnobs(TrainingKnobs):
     normaliser: Literal["nonzero_tokens", "weight_sum", "per_role_mean"] = "nonzero_tokens"
     loss: Literal["nll", "dft"] = "nll"
     decay_norms: bool = False  # weight decay of norms and biases too, as the paper's script
-    lora: LoRAKnobs | None = None  # unset: all weights are trained
+    # Instead of all weights, and merged into the model after training; unset: all are trained.
+    adapter: Adapter = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adapters_learn_faster(cls, given: Any) -> Any:
+        return with_own_rate(given, cls.model_fields["learning_rate"].default)
+
+    @field_validator("adapter")
+    @classmethod
+    def _is_new(cls, adapter: AdapterKnobs | None) -> AdapterKnobs | None:
+        if adapter is not None and adapter.method == CONTINUE:
+            raise ValueError("before SFT there is no adapter to continue; choose another method")
+        return adapter
 
 
 class SFTRecipe(SFTKnobs):

@@ -48,7 +48,7 @@ def peak_bytes(artifact: Artifact) -> int | None:
     recipe, parents = artifact.recipe, artifact.parents
     if isinstance(recipe, SFTRecipe | DPORecipe):
         num_weights = _num_weights(parents["base" if isinstance(recipe, SFTRecipe) else "policy"])
-        is_adapted = recipe.lora is not None
+        is_adapted = recipe.adapter is not None
         if num_weights is None:
             return None
         in_checkpoints = bytes_while_training(num_weights, is_adapted=is_adapted)

@@ -235,6 +235,7 @@ def _alignment(
     references = [parent for parent in references if parent.stage == "reference"]
     for reference in references:
         check_policy(reference)
+    of_sft: Any = sft_of(artifact).recipe
     return lambda out: train_dpo(
         recipe,
         policy.path,
@@ -243,7 +244,8 @@ def _alignment(
         out,
         runtime,
         log,
-        base=policy.parents["base"].path if recipe.lora == "continue" else None,
+        base=policy.parents["base"].path if recipe.continues_adapter else None,
+        adapter=of_sft.adapter,
         starts_at_reference=all(r.parents["policy"] == policy for r in references),
     )
 

@@ -189,7 +189,7 @@ SAID = st.fixed_dictionaries(
         "learning_rate": st.sampled_from([None, 3e-6]),
         "num_epochs": st.sampled_from([None, 3]),
         "weight_decay": st.sampled_from([None, 0.1]),
-        "lora": st.sampled_from([None, "continue", {}, {"rank": 4, "modules": ["q_proj"]}]),
+        "adapter": st.sampled_from([None, "continue", {}, {"rank": 4, "modules": ["q_proj"]}]),
         "on_policy": st.sampled_from([None, {}, {"extract": "a", "num_responses": 4}]),
     },
 )
@@ -210,7 +210,7 @@ def test_a_study_is_the_same_whichever_way_it_comes(
     folder: Path, dpo: dict[str, Any], own: dict[str, Any]
 ) -> None:
     """Whatever ``dpo`` sets and one of the alignments leaves unset."""
-    said = values(folder, **own) | {"sft": {"lora": {}}, "dpo": dpo}
+    said = values(folder, **own) | {"sft": {"adapter": {}}, "dpo": dpo}
     try:
         study = Study.model_validate(said)
     except ValidationError as error:
@@ -234,7 +234,7 @@ def test_a_study_is_the_same_whichever_way_it_comes(
         ({"a": {"beta": 0}}, "alignments.a.beta"),
         ({"a": 3}, "alignments.a"),
         ({"a b": {}}, "alignments.a b"),
-        ({"a": {"lora": "continue"}}, "'alignments.a.lora: continue' goes on with the adapter"),
+        ({"a": {"adapter": "continue"}}, "'alignments.a.adapter: continue' goes on with"),
         ({"ipo": {"objective": "ipo", "gamma_beta_ratio": 1}}, "'gamma_beta_ratio' is of simpo"),
     ],
 )

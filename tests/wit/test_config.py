@@ -94,7 +94,7 @@ def test_what_the_paper_trains_with_is_the_default() -> None:
     sft, dpo = SFTKnobs(), DPOKnobs()
     assert (sft.learning_rate, sft.num_epochs, sft.examples_per_step) == (2e-5, 2, 64)
     assert (sft.weight_decay, sft.schedule, sft.max_grad_norm) == (0.1, "cosine", 0)
-    assert (sft.normaliser, sft.loss, sft.lora) == ("nonzero_tokens", "nll", None)
+    assert (sft.normaliser, sft.loss, sft.adapter) == ("nonzero_tokens", "nll", None)
     assert (dpo.learning_rate, dpo.beta, dpo.schedule) == (5e-7, 0.1, "linear")
 
 
@@ -204,9 +204,9 @@ def test_a_single_place_is_one_source_without_a_name() -> None:
         {"normaliser": "tokens"},
         {"loss": "dpo"},
         {"precision": "int8"},
-        {"lora": {"rank": 0}},
-        {"lora": {"dropout": 1}},
-        {"lora": {"modules": "lm_head"}},
+        {"adapter": {"rank": 0}},
+        {"adapter": {"dropout": 1}},
+        {"adapter": {"modules": "lm_head"}},
         {"max_grad_norm": -1},
     ],
 )
@@ -222,7 +222,7 @@ def test_knobs_of_a_training_that_mean_nothing_are_refused(wrong: dict[str, Any]
         {},
         {"text": {"path": "text.jsonl"}, "samples": {"path": "builtin"}},
         {"judge": {"model": "a judge", "temperature": None, "seed": None}},
-        {"sft": {"lora": {"rank": 4}}, "weights": [{"prompt": 1, "response": 1, "stop": 0}]},
+        {"sft": {"adapter": {"rank": 4}}, "weights": [{"prompt": 1, "response": 1, "stop": 0}]},
     ],
     ids=str,
 )

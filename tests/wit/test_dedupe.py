@@ -98,7 +98,7 @@ def test_where_the_scale_does_not_count_it_is_taken() -> None:
         {"max_grad_norm": 1, "normaliser": "weight_sum"},
         {"adam_epsilon": 1, "normaliser": "weight_sum"},
         {"weight_decay": 0.5, "warmup_fraction": 0.5, "loss": "dft"},
-        {"lora": {}},
+        {"adapter": {}},
     ):
         assert len(study(PAPER, sft=sft).cells) == 21
 

@@ -18,6 +18,7 @@ from datasets import Dataset
 from forked import Forking
 from kept_models import make_cell
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.data.prepare import TRAIN, read_split
@@ -26,7 +27,7 @@ from wit.export import export, known_roles
 from wit.models import load_model
 from wit.plan import Plan
 from wit.reasons import REASONS, keep_reasons
-from wit.recipes import LoRAKnobs, SFTRecipe
+from wit.recipes import SFTRecipe
 from wit.records import Kept
 from wit.tokenizers import load_tokenizer
 from wit.training import adapters
@@ -130,7 +131,7 @@ def test_an_empty_folder_is_taken_and_no_other(plan: Plan, root: Path, tmp_path:
 
 def test_merged_adapters_answer_as_unmerged_ones(plan: Plan, tmp_path: Path):
     cell = plan.cells[0]
-    recipe = cell.sft.recipe.model_copy(update={"lora": LoRAKnobs(rank=4)})
+    recipe = cell.sft.recipe.model_copy(update={"adapter": AdapterKnobs(rank=4)})
     assert isinstance(recipe, SFTRecipe)
     artifact = Artifact(root=tmp_path / "artifacts", recipe=recipe, parents=cell.sft.parents)
     rows: Dataset = read_split(plan.instructions.path, TRAIN)
@@ -155,7 +156,7 @@ def test_merged_adapters_answer_as_unmerged_ones(plan: Plan, tmp_path: Path):
         before = load_model(base)(ids).logits
     assert torch.allclose(merged, unmerged, atol=1e-5)
     assert not torch.allclose(before, unmerged, atol=1e-2), "the adapters do something"
-    assert "Low-rank adapters were trained" in (done.folder / "README.md").read_text()
+    assert "Adapters (lora) were trained" in (done.folder / "README.md").read_text()
 
 
 def test_a_damaged_model_is_not_exported(plan: Plan, own_root: Path, tmp_path: Path):

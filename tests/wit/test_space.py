@@ -15,6 +15,7 @@ from hypothesis import given
 from samples import ROOT
 from tiny import make_tiny_base
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.artifacts import CHECKPOINTS, COMPLETE, Artifact
 from wit.config import Runtime
 from wit.errors import ArtifactError, DiskFullError
@@ -22,7 +23,6 @@ from wit.files import free_bytes, size_text
 from wit.housekeeping.contents import measure
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
-from wit.recipes import LoRAKnobs
 from wit.space import check_space, peak_bytes
 from wit.stages import make_artifact
 from wit.training.checkpoints import is_complete
@@ -196,7 +196,7 @@ def test_what_is_trained_by_adapters_takes_little_beside_the_model(
     study_file: Path, tmp_path: Path
 ) -> None:
     sft = planned(study_file, tmp_path).cells[0].sft
-    lora = sft.recipe.model_copy(update={"lora": LoRAKnobs()})
+    lora = sft.recipe.model_copy(update={"adapter": AdapterKnobs()})
     all_weights = peak_bytes(sft)
     adapters = peak_bytes(sft.model_copy(update={"recipe": lora}))
     assert adapters is not None

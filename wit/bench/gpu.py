@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.bench.arms import Run, in_turns
 from wit.bench.flops import Again, Peak, flops_per_token, mean_length, mfu, peak_flops_of
 from wit.bench.gpu_arms import Arm, Task, run, sequences_per_step, write_base
@@ -27,7 +28,6 @@ from wit.bench.gpu_rows import (
 from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
 from wit.errors import ConfigError, OutOfMemoryError
 from wit.loading import load_runtime
-from wit.recipes import LoRAKnobs
 
 GIB = 2**30
 LEAST_MFU = 0.5  # of the small model, all weights, packed
@@ -218,7 +218,7 @@ def _flops(task: Task, *, twice: bool, is_forward: bool = False) -> float:
         size.config,
         mean_length(rows.sequences),
         trained="nothing" if is_forward else how,
-        rank=LoRAKnobs().rank,
+        rank=AdapterKnobs().rank or 0,
         targets=rows.num_targets / rows.num_needed,
         again=again,
     )

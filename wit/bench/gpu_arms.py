@@ -20,6 +20,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.bench.arms import Run, peak_since, reset_peak, timed
 from wit.bench.gpu_rows import SIZES, Training, rows_of
@@ -30,7 +31,7 @@ from wit.data.splits import TRAIN, lengths_of, read_split
 from wit.errors import ConfigError, OutOfMemoryError
 from wit.memory import is_out_of_memory
 from wit.models import load_model
-from wit.recipes import LoRAKnobs, SFTRecipe
+from wit.recipes import SFTRecipe
 from wit.tokenizers import load_tokenizer
 from wit.training.adapters import with_adapters
 from wit.training.alignment_trainer import AlignmentTrainer
@@ -195,7 +196,7 @@ def _knobs(task: Task) -> dict[str, Any]:
         "examples_per_step": SIZES[task.training.size].rows_per_step,
         "learning_rate": 1e-6,  # random weights would diverge at more
         "precision": task.precision,
-        "lora": LoRAKnobs() if task.training.trained == "lora" else None,
+        "adapter": AdapterKnobs() if task.training.trained == "lora" else None,
     }
 
 
@@ -218,7 +219,7 @@ def _plain(task: Task, rows: Dataset) -> Trainer:
     ids = rows["input_ids"][:]
     model = load_model(task.base, attention=_attention(runtime))
     return SFTTrainer(
-        model=_trainable(task, model, "sft.lora.modules"),
+        model=_trainable(task, model, "sft.adapter"),
         args=SFTConfig(**arguments, **more, completion_only_loss=False),
         train_dataset=Dataset.from_dict({"input_ids": ids, "labels": ids}),
         processing_class=load_tokenizer(BASE_DIR),
@@ -229,7 +230,7 @@ def _of_dpo(task: Task, rows: Dataset) -> Trainer:
     recipe = DPORecipe(**_knobs(task))
     arguments = training_arguments(recipe, 0, _runtime(task), task.scratch, len(rows))
     trainer = AlignmentTrainer(
-        _trainable(task, load_model(task.base), "dpo.lora.modules"),
+        _trainable(task, load_model(task.base), "dpo.adapter"),
         knobs=recipe,
         args=DPOConfig(**arguments, disable_dropout=True, precompute_ref_log_probs=True),
         train_dataset=rows,
@@ -260,11 +261,11 @@ def _score(task: Task) -> Run:
 
 
 def _trainable(task: Task, model: Any, key: str) -> Any:
-    lora = _knobs(task)["lora"]
-    if lora is None:
+    adapter = _knobs(task)["adapter"]
+    if adapter is None:
         return model
     torch.manual_seed(0)
-    return with_adapters(model, lora, key)
+    return with_adapters(model, adapter, key)
 
 
 def _attention(runtime: Runtime) -> str | None:

@@ -1,43 +1,79 @@
-"""Low-rank adapters: put on a model, kept beside it, merged into it."""
+"""Adapters: put on a model, kept beside it, merged into it."""
 
+import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-from safetensors.torch import load_file
+import torch
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.errors import ArtifactError, ConfigError, first_line
-from wit.recipes import LoRAKnobs
+from wit.training.mora import MoraConfig
 
+WEIGHTS = "adapter_model.safetensors"
 ADAPTER = "adapter"  # folder of an artifact, beside the merged model
 TRAINED = {"inference_mode": False}
+ALL_LINEAR = "all-linear"
 
 
-def with_adapters(model: PreTrainedModel, lora: LoRAKnobs, key: str) -> PeftModel:
+def with_adapters(model: PreTrainedModel, adapter: AdapterKnobs, key: str) -> PeftModel:
     """The model with new adapters, which alone are trained; set a seed before.
 
     Args:
         model: Frozen from here on.
-        lora: Rank, strength, and which modules.
-        key: Of the study that names the modules, for messages.
+        adapter: Its method, and the knobs of that.
+        key: Of the study that holds it, for messages.
 
     Raises:
-        ConfigError: It has no modules of those names.
+        ConfigError: It has no modules of those names, or PEFT does not know the config.
     """
-    modules = lora.modules if isinstance(lora.modules, str) else list(lora.modules)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]  also fractions
-        target_modules=modules,
-        task_type="CAUSAL_LM",
-    )
     try:
+        config = _config_of(adapter)
         found: Any = get_peft_model(model, config)
-    except ValueError as error:
+        if adapter.takes_from_weights:  # once: whoever adds another by this config shall not
+            found.active_peft_config.init_lora_weights = True
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"{key}: {first_line(error)}") from None
     return found
+
+
+def _config_of(adapter: AdapterKnobs) -> PeftConfig:
+    modules = adapter.modules if isinstance(adapter.modules, str) else [*(adapter.modules or ())]
+    if adapter.method == "mora":
+        return MoraConfig(
+            r=adapter.rank or 0,
+            mora_type=adapter.type or "rotation",
+            target_modules=modules,
+            task_type="CAUSAL_LM",
+        )
+    if adapter.config is not None:
+        kind: Any = PEFT_TYPE_TO_CONFIG_MAPPING[adapter.method.upper()]  # pyright: ignore[reportArgumentType]
+        has_targets = "target_modules" in kind.__dataclass_fields__
+        of_all = {"target_modules": ALL_LINEAR} if has_targets else {}
+        return kind(**of_all | adapter.config, task_type="CAUSAL_LM")
+    init: Any = True if adapter.init == "default" else adapter.init
+    return LoraConfig(
+        r=adapter.rank or 0,
+        lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]  also fractions
+        target_modules=modules,
+        use_rslora=bool(adapter.rslora),
+        use_dora=bool(adapter.dora),
+        init_lora_weights=init,
+        task_type="CAUSAL_LM",
+    )
 
 
 def with_saved_adapters(model: PreTrainedModel, folder: Path) -> PeftModel:
@@ -49,10 +85,12 @@ def with_saved_adapters(model: PreTrainedModel, folder: Path) -> PeftModel:
         ArtifactError: They are not of this model.
     """
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    found: Any = get_peft_model(model, LoraConfig.from_peft_type(**config | TRAINED))
-    weights = load_file(folder / "adapter_model.safetensors")
+    kind: Any = PEFT_TYPE_TO_CONFIG_MAPPING[config["peft_type"]]
+    found: Any = get_peft_model(model, kind.from_peft_type(**config | TRAINED))
+    weights = load_file(folder / WEIGHTS)
     report = set_peft_model_state_dict(found, weights)
-    missing = [name for name in report.missing_keys if "lora_" in name]
+    trained = {name for name, weight in found.named_parameters() if weight.requires_grad}
+    missing = [name for name in report.missing_keys if name in trained]
     if missing or report.unexpected_keys:
         name = [*missing, *report.unexpected_keys][0]
         raise ArtifactError(f"{folder}: its adapters are not of this model: {name} does not fit")
@@ -64,14 +102,40 @@ def merged(model: Any) -> Any:
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
 
-def save_adapter(model: Any, folder: Path) -> None:
-    """Writes the adapters by themselves, so that an alignment can go on with them."""
+def save_adapter(model: Any, folder: Path, begun: PeftModel | None = None) -> None:
+    """Writes the adapters by themselves, so that an alignment can go on with them.
+
+    Args:
+        model: With adapters or without, of which nothing is written.
+        folder: Where to.
+        begun: The model as it was before training, if its adapters took what they began with off
+            the weights. Written are adapters of the weights as they were then, of twice the rank.
+    """
     if not isinstance(model, PeftModel):
         return
     # Unset, the library asks the hub whether the vocabulary has grown.
     model.save_pretrained(str(folder), save_embedding_layers=False)
+    if begun is not None:
+        _save_as_difference(model, begun, folder)
     (folder / "README.md").unlink(missing_ok=True)
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = None  # a path of this machine
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _save_as_difference(model: PeftModel, begun: PeftModel, folder: Path) -> None:
+    """In place of B A, of weights that lack B0 A0, writes [B, -B0] [A; A0], of whole ones."""
+    now, before = (get_peft_model_state_dict(one) for one in (model, begun))
+    weights = {
+        name: torch.cat([weight, before[name]])
+        if "lora_A" in name
+        else torch.cat([weight, -before[name]], dim=1)
+        for name, weight in now.items()
+    }
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
+    config: Any = copy.deepcopy(model.active_peft_config)
+    # Whose updates count as often as before: alpha / rank times, or alpha / sqrt(rank).
+    config.lora_alpha *= math.sqrt(2) if config.use_rslora else 2
+    config.r *= 2
+    config.save_pretrained(str(folder))

@@ -3,22 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import set_seed
 from trl.trainer.dpo_config import DPOConfig
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.alignment_recipes import DPORecipe
 from wit.config import Runtime
 from wit.data.splits import TRAIN, read_split
 from wit.errors import ArtifactError, ConfigError
 from wit.models import choose_device, load_model
-from wit.recipes import LoRAKnobs
 from wit.tokenizers import load_tokenizer
-from wit.training.adapters import ADAPTER, merged, with_adapters, with_saved_adapters
+from wit.training.adapters import ADAPTER, with_adapters, with_saved_adapters
 from wit.training.alignment_trainer import AlignmentTrainer
 from wit.training.arguments import training_arguments
 from wit.training.callbacks import History, Log, train_resumably
+from wit.training.quantised import is_quantised, load_quantised, merge
 from wit.training.reference import with_reference
 from wit.training.refusals import refuse_head
 from wit.training.responses import is_of_pairs
@@ -35,6 +37,7 @@ def train_dpo(
     log: Log,
     *,
     base: Path | None = None,
+    adapter: AdapterKnobs | None = None,
     starts_at_reference: bool = True,
 ) -> None:
     """Trains ``policy``, which is the SFT model and the reference; leaves ``model/``.
@@ -50,6 +53,7 @@ def train_dpo(
         runtime: Where and how fast.
         log: Takes figures and their step.
         base: Folder of the model that the policy's adapter is of, if training goes on with it.
+        adapter: What that is.
         starts_at_reference: Unset for later rounds on policy: the policy is the model of the round
             before then, and the reference still the SFT model.
 
@@ -61,7 +65,7 @@ def train_dpo(
     rows = rows_of(recipe, preferences, references)
     device = choose_device(runtime.device)
     trainer = AlignmentTrainer(
-        _trainable(recipe, policy, base, device),
+        _trainable(recipe, policy, base, adapter, device),
         knobs=recipe,
         args=DPOConfig(
             **training_arguments(recipe, recipe.seed, runtime, out, len(rows)),
@@ -76,7 +80,10 @@ def train_dpo(
     if isinstance(model, PeftModel) and "ref" in model.peft_config:
         model.delete_adapter("ref")  # upstream's copy for a reference that is read here
     train_resumably(trainer, History(out, log), out, runtime)
-    save_model(merged(trainer.model), policy / MODEL, out / MODEL)
+    if not recipe.continues_adapter:
+        base, adapter = policy / MODEL, recipe.adapter
+    assert base is not None
+    save_model(merge(trainer.model, base, adapter), policy / MODEL, out / MODEL)
 
 
 def rows_of(recipe: DPORecipe, preferences: Path, references: list[Path]) -> Dataset:
@@ -97,14 +104,20 @@ def rows_of(recipe: DPORecipe, preferences: Path, references: list[Path]) -> Dat
     return rows
 
 
-def _trainable(recipe: DPORecipe, policy: Path, base: Path | None, device: Any) -> Any:
+def _trainable(
+    recipe: DPORecipe,
+    policy: Path,
+    base: Path | None,
+    adapter: AdapterKnobs | None,
+    device: torch.device,
+) -> Any:
     """What is trained: all weights of the policy, new adapters on it, or its own adapters."""
-    if recipe.lora != "continue":
+    if not recipe.continues_adapter:
         model = load_model(policy / MODEL, device)
-        if not isinstance(recipe.lora, LoRAKnobs):
+        if recipe.adapter is None:
             return model
         set_seed(recipe.seed)  # adapters begin at random
-        model = with_adapters(model, recipe.lora, "dpo.lora.modules")
+        model = with_adapters(model, recipe.adapter, "dpo.adapter")
     else:
         assert base is not None
         if not (policy / ADAPTER).is_dir():
@@ -112,6 +125,10 @@ def _trainable(recipe: DPORecipe, policy: Path, base: Path | None, device: Any) 
                 f"{policy}: has no adapter that training could go on with. Delete {policy} and run "
                 "again: it will be made anew, with its adapter"
             )
-        model = with_saved_adapters(load_model(base, device), policy / ADAPTER)
+        if adapter is not None and is_quantised(adapter):
+            plain = load_quantised(base, adapter, device.type)
+        else:
+            plain = load_model(base, device)
+        model = with_saved_adapters(plain, policy / ADAPTER)
     refuse_head(model)
     return model

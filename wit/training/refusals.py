@@ -69,14 +69,14 @@ def refuse_head(model: Any) -> None:
     head = model.get_output_embeddings()
     if isinstance(head, BaseTunerLayer | AuxiliaryTrainingWrapper):
         raise ConfigError(
-            "lora.modules: the LM head cannot have an adapter, since the loss multiplies by its "
+            "adapter: the LM head cannot have an adapter, since the loss multiplies by its "
             "weight directly; leave it out"
         )
     embeddings = model.get_input_embeddings()
     is_adapted = isinstance(embeddings, BaseTunerLayer | AuxiliaryTrainingWrapper)
     if is_adapted and model.config.get_text_config().tie_word_embeddings:
         raise ConfigError(
-            "lora.modules: the embeddings of this model are the weights of its LM head too, which "
+            "adapter: the embeddings of this model are the weights of its LM head too, which "
             "cannot have an adapter; leave them out"
         )
     if isinstance(model.active_peft_config, PromptLearningConfig):

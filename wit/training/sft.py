@@ -22,7 +22,7 @@ from wit.models import check_finite, evaluating, load_model
 from wit.recipes import RungRecipe, SFTRecipe
 from wit.rungs import CARD
 from wit.tokenizers import Tokenizer, load_tokenizer
-from wit.training.adapters import ADAPTER, merged, save_adapter, with_adapters
+from wit.training.adapters import ADAPTER, save_adapter, with_adapters
 from wit.training.arguments import sft_arguments, step_of
 from wit.training.callbacks import (
     AfterEpoch,
@@ -35,6 +35,7 @@ from wit.training.callbacks import (
     train_resumably,
 )
 from wit.training.packing import problem_with_packing
+from wit.training.quantised import is_quantised, load_quantised, merge
 from wit.training.shards import gathered_weights
 from wit.training.trainer import WeightedSFTTrainer
 
@@ -85,8 +86,10 @@ def train_sft(
     train_resumably(trainer, history, out, runtime, after_epoch)
     model = whole_model(trainer, recipe, base)
     if is_first_rank():
-        save_adapter(model, out / ADAPTER)
-        save_model(merged(model), tokenizer_folder, out / MODEL)
+        takes = recipe.adapter is not None and recipe.adapter.takes_from_weights
+        begun = _trainable(recipe, load_model(base)) if takes else None
+        save_adapter(model, out / ADAPTER, begun)
+        save_model(merge(model, base, recipe.adapter), tokenizer_folder, out / MODEL)
 
 
 def _write_card(out: Path, figures: dict[str, float]) -> None:
@@ -112,7 +115,11 @@ def make_trainer(
     arguments = sft_arguments(recipe, recipe.seed, runtime, out, len(rows))
     attention = None if runtime.attention == "auto" else runtime.attention
     num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
-    model = _trainable(recipe, load_model(base, attention=attention, num_shards=num_shards))
+    if recipe.adapter is not None and is_quantised(recipe.adapter):
+        plain = load_quantised(base, recipe.adapter, runtime.device)
+    else:
+        plain = load_model(base, attention=attention, num_shards=num_shards)
+    model = _trainable(recipe, plain)
     trainer = WeightedSFTTrainer(
         model=model,
         args=SFTConfig(
@@ -188,10 +195,10 @@ def _trainable(recipe: SFTRecipe, model: PreTrainedModel) -> Any:
     Raises:
         ConfigError: It has no modules of those names.
     """
-    if recipe.lora is None:
+    if recipe.adapter is None:
         return model
     set_seed(recipe.seed)  # adapters begin at random
-    return with_adapters(model, recipe.lora, "sft.lora.modules")
+    return with_adapters(model, recipe.adapter, "sft.adapter")
 
 
 def whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> Any:

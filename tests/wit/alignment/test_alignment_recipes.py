@@ -52,7 +52,7 @@ def test_a_term_beside_the_objective_brings_its_own_knobs_and_no_more() -> None:
         ({"loss_weights": {"dpo": 1.0, "sft": 0.0}}, "greater than 0"),
         ({"loss_weights": {"dpo": 1.0, "likelihood": 1.0}}, "sft-with-prompt"),
         ({"objective": "cdpo", "label_smoothing": 0.5}, "less than 0.5"),
-        ({"lora": "again"}, "continue"),
+        ({"adapter": "again"}, "continue"),
     ],
 )
 def test_what_does_not_go_together_is_refused(given: dict[str, Any], said: str) -> None:
@@ -68,11 +68,11 @@ def test_an_adapter_can_only_go_on_where_sft_has_one() -> None:
         "preferences": {"path": "pairs.jsonl"},
         "weights": ["instruction-tuning"],
         "benchmarks": [{"name": "seen", "role": "select"}],
-        "dpo": {"lora": "continue"},
+        "dpo": {"adapter": "continue"},
     }
-    with pytest.raises(ValidationError, match=r"'sft\.lora' is unset"):
+    with pytest.raises(ValidationError, match=r"'sft\.adapter' is unset"):
         Study.model_validate(values)
-    assert Study.model_validate(values | {"sft": {"lora": {}}}).dpo.lora == "continue"
+    assert Study.model_validate(values | {"sft": {"adapter": {}}}).dpo.continues_adapter
 
 
 def test_the_readme_has_every_objective_as_it_is() -> None:

@@ -170,7 +170,7 @@ def test_runs_are_named_after_their_cell_and_round(folder: Path) -> None:
         ({"on_policy": {"scorer": "judge", "extract": "a"}}, "'extract' is of exact_match"),
         ({"on_policy": {"min_margin": 2}}, "more than exact_match can give"),
         ({"on_policy": {"num_responses": 1}}, "greater than or equal to 2"),
-        ({"on_policy": {"rounds": 2}, "lora": "continue"}, "set 'on_policy.rounds' to 1"),
+        ({"on_policy": {"rounds": 2}, "adapter": "continue"}, "set 'on_policy.rounds' to 1"),
     ],
 )
 def test_what_cannot_be_is_refused(knobs: dict[str, Any], said: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.config import Runtime
 from wit.models import load_model
@@ -51,6 +52,7 @@ def align(
     *,
     references: list[Path] | None = None,
     base: Path | None = None,
+    adapter: AdapterKnobs | None = None,
     starts_at_reference: bool = True,
     **runtime: Any,
 ) -> Aligned:
@@ -64,6 +66,6 @@ def align(
     out = folder / "out"
     out.mkdir(parents=True, exist_ok=True)
     where = Runtime(device="cpu", **runtime)
-    more = {"base": base, "starts_at_reference": starts_at_reference}
+    more = {"base": base, "adapter": adapter, "starts_at_reference": starts_at_reference}
     dpo.train_dpo(chosen, policy, preferences, references, out, where, log, **more)
     return Aligned(figures, load_model(out / "model").state_dict())

@@ -1,6 +1,5 @@
 """Every objective in training: what TRL's own trainer makes of a step, splits, learning, LoRA."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,20 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.alignment.objectives import NAMES, OBJECTIVES, ObjectiveName
 from wit.alignment_recipes import DPORecipe
 from wit.config import Runtime
 from wit.data.prepare import TRAIN, read_split
-from wit.errors import ArtifactError, ConfigError, HandOverError
+from wit.errors import ArtifactError, ConfigError
 from wit.likelihood import token_log_probs
 from wit.models import load_model
-from wit.recipes import LoRAKnobs, SFTRecipe
 from wit.tokenizers import load_tokenizer
 from wit.training.adapters import ADAPTER
 from wit.training.alignment_trainer import AlignmentTrainer
 from wit.training.arguments import training_arguments
 from wit.training.dpo import rows_of
 from wit.training.reference import with_reference
-from wit.training.sft import train_sft
-from wit.weights import TokenWeights
 
 # TRL's name for the same loss.
 OF_TRL: dict[ObjectiveName, dict[str, Any]] = {
@@ -177,7 +174,7 @@ def test_splitting_a_step_changes_no_objective(
 
 
 @pytest.mark.parametrize(
-    "knobs", [{}, {"lora": LoRAKnobs(rank=2)}, {"objective": "kto"}, MIXED], ids=str
+    "knobs", [{}, {"adapter": AdapterKnobs(rank=2)}, {"objective": "kto"}, MIXED], ids=str
 )
 def test_activations_that_are_computed_again_change_nothing(
     policy: Path, preferences: Path, tmp_path: Path, knobs: dict[str, Any]
@@ -235,69 +232,15 @@ def test_the_divergence_of_kto_is_found_on_responses_to_other_prompts(
         assert row["mismatched_reference_logp"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.fixture(scope="module")
-def adapted_policy(
-    base: Path,
-    instructions: Path,
-    tokenizer_folder: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """An SFT with LoRA."""
-    folder = tmp_path_factory.mktemp("adapted")
-    sft = SFTRecipe(
-        weights=TokenWeights(prompt=0.2, response=1),
-        seed=0,
-        learning_rate=1e-2,
-        examples_per_step=8,
-        lora=LoRAKnobs(rank=4),
-    )
-    where = Runtime(device="cpu")
-    train_sft(sft, base, instructions, tokenizer_folder, folder, where, lambda *_: None)
-    return folder
-
-
-@pytest.mark.parametrize("lora", [None, LoRAKnobs(rank=2), "continue"], ids=str)
-def test_after_lora_the_reference_is_the_sft_model_in_all_three_forms(
-    adapted_policy: Path,
-    base: Path,
-    base_as_policy: Path,
-    preferences: Path,
-    tmp_path: Path,
-    lora: Any,
-) -> None:
-    """Merged, then all weights; merged, then a new adapter; or the SFT's adapter goes on."""
-    chosen = recipe(lora=lora, num_epochs=1)
-    figures, weights = align(
-        tmp_path / "right", adapted_policy, preferences, chosen, base=base, micro_batch_size=8
-    )
-    assert figures[1]["loss"] == pytest.approx(math.log(2), abs=1e-4)
-    before = load_model(adapted_policy / "model").state_dict()
-    assert weights.keys() == before.keys(), "adapters are merged"
-    changed = [name for name in weights if not torch.equal(weights[name], before[name])]
-    assert changed
-    if lora is not None:
-        assert not any("norm" in name or "embed" in name for name in changed)
-    wrong = references_of(tmp_path / "wrong", base_as_policy, preferences, chosen)
-    with pytest.raises(HandOverError, match="same SFT model"):
-        align(tmp_path, adapted_policy, preferences, chosen, references=wrong, base=base)
-
-
 def test_an_adapter_that_goes_on_needs_one_that_is_there(
     policy: Path, base: Path, preferences: Path, tmp_path: Path
 ) -> None:
     assert not (policy / ADAPTER).exists()
     with pytest.raises(ArtifactError, match="no adapter"):
-        align(tmp_path, policy, preferences, recipe(lora="continue"), base=base)
-
-
-def test_the_adapter_of_an_sft_names_no_path_of_this_machine(
-    adapted_policy: Path, base: Path
-) -> None:
-    for file in (adapted_policy / ADAPTER).iterdir():
-        assert str(base).encode() not in file.read_bytes(), file.name
+        align(tmp_path, policy, preferences, recipe(adapter="continue"), base=base)
 
 
 def test_an_adapter_on_the_head_is_refused(policy: Path, preferences: Path, tmp_path: Path) -> None:
-    on_head = recipe(lora=LoRAKnobs(modules=("lm_head",)))
+    on_head = recipe(adapter=AdapterKnobs(modules=("lm_head",)))
     with pytest.raises(ConfigError, match="LM head"):
         align(tmp_path, policy, preferences, on_head)

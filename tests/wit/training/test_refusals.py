@@ -134,15 +134,16 @@ def test_an_adapter_that_the_loss_would_pass_by_is_refused(
 def test_lora_trains_adapters_alone_and_refuses_modules_that_are_not_there(
     parts: Parts, tmp_path: Path
 ) -> None:
-    trainer = weighted(parts, tmp_path, recipe(lora={"rank": 4}, num_epochs=6, learning_rate=5e-2))
+    chosen = recipe(adapter={"rank": 4}, num_epochs=6, learning_rate=5e-2)
+    trainer = weighted(parts, tmp_path, chosen)
     trainable = [name for name, weight in trainer.model.named_parameters() if weight.requires_grad]
     assert trainable
     assert all("lora_" in name and "lm_head" not in name for name in trainable)
     figures = losses(trained(trainer))
     assert sum(figures[-3:]) < sum(figures[:3]), "over the last epoch and over the first"
     for modules in (["nope"], ["lm_head"]):
-        with pytest.raises(ConfigError, match="lora"):
-            weighted(parts, tmp_path, recipe(lora={"modules": modules}))
+        with pytest.raises(ConfigError, match="adapter"):
+            weighted(parts, tmp_path, recipe(adapter={"modules": modules}))
 
 
 def test_an_adapter_on_embeddings_that_are_the_head_is_refused(

@@ -1,0 +1,135 @@
+"""Laws of adapters of every method: they begin as no change, and merge into what they are."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from tiny import make_tiny_base
+from torch import Tensor
+
+from wit.adapter_recipes import METHODS, OTHERS, AdapterKnobs
+from wit.errors import ArtifactError, ConfigError
+from wit.models import load_model
+from wit.training.adapters import merged, save_adapter, with_adapters, with_saved_adapters
+
+# Sizes that a model of 32 features has room for.
+SMALL: dict[str, dict[str, Any]] = {
+    "c3a": {"block_size": 16},
+    "fourierft": {"n_frequency": 64},
+    "ia3": {"feedforward_modules": ["down_proj"], "target_modules": ["k_proj", "down_proj"]},
+    "miss": {"r": 8},
+    "psoft": {"r": 8},
+    "road": {"group_size": 16},
+    "waveft": {"n_frequency": 64},
+}
+OF_OURS = [
+    {"method": "lora", "rank": 4},
+    {"method": "lora", "rank": 4, "rslora": True},
+    {"method": "lora", "rank": 4, "dora": True},
+    *({"method": "lora", "rank": 4, "init": init} for init in ("gaussian", "orthogonal")),
+    *({"method": "lora", "rank": 4, "init": init} for init in ("pissa", "pissa_niter_8", "olora")),
+    {"method": "lora", "rank": 4, "init": "pissa", "rslora": True},
+    {"method": "mora", "rank": 4},
+    {"method": "mora", "rank": 4, "type": "sharing"},
+]
+OF_PEFT = [{"method": name, "config": SMALL.get(name, {})} for name in OTHERS]
+ALL = pytest.mark.parametrize("said", OF_OURS + OF_PEFT, ids=str)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def rows() -> Tensor:
+    return torch.randint(5, 100, (3, 12), generator=torch.Generator().manual_seed(1))
+
+
+def adapted(base: Path, said: dict[str, Any], seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return with_adapters(load_model(base), AdapterKnobs.model_validate(said), "sft.adapter")
+
+
+def train(model: Any, rows: Tensor, steps: int = 6) -> Any:
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2)
+    for _ in range(steps):
+        model(rows, labels=rows).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
+
+
+@torch.no_grad()
+def logits_of(model: Any, rows: Tensor) -> Tensor:
+    return model.eval()(rows).logits
+
+
+@ALL
+def test_it_begins_as_no_change_and_merges_into_what_it_has_become(
+    said: dict[str, Any], base: Path, rows: Tensor, tmp_path: Path
+) -> None:
+    plain = load_model(base)
+    model = adapted(base, said)
+    before = logits_of(model, rows)
+    torch.testing.assert_close(before, logits_of(plain, rows), rtol=0, atol=2e-5)
+    train(model, rows)
+    after = logits_of(model, rows)
+    assert (after - before).abs().max() > 1e-3, "nothing was learned"
+    takes = AdapterKnobs.model_validate(said).takes_from_weights
+    save_adapter(model, tmp_path, adapted(base, said) if takes else None)
+    torch.manual_seed(7)  # whatever is drawn while it is read
+    again = with_saved_adapters(load_model(base), tmp_path)
+    torch.testing.assert_close(logits_of(again, rows), after, rtol=0, atol=1e-5)
+    assert any(weight.requires_grad for weight in again.parameters())
+    whole = merged(model)
+    torch.testing.assert_close(logits_of(whole, rows), after, rtol=0, atol=1e-5)
+    assert whole.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(logits_of(merged(again), rows), after, rtol=0, atol=1e-5)
+
+
+@ALL
+def test_the_seed_alone_decides_how_it_begins(said: dict[str, Any], base: Path) -> None:
+    one, two = (copy.deepcopy(adapted(base, said).state_dict()) for _ in range(2))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(weight, two[name]) for name, weight in one.items())
+
+
+def test_every_method_of_peft_is_allowed_or_cannot_be_used_here() -> None:
+    """A new release has others: each is allowed once the laws above hold for it."""
+    left_out = {
+        *("adalora", "poly", "xlora"),  # a trainer has to do more than steps
+        *("adaption_prompt", "beft", "lily", "shadow", "trainable_tokens"),  # cannot be merged
+        *("unilora", "vblora"),  # begin as another model
+        *("boft", "frod", "shira", "tinylora"),  # compile code; warn; save weights by other names
+        *("cartridge", "cpt", "multitask_prompt_tuning", "p_tuning", "prefix_tuning"),  # tokens
+        "prompt_tuning",
+    }
+    known = {str(key.value).lower() for key in PEFT_TYPE_TO_CONFIG_MAPPING}
+    assert known - left_out == {*METHODS} - {"qlora", "continue"}
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"modules": ["nope"]}, "nope"),
+        ({"method": "loha", "config": {"rank": 4}}, "rank"),
+        ({"method": "c3a", "config": {"block_size": 5}}, "block size"),
+    ],
+)
+def test_what_does_not_fit_is_refused(said: dict[str, Any], what: str, base: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"sft\.adapter: .*{what}"):
+        adapted(base, said)
+
+
+def test_adapters_of_another_model_are_refused(base: Path, tmp_path: Path) -> None:
+    model = adapted(base, {"rank": 4, "modules": ["q_proj"]})
+    save_adapter(model, tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(file.read_text().replace('"q_proj"', '"k_proj"'))
+    with pytest.raises(ArtifactError, match="does not fit"):
+        with_saved_adapters(load_model(base), tmp_path)

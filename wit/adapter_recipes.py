@@ -1,0 +1,119 @@
+"""Recipes of adapters: what is trained beside frozen weights, and merged into them afterwards.
+
+Nothing here imports PEFT; ``wit.training.adapters`` does.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+
+from wit.settings import Settings
+
+FASTER = 10  # times the learning rate of full tuning: arXiv 2405.09673, section 5
+CONTINUE = "continue"
+_LOW_RANK = {
+    "rank": 16,
+    "alpha": None,  # twice the rank
+    "modules": "all-linear",
+    "rslora": False,
+    "dora": False,
+    "init": "default",
+}
+# Knobs of each method, and their defaults: for low ranks those of arXiv 2405.09673, not of PEFT.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "lora": _LOW_RANK,
+    "qlora": {**_LOW_RANK, "double_quantization": True},
+    "mora": {"rank": 16, "type": "rotation", "modules": "all-linear"},
+    CONTINUE: {},
+}
+# Of PEFT, the others that begin as no change, can be merged into the weights, and need nothing of a
+# trainer but a gradient.
+OTHERS = (
+    *("adamss", "c3a", "deft", "delora", "fourierft", "glora", "gralora", "hira", "hra", "ia3"),
+    *("ln_tuning", "loha", "lokr", "miss", "oft", "osf", "peanut", "psoft", "pvera", "randlora"),
+    *("road", "supertuning", "vera", "waveft"),
+)
+OF_ZERO = ("c3a", "fourierft")  # these begin at random unless they are told otherwise
+METHODS = (*DEFAULTS, *OTHERS)
+QUANTISED = ("qlora",)
+_INIT = r"^(default|gaussian|orthogonal|olora|pissa|pissa_niter_[1-9]\d*)$"
+
+
+class AdapterKnobs(Settings):
+    """An adapter: how it is built, and how it begins. What a method does not have is unset.
+
+    There is no dropout: a forward that is random would make results depend on how an optimizer step
+    is split into forwards.
+    """
+
+    method: Literal[METHODS] = "lora"  # pyright: ignore[reportInvalidTypeForm]
+    rank: PositiveInt | None = None  # MoRA: that of a LoRA with as many parameters
+    alpha: PositiveFloat | None = None  # an update counts alpha / rank times
+    modules: tuple[str, ...] | Literal["all-linear"] | None = None  # never the LM head
+    rslora: bool | None = None  # alpha / sqrt(rank) instead: arXiv 2312.03732
+    dora: bool | None = None  # the length of each row of weights apart: arXiv 2402.09353
+    # From which matrices it begins; all begin as no change. PiSSA (arXiv 2404.02948) and OLoRA
+    # (arXiv 2406.01775) take main directions out of the weights.
+    init: Annotated[str, Field(pattern=_INIT)] | None = None
+    double_quantization: bool | None = None  # of the constants of quantisation: arXiv 2305.14314
+    type: Literal["rotation", "sharing"] | None = None  # MoRA: sharing is for large ranks
+    config: dict[str, Any] | None = None  # keyword arguments of the config class of PEFT
+
+    @property
+    def takes_from_weights(self) -> bool:
+        """Whether what it begins with is taken off the weights that it is put on."""
+        return self.init is not None and self.init.startswith(("olora", "pissa"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_methods_own(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        method = given.get("method", "lora")
+        known = DEFAULTS.get(method, {"config": {}}) if isinstance(method, str) else {}
+        knobs = {**known, **{key: value for key, value in given.items() if value is not None}}
+        if method in OF_ZERO and isinstance(knobs["config"], Mapping):
+            knobs["config"] = {"init_weights": True, **knobs["config"]}
+        rank = knobs.get("rank")
+        if "alpha" in knobs and knobs["alpha"] is None and isinstance(rank, int) and rank > 0:
+            knobs["alpha"] = 2.0 * rank
+        return knobs
+
+    @model_validator(mode="after")
+    def _knobs_are_its_own(self) -> Self:
+        own = {"method", *DEFAULTS.get(self.method, ("config",))}
+        for knob in type(self).model_fields:
+            if knob not in own and getattr(self, knob) is not None:
+                allowed = ", ".join(sorted(own - {"method"})) or "none"
+                raise ValueError(f"{knob!r} is no knob of {self.method}, whose are: {allowed}")
+        if self.method in QUANTISED and self.takes_from_weights:
+            raise ValueError(
+                f"init = {self.init} takes directions out of the weights, and those of "
+                f"{self.method} are quantised; choose default, gaussian or orthogonal"
+            )
+        return self
+
+
+def by_name(adapter: Any) -> Any:
+    """``lora`` is short for ``{method: lora}``, and ``none`` for no adapter."""
+    if adapter == "none":
+        return None
+    return {"method": adapter} if isinstance(adapter, str) else adapter
+
+
+Adapter = Annotated[AdapterKnobs | None, BeforeValidator(by_name)]  # None: all weights are trained
+
+
+def with_own_rate(given: Any, default: float) -> Any:
+    """Knobs of a training; one that has an adapter and names no learning rate has its own.
+
+    Args:
+        given: As they were given.
+        default: The learning rate of full tuning.
+    """
+    if not isinstance(given, Mapping) or given.get("learning_rate") is not None:
+        return given
+    if by_name(given.get("adapter")) is None:
+        return given
+    return {**given, "learning_rate": float(f"{FASTER * default:.12g}")}  # as one would write it
