@@ -1,5 +1,6 @@
 """Whether a study and a runtime can be had together; each alone is right."""
 
+from wit.adapter_recipes import QUANTISED
 from wit.config import Runtime, Study
 from wit.errors import ConfigError
 
@@ -18,9 +19,11 @@ def check_together(study: Study, runtime: Runtime) -> None:
     if runtime.attention == FLASH and study.sft.precision == "float32":
         remedy = "set sft.precision to one of these, or --set-runtime attention=auto"
         key = ("sft", "precision")
-        raise _wrong_precision(
-            study, key, "float32", f"{FLASH} needs bfloat16 or float16; {remedy}"
-        )
+        raise _refused(study, key, "float32", f"{FLASH} needs bfloat16 or float16; {remedy}")
+    adapter = study.sft.adapter
+    if adapter is not None and adapter.method in QUANTISED and runtime.sharding == "fsdp":
+        why = "weights of 4 bits are not sharded; set lora, or --set-runtime sharding=none"
+        raise _refused(study, ("sft", "adapter"), adapter.method, why)
     if runtime.device != "cpu":
         return
     if runtime.attention == FLASH:
@@ -31,9 +34,9 @@ def check_together(study: Study, runtime: Runtime) -> None:
         if precision == "float16":
             remedy = "set float32 or bfloat16, or --set-runtime device=cuda where there is one"
             why = f"needs a GPU, and this runs on the CPU; {remedy}"
-            raise _wrong_precision(study, key, precision, why)
+            raise _refused(study, key, precision, why)
 
 
-def _wrong_precision(study: Study, key: tuple[str, ...], value: str, why: str) -> ConfigError:
+def _refused(study: Study, key: tuple[str, ...], value: str, why: str) -> ConfigError:
     place = study.places.of(key)
     return ConfigError(f"{f'{place}: ' if place else ''}{'.'.join(key)} = {value}: {why}")

@@ -134,6 +134,9 @@ def show_plan(console: Console, plan: "Plan", cost: "Estimate") -> None:
             f"to judge: {cost.judge.num_requests:,} requests of {cost.judge.num_prompt_tokens:,} "
             f"tokens, and answers of up to {cost.judge.max_completion_tokens:,}{usd}, at most"
         )
+    if any(knobs.adapter for knobs in (plan.study.sft, *plan.study.aligned_by.values())):
+        counts = (f"{num:,} ({name})" for name, num in (cost.trained_weights or {}).items())
+        console.print(f"weights that are trained: {', '.join(counts) or 'unknown'}")
     if cost.seconds is None or cost.disk_bytes is None or cost.peak_memory_bytes is None:
         console.print("time, disk and memory: unknown: the base is not downloaded yet")
         return

@@ -3,9 +3,11 @@
 from collections import Counter
 from pathlib import Path
 
+from wit.adapter_recipes import CONTINUE, QUANTISED
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifact_store import store_of
 from wit.artifacts import Artifact
+from wit.base_files import tokenizer_folder
 from wit.cell_plan import CellPlan
 from wit.config import Runtime, Settings
 from wit.errors import InputError
@@ -20,7 +22,9 @@ from wit.workers import threads_per_worker
 SAMPLE_ROWS = 200  # prepared for the estimate when a data set is not prepared yet
 FLOPS_PER_THREAD = 1.5e10  # float32 matrix products of small models on a common CPU core
 FLOPS_OF_GPU = 1e14  # bfloat16, at a usual utilisation
-BYTES_PER_WEIGHT = 16  # float32 weight, gradient, and two AdamW moments
+BYTES_OF_WEIGHT = 4  # float32
+BYTES_OF_TRAINED = 16  # float32 weight, gradient, and two AdamW moments
+BYTES_OF_QUANTISED = 0.52  # four bits, and the constants of a block of 64
 
 
 class DataSize(Settings):
@@ -41,7 +45,9 @@ class Estimate(Settings):
     # Unknown as long as the base is on the hub, which is out of reach.
     seconds: float | None  # rough: a factor of three either way
     disk_bytes: int | None
-    peak_memory_bytes: int | None  # of one training, rough
+    peak_memory_bytes: int | None  # of the largest training, rough
+    # Weights that each training learns: of SFT, and of alignments by name.
+    trained_weights: dict[str, int] | None = None
     instructions: DataSize
     preferences: DataSize
     num_downloads: int = 0  # artifacts that are brought from the artifact store
@@ -109,6 +115,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
     at_once = min(num_trainings, runtime.num_workers)
     downloads = plan.downloads()
+    trained = _trained_weights(plan, model) if model else {}
     return Estimate(
         sft_tokens=sft_tokens,
         dpo_tokens=dpo_tokens,
@@ -123,7 +130,9 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
             model.num_weights,
             is_adapted=all(k.adapter for k in (sft, *plan.study.aligned_by.values())),
         ),
-        peak_memory_bytes=model and _memory(model, micro_batch * instructions.tokens_per_row),
+        peak_memory_bytes=model
+        and _memory(model, trained, plan, micro_batch * instructions.tokens_per_row),
+        trained_weights=trained or None,
         instructions=instructions,
         preferences=preferences,
         num_downloads=len(downloads),
@@ -173,9 +182,47 @@ def _speed(runtime: Runtime) -> float:
     return FLOPS_PER_THREAD * threads_per_worker(runtime) * runtime.num_workers
 
 
-def _memory(model: ModelSize, num_tokens: float) -> int:
+def _trained_weights(plan: Plan, model: ModelSize) -> dict[str, int]:
+    """Of SFT, and of every alignment by its name.
+
+    Raises:
+        ConfigError: An adapter does not fit the base.
+    """
+    trainings = {"sft": plan.study.sft, **plan.study.aligned_by}
+    counts: dict[str, int] = {}
+    for name, knobs in trainings.items():
+        adapter, key = knobs.adapter, "sft.adapter"
+        if adapter is not None and adapter.method == CONTINUE:
+            counts[name] = counts["sft"]
+            continue
+        if adapter is None:
+            counts[name] = model.num_weights
+            continue
+        from wit.training.adapters import num_trained  # imports PEFT, which takes seconds
+
+        if name != "sft":
+            key = ".".join(plan.study.key_of(name, "adapter"))
+        counts[name] = num_trained(tokenizer_folder(plan.base), adapter, key)
+    return counts
+
+
+def _memory(model: ModelSize, trained: dict[str, int], plan: Plan, num_tokens: float) -> int:
+    """Of the largest training: weights, gradients and moments of what is trained, activations."""
     per_token = (model.hidden * model.layers * 34 + min(model.vocabulary, 32_768)) * 4
-    return round(model.num_weights * BYTES_PER_WEIGHT + num_tokens * per_token)
+    adapter = plan.study.sft.adapter
+    frozen = model.num_weights * BYTES_OF_WEIGHT
+    if adapter is not None and adapter.method in QUANTISED:
+        # Embeddings and the LM head are left as they are.
+        whole = min(model.num_weights, 2 * model.vocabulary * model.hidden)
+        quantised = (model.num_weights - whole) * BYTES_OF_QUANTISED
+        frozen = round(whole * BYTES_OF_WEIGHT + quantised)
+    least = {"sft": frozen}
+    weights = max(
+        least.get(name, model.num_weights * BYTES_OF_WEIGHT)
+        + num_weights * (BYTES_OF_TRAINED - BYTES_OF_WEIGHT * (num_weights == model.num_weights))
+        for name, num_weights in trained.items()
+    )
+    return round(weights + num_tokens * per_token)
 
 
 def _data_sizes(plan: Plan) -> tuple[DataSize, DataSize]:

@@ -3,6 +3,7 @@
 import os
 from importlib.util import find_spec
 
+from wit.adapter_recipes import QUANTISED
 from wit.artifact_store import check_store
 from wit.compatibility import FLASH, check_together
 from wit.config import Runtime, Study
@@ -90,6 +91,13 @@ def check_machine(plan: Plan, runtime: Runtime) -> None:
     check_the_judge(plan, runtime)
     check_pairs(plan)
     study, trains = plan.study, plan.has_to_train
+    adapter = study.sft.adapter
+    method = adapter.method if adapter else None
+    if trains and method in QUANTISED and find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"sft.adapter = {method}: the package bitsandbytes is not installed. Install "
+            "it (pip install bitsandbytes), or set lora"
+        )
     wants_flash = runtime.attention == FLASH
     trainings = (study.sft, *study.aligned_by.values())
     wants_half = any(knobs.precision == "float16" for knobs in trainings)

@@ -17,7 +17,7 @@ from peft import (
 )
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from wit.adapter_recipes import AdapterKnobs
 from wit.errors import ArtifactError, ConfigError, first_line
@@ -74,6 +74,25 @@ def _config_of(adapter: AdapterKnobs) -> PeftConfig:
         init_lora_weights=init,
         task_type="CAUSAL_LM",
     )
+
+
+def num_trained(base: Path, adapter: AdapterKnobs, key: str) -> int:
+    """Weights that are trained with an adapter, counted on a model without any; nothing is loaded.
+
+    Args:
+        base: Folder of the model.
+        adapter: That it shall have.
+        key: Of the study that holds it, for messages.
+
+    Raises:
+        ConfigError: It does not fit the model.
+    """
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    plain = adapter if adapter.init is None else adapter.model_copy(update={"init": "default"})
+    found = with_adapters(model, plain, key)
+    return sum(weight.numel() for weight in found.parameters() if weight.requires_grad)
 
 
 def with_saved_adapters(model: PreTrainedModel, folder: Path) -> PeftModel:
