@@ -18,7 +18,7 @@ SOMETIMES = [
     if extra != "test"
     for text in texts
 ]
-OPTIONAL = {"asyncpg"}  # imported where a feature is asked for that has an extra
+OPTIONAL = {"asyncpg", "bitsandbytes"}  # imported where a feature is asked for that has an extra
 
 
 def plain(name: str) -> str:

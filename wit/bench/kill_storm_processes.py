@@ -15,11 +15,12 @@ class Found(NamedTuple):
     command: str
     program: str  # of `wit up` that started it, such as worker-gpu-0; run: a `wit run`
     flow_run: str | None  # id, of a flow run's process and of what that started
+    is_forked: bool = False  # from one that does nothing else
 
     @property
     def makes_stages(self) -> bool:
         """Whether it is one of those in which stages are made."""
-        return "multiprocessing.spawn" in self.command
+        return self.is_forked or "multiprocessing.spawn" in self.command
 
     @property
     def runs_flow(self) -> bool:
@@ -43,11 +44,14 @@ def found_in(folder: Path) -> list[Found]:
         except psutil.Error:  # it has ended, is a zombie, or somebody else's
             continue
     commands = {pid: one.command for _, pid, _, one in found}
-    return [
-        one
-        for _, _, parent, one in sorted(found, key=lambda place: place[:2])
-        if commands.get(parent) != one.command
-    ]
+    living = []
+    for _, _, parent, one in sorted(found, key=lambda place: place[:2]):
+        is_fork = commands.get(parent) == one.command
+        if not is_fork:
+            living.append(one)
+        elif "multiprocessing.forkserver" in one.command:
+            living.append(one._replace(is_forked=True))
+    return living
 
 
 def locked_by(process: psutil.Process, stage: str | None = None) -> set[str]:
