@@ -68,7 +68,7 @@ def _run_cells(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> 
             wait(open_cells.popleft())
         futures = submit_cell(cell, study, data, workers)
         if cell is plan.cells[0]:
-            import_after(futures[cell.sft.fingerprint])
+            import_after(futures[cell.trainings[0].fingerprint])
         # Judges are asked beside the models, and may be slow.
         judged = {a.fingerprint for a in cell.artifacts if isinstance(a.recipe, JudgeEvaluation)}
         open_cells.append([future for key, future in futures.items() if key not in judged])
