@@ -1,8 +1,8 @@
 """Processes that import nothing: they are forked from one that has imported everything once.
 
-A spawned process, as `wit.workers` starts them, takes ten seconds of a core to import what it
-trains with. That workers can be spawned is proven by all tests in which `wit` is a process of its
-own, of which flows/test_kill_storm.py is one.
+A spawned process takes ten seconds of a core to import what it trains with. That `wit.workers`
+can spawn and fork its own is proven by wit/test_forking.py; all tests in which `wit run` is a
+process of its own fork them, and those of `wit up` spawn them.
 """
 
 import gc

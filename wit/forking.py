@@ -45,22 +45,36 @@ def begin_importing(environment: Mapping[str, str]) -> None:
     if sys.platform != "linux" or _begun:  # on macOS a fork breaks what Apple's libraries hold
         return
     forkserver.set_forkserver_preload([PRELOADED])
-    with _added(environment):
-        forkserver.ensure_running()
     _begun.append(dict(environment))
+    _ensure_running(environment)
 
 
 def process_context(environment: Mapping[str, str]) -> BaseContext:
     """How a worker is started that libraries shall find this environment in."""
-    return _Forking() if dict(environment) in _begun else get_context("spawn")
+    if dict(environment) not in _begun:
+        return get_context("spawn")
+    _ensure_running(environment)  # else one that was killed would begin anew without it
+    return _Forking()
+
+
+def _ensure_running(environment: Mapping[str, str]) -> None:
+    # It looks for modules where we do; else it would begin with the folder that we are in, which
+    # may have an ``evaluate.py`` of its own.
+    places = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
+    with _added({**environment, **places}):
+        forkserver.ensure_running()
 
 
 @contextmanager
 def _added(environment: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
+    """Other threads find all else of the environment as it is."""
+    before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

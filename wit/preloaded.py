@@ -2,7 +2,11 @@
 
 import gc
 import os
+import signal
 
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # The process that workers are forked from: Ctrl-C ends it while it imports, without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 gc.disable()  # of the million objects of these imports none is garbage
 
 import datasets.fingerprint  # noqa: E402

@@ -11,11 +11,12 @@ import pytest
 from wit.serving.programs import PROJECT
 
 SCRIPT = """
-import json, os, sys, this
+import json, os, signal, sys, this
+from multiprocessing import forkserver
 from pathlib import Path
 from wit import forking
 from wit.config import Runtime
-from wit.workers import import_early, workers_for
+from wit.workers import _read_when_loaded, import_early, workers_for
 
 SEEN = '''dict(
     parent=__import__("os").getppid(),
@@ -41,7 +42,14 @@ if __name__ == "__main__":
         names = [task.read_text().strip() for task in tasks]
     with workers_for("y", cpu.model_copy(update={"threads_per_worker": 2})) as workers:
         parent = workers._start(0).submit(os.getppid).result()
+    os.kill(forked[0]["parent"], signal.SIGKILL)
+    os.waitid(os.P_PID, forked[0]["parent"], os.WEXITED | os.WNOWAIT)
+    forking.process_context(_read_when_loaded(1, []))
+    again = forkserver._forkserver._forkserver_pid
+    while not (given := Path(f"/proc/{again}/environ").read_text()):
+        pass  # it has not begun
     found = dict(forked=forked, names=names, own=os.getpid(), parent_of_two_threads=parent)
+    found |= dict(again=again, given=given, left=os.environ.get("OMP_NUM_THREADS"))
     print(json.dumps({**found, "begun_with_a_gpu": begun_with_a_gpu}))
 """
 
@@ -51,14 +59,19 @@ def test_forked_workers_are_as_spawned_ones_but_have_imported_all(tmp_path: Path
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"):
+        environment.pop(name, None)
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "trl.py").write_text("raise SystemExit('not the library')")
     done = subprocess.run(
         [sys.executable, script, tmp_path / "root"],
         env=environment,
+        cwd=here,
         capture_output=True,
         text=True,
-        check=True,
     )
+    assert done.stderr == "", "the terminal of a run shows it"
     found = json.loads(done.stdout.splitlines()[-1])
     first, second = found["forked"]
     assert first["parent"] == second["parent"] != found["own"]
@@ -75,3 +88,6 @@ def test_forked_workers_are_as_spawned_ones_but_have_imported_all(tmp_path: Path
     assert len(found["names"]) <= 2
     assert found["parent_of_two_threads"] == found["own"], "its libraries have read another number"
     assert not found["begun_with_a_gpu"], "drivers do not outlive a fork"
+    assert found["again"] != first["parent"]
+    assert "OMP_NUM_THREADS=1" in found["given"].split("\0"), "one that was killed is as before"
+    assert found["left"] is None, "it is not for us"
