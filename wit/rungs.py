@@ -83,7 +83,7 @@ def drop(sft: Artifact) -> None:
         return
     with sft.lock():
         if sft.is_paused():
-            shutil.rmtree(sft.scratch)
+            _delete(sft.scratch)
 
 
 def _take(sft: Artifact, out: Path, step: int) -> None:
@@ -93,7 +93,7 @@ def _take(sft: Artifact, out: Path, step: int) -> None:
     with sft.lock():
         if sft.is_paused() and _step_in(out) < _step_in(sft.scratch) < step:
             _move(sft.scratch, out)
-            shutil.rmtree(sft.scratch)
+            _delete(sft.scratch)
 
 
 def _hand_over(out: Path, sft: Artifact) -> None:
@@ -112,9 +112,17 @@ def _step_in(scratch: Path) -> int:
     return resumable_checkpoint(scratch)[1]
 
 
+def _delete(scratch: Path) -> None:
+    """The checkpoint first: else a kill may leave one whose history is gone."""
+    if (scratch / CHECKPOINTS).exists():
+        shutil.rmtree(scratch / CHECKPOINTS)
+    shutil.rmtree(scratch)
+
+
 def _move(here: Path, there: Path) -> None:
     """The history first: what it tells of steps after the last checkpoint is dropped."""
-    (here / HISTORY).replace(there / HISTORY)
+    if (here / HISTORY).exists():  # else an attempt before was killed between the two
+        (here / HISTORY).replace(there / HISTORY)
     newest, _ = resumable_checkpoint(here)
     assert newest is not None
     (there / CHECKPOINTS).mkdir(exist_ok=True)

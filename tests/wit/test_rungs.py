@@ -43,9 +43,9 @@ def begun(study_file: Path, tmp_path: Path) -> Begun:
     return begun_in(study_file, tmp_path / "root")
 
 
-def begun_in(study_file: Path, root: Path, **runtime: Any) -> Begun:
+def begun_in(study_file: Path, root: Path, search: str = SEARCH, **runtime: Any) -> Begun:
     how = Runtime(artifact_root=root, device="cpu", **runtime)
-    plan = make_plan(load_study(study_file, [SEARCH]), how)
+    plan = make_plan(load_study(study_file, [search]), how)
     for artifact in (plan.tokenizer, plan.instructions):
         make_artifact(artifact, how)
     return Begun(plan, how)
@@ -147,6 +147,30 @@ def test_killed_when_it_had_come_to_the_rung_it_hands_over_what_there_is(
     assert steps_of(rung, begun.runtime) == []
     assert steps_of(sft, begun.runtime) == [3, 4, 5, 6]
     assert_same(sft, whole)
+
+
+def test_killed_between_history_and_checkpoint_it_moves_what_is_left(
+    begun: Begun, whole: Artifact
+) -> None:
+    sft, (first, second, _) = begun.cell.sft, begun.cell.rungs
+    for folder in (first.scratch, second.scratch, sft.scratch):
+        folder.mkdir(parents=True)
+    _train_only(first, begun.runtime)
+    (sft.scratch / "paused").touch()
+    (first.scratch / "history.jsonl").rename(sft.scratch / "history.jsonl")
+    assert steps_of(first, begun.runtime) == []
+    (sft.scratch / "history.jsonl").rename(second.scratch / "history.jsonl")
+    assert steps_of(second, begun.runtime) == [3]
+    assert steps_of(sft, begun.runtime) == [4, 5, 6]
+    assert_same(sft, whole)
+
+
+def test_one_close_to_the_end_leaves_a_step_to_go(
+    study_file: Path, tmp_path: Path, whole: Artifact
+) -> None:
+    begun = begun_in(study_file, tmp_path, SEARCH.replace("0.2, 0.5, 0.7", "0.99"))
+    assert [steps_of(a, begun.runtime) for a in begun.cell.trainings] == [[1, 2, 3, 4, 5], [6]]
+    assert_same(begun.cell.sft, whole)
 
 
 def _train_only(rung: Artifact, runtime: Runtime) -> None:

@@ -76,8 +76,9 @@ def num_steps(recipe: TrainingKnobs, num_rows: int) -> int:
 
 
 def step_of(rung: RungRecipe, num_rows: int) -> int:
-    """The optimizer step after which an SFT has come to a rung."""
-    return math.ceil(round(rung.share * num_steps(rung, num_rows), 9))
+    """The optimizer step after which an SFT has come to a rung; not the last one, if it has two."""
+    num_all = num_steps(rung, num_rows)
+    return max(1, min(math.ceil(round(rung.share * num_all, 9)), num_all - 1))
 
 
 def sft_arguments(
