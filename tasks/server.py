@@ -35,7 +35,7 @@ def started_meanwhile() -> Iterator[None]:
         yield
         server.wait()
     except BaseException:
-        server.stop()
+        server.stop(seconds=0)  # nobody has asked it anything
         raise
 
 
@@ -89,11 +89,15 @@ class OwnServer:
             return False
         return True
 
-    def stop(self) -> None:
-        """Ends it; does nothing where it has ended."""
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Ends it; does nothing where it has ended.
+
+        Args:
+            seconds: After which it is killed.
+        """
         self._process.terminate()
         try:
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -8,10 +8,11 @@ so where there are GPUs workers are spawned.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
 from typing import Any
 
@@ -61,8 +62,14 @@ def _ensure_running(environment: Mapping[str, str]) -> None:
     # It looks for modules where we do; else it would begin with the folder that we are in, which
     # may have an ``evaluate.py`` of its own.
     places = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
-    with _added({**environment, **places}):
-        forkserver.ensure_running()
+    resource_tracker.ensure_running()  # it would let signals through
+    # Ctrl-C waits until the new process knows what to do then.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _added({**environment, **places}):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

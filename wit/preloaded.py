@@ -7,6 +7,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # The process that workers are forked from: Ctrl-C ends it while it imports, without a word.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see wit.forking
 gc.disable()  # of the million objects of these imports none is garbage
 
 import datasets.fingerprint  # noqa: E402

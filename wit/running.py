@@ -49,7 +49,7 @@ def run_here(
     """Runs a study to its end, prints its table, and says where everything is.
 
     Raises:
-        InputError: The study or what it names is wrong; nothing was started then.
+        InputError: The study or what it names is wrong; nothing was made then.
         StageError: The flow itself broke.
     """
     gc.set_threshold(*RARELY)  # what is imported from here on is a third of the time until it runs

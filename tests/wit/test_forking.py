@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,25 @@ def test_forked_workers_are_as_spawned_ones_but_have_imported_all(tmp_path: Path
     assert found["again"] != first["parent"]
     assert "OMP_NUM_THREADS=1" in found["given"].split("\0"), "one that was killed is as before"
     assert found["left"] is None, "it is not for us"
+
+
+INTERRUPTED = """
+import os, signal
+from multiprocessing import forkserver
+from wit.forking import begin_importing
+
+begin_importing({})
+process = forkserver._forkserver._forkserver_pid
+os.kill(process, signal.SIGINT)
+print(os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT).si_status)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are spawned")
+def test_ctrl_c_ends_the_process_that_imports_without_a_word() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    # As of a terminal's foreground, whatever runs the tests.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert int(done.stdout) == signal.SIGINT
