@@ -6,7 +6,7 @@ Nothing here imports PEFT; ``wit.training.adapters`` does.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from wit.settings import Settings
 
@@ -27,11 +27,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "mora": {"rank": 16, "type": "rotation", "modules": "all-linear"},
     CONTINUE: {},
 }
-# Of PEFT, the others that begin as no change, can be merged into the weights, and need nothing of a
-# trainer but a gradient.
+# Of PEFT, the others that begin as no change, can be merged into the weights, need nothing of a
+# trainer but a gradient, and draw nothing at random while they are trained.
 OTHERS = (
-    *("adamss", "c3a", "deft", "delora", "fourierft", "glora", "gralora", "hira", "hra", "ia3"),
-    *("ln_tuning", "loha", "lokr", "miss", "oft", "osf", "peanut", "psoft", "pvera", "randlora"),
+    *("c3a", "deft", "delora", "fourierft", "glora", "gralora", "hira", "hra", "ia3"),
+    *("ln_tuning", "loha", "lokr", "miss", "oft", "osf", "peanut", "psoft", "randlora"),
     *("road", "supertuning", "vera", "waveft"),
 )
 OF_ZERO = ("c3a", "fourierft")  # these begin at random unless they are told otherwise
@@ -48,7 +48,8 @@ class AdapterKnobs(Settings):
     """
 
     method: Literal[METHODS] = "lora"  # pyright: ignore[reportInvalidTypeForm]
-    rank: PositiveInt | None = None  # MoRA: that of a LoRA with as many parameters
+    # MoRA: that of a LoRA with as many parameters. Strict: alpha follows from it as it is given.
+    rank: Annotated[int, Field(gt=0, strict=True)] | None = None
     alpha: PositiveFloat | None = None  # an update counts alpha / rank times
     modules: tuple[str, ...] | Literal["all-linear"] | None = None  # never the LM head
     rslora: bool | None = None  # alpha / sqrt(rank) instead: arXiv 2312.03732
@@ -87,6 +88,11 @@ class AdapterKnobs(Settings):
             if knob not in own and getattr(self, knob) is not None:
                 allowed = ", ".join(sorted(own - {"method"})) or "none"
                 raise ValueError(f"{knob!r} is no knob of {self.method}, whose are: {allowed}")
+        if random := [k for k, v in (self.config or {}).items() if "dropout" in k and v]:
+            raise ValueError(
+                f"config.{random[0]}: dropout would make results depend on how an optimizer step "
+                "is split into forwards; leave it out"
+            )
         if self.method in QUANTISED and self.takes_from_weights:
             raise ValueError(
                 f"init = {self.init} takes directions out of the weights, and those of "

@@ -45,8 +45,10 @@ def with_adapters(model: PreTrainedModel, adapter: AdapterKnobs, key: str) -> Pe
         found: Any = get_peft_model(model, config)
         if adapter.takes_from_weights:  # once: whoever adds another by this config shall not
             found.active_peft_config.init_lora_weights = True
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise ConfigError(f"{key}: {first_line(error)}") from None
+    if not any(weight.requires_grad for weight in found.parameters()):
+        raise ConfigError(f"{key}: {adapter.method} has no weight to train; see its config")
     return found
 
 
@@ -61,7 +63,10 @@ def _config_of(adapter: AdapterKnobs) -> PeftConfig:
         )
     if adapter.config is not None:
         kind: Any = PEFT_TYPE_TO_CONFIG_MAPPING[adapter.method.upper()]  # pyright: ignore[reportArgumentType]
-        has_targets = "target_modules" in kind.__dataclass_fields__
+        # LN tuning is of norms, whose names PEFT knows for usual models.
+        has_targets = (
+            adapter.method != "ln_tuning" and "target_modules" in kind.__dataclass_fields__
+        )
         of_all = {"target_modules": ALL_LINEAR} if has_targets else {}
         return kind(**of_all | adapter.config, task_type="CAUSAL_LM")
     init: Any = True if adapter.init == "default" else adapter.init
@@ -91,7 +96,10 @@ def num_trained(base: Path, adapter: AdapterKnobs, key: str) -> int:
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     plain = adapter if adapter.init is None else adapter.model_copy(update={"init": "default"})
-    found = with_adapters(model, plain, key)
+    try:
+        found = with_adapters(model, plain, key)
+    except RuntimeError as error:  # of sizes that no tensor has
+        raise ConfigError(f"{key}: {first_line(error)}") from None
     return sum(weight.numel() for weight in found.parameters() if weight.requires_grad)
 
 

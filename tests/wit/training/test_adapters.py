@@ -13,7 +13,13 @@ from torch import Tensor
 from wit.adapter_recipes import METHODS, OTHERS, AdapterKnobs
 from wit.errors import ArtifactError, ConfigError
 from wit.models import load_model
-from wit.training.adapters import merged, save_adapter, with_adapters, with_saved_adapters
+from wit.training.adapters import (
+    merged,
+    num_trained,
+    save_adapter,
+    with_adapters,
+    with_saved_adapters,
+)
 
 # Sizes that a model of 32 features has room for.
 SMALL: dict[str, dict[str, Any]] = {
@@ -99,6 +105,29 @@ def test_the_seed_alone_decides_how_it_begins(said: dict[str, Any], base: Path) 
     assert all(torch.equal(weight, two[name]) for name, weight in one.items())
 
 
+@ALL
+def test_as_many_weights_are_counted_as_are_trained(said: dict[str, Any], base: Path) -> None:
+    trained = sum(w.numel() for w in adapted(base, said).parameters() if w.requires_grad)
+    assert num_trained(base, AdapterKnobs.model_validate(said), "sft.adapter") == trained
+
+
+@ALL
+def test_a_forward_is_the_same_again_while_it_is_trained(
+    said: dict[str, Any], base: Path, rows: Tensor
+) -> None:
+    """Else results would depend on how an optimizer step is split into forwards."""
+    model = train(adapted(base, said), rows, steps=2).train()
+    assert torch.equal(model(rows).logits, model(rows).logits)
+
+
+def test_ln_tuning_is_of_norms(base: Path) -> None:
+    names = [
+        n for n, w in adapted(base, {"method": "ln_tuning"}).named_parameters() if w.requires_grad
+    ]
+    assert names
+    assert all("norm" in name for name in names)
+
+
 def test_every_method_of_peft_is_allowed_or_cannot_be_used_here() -> None:
     """A new release has others: each is allowed once the laws above hold for it."""
     left_out = {
@@ -106,6 +135,8 @@ def test_every_method_of_peft_is_allowed_or_cannot_be_used_here() -> None:
         *("adaption_prompt", "beft", "lily", "shadow", "trainable_tokens"),  # cannot be merged
         *("unilora", "vblora"),  # begin as another model
         *("boft", "frod", "shira", "tinylora"),  # compile code; warn; save weights by other names
+        "adamss",  # how many weights it trains depends on the values of others
+        "pvera",  # draws at random in every forward
         *("cartridge", "cpt", "multitask_prompt_tuning", "p_tuning", "prefix_tuning"),  # tokens
         "prompt_tuning",
     }
@@ -119,11 +150,15 @@ def test_every_method_of_peft_is_allowed_or_cannot_be_used_here() -> None:
         ({"modules": ["nope"]}, "nope"),
         ({"method": "loha", "config": {"rank": 4}}, "rank"),
         ({"method": "c3a", "config": {"block_size": 5}}, "block size"),
+        ({"method": "vera", "config": {"r": 0}}, "zero"),
+        ({"method": "loha", "config": {"inference_mode": True}}, "no weight to train"),
     ],
 )
 def test_what_does_not_fit_is_refused(said: dict[str, Any], what: str, base: Path) -> None:
     with pytest.raises(ConfigError, match=rf"sft\.adapter: .*{what}"):
         adapted(base, said)
+    with pytest.raises(ConfigError, match=rf"sft\.adapter: .*{what}"):
+        num_trained(base, AdapterKnobs.model_validate(said), "sft.adapter")
 
 
 def test_adapters_of_another_model_are_refused(base: Path, tmp_path: Path) -> None:
