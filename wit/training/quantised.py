@@ -25,13 +25,16 @@ def is_quantised(adapter: AdapterKnobs | None) -> bool:
     return adapter is not None and adapter.method in QUANTISED
 
 
-def load_quantised(base: Path, adapter: AdapterKnobs, device: str) -> PreTrainedModel:
+def load_quantised(
+    base: Path, adapter: AdapterKnobs, device: str, *, attention: str | None = None
+) -> PreTrainedModel:
     """The base, its linear layers quantised but for the LM head.
 
     Args:
         base: A folder.
         adapter: That shall be put on it.
         device: As a runtime names it.
+        attention: As the library names it; None: what it takes for the model.
 
     Raises:
         ConfigError: The package is not there, or cannot compute with this model here.
@@ -48,13 +51,12 @@ def load_quantised(base: Path, adapter: AdapterKnobs, device: str) -> PreTrained
     )
     place = choose_device(device)
     try:
-        model: Any = load_model(base, place, quantization=quantization)
+        model: Any = load_model(base, place, attention=attention, quantization=quantization)
         for module in model.modules():
             if isinstance(module, Linear4bit):
                 # On some processors it would round weights to bfloat16 once it has evaluated.
                 module.support_avx512bf16_for_cpu = False
-        with torch.no_grad():
-            model(torch.zeros(1, 2, dtype=torch.long, device=place))
+                module(torch.zeros(2, module.in_features, device=place))
     except (RuntimeError, ValueError, ImportError) as error:
         raise ConfigError(
             f"adapter {adapter.method}: {PACKAGE} cannot compute with {base} on this machine "

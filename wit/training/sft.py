@@ -116,7 +116,7 @@ def make_trainer(
     attention = None if runtime.attention == "auto" else runtime.attention
     num_shards = num_ranks() if runtime.sharding == "fsdp" else 1
     if recipe.adapter is not None and is_quantised(recipe.adapter):
-        plain = load_quantised(base, recipe.adapter, runtime.device)
+        plain = load_quantised(base, recipe.adapter, runtime.device, attention=attention)
     else:
         plain = load_model(base, attention=attention, num_shards=num_shards)
     model = _trainable(recipe, plain)

@@ -167,3 +167,11 @@ def test_activations_are_recomputed_if_asked_for_only(parts: Parts, tmp_path: Pa
         trainer = weighted(parts, tmp_path, recipe(num_epochs=1), gradient_checkpointing=is_asked)
         trained(trainer)
         assert trainer.model.is_gradient_checkpointing == is_asked
+
+
+@pytest.mark.parametrize("adapter", [None, "lora", "qlora"])
+def test_attention_is_what_the_runtime_asks_for(
+    adapter: str | None, parts: Parts, tmp_path: Path
+) -> None:
+    trainer: Any = weighted(parts, tmp_path, recipe(adapter=adapter), attention="eager")
+    assert trainer.model.config._attn_implementation == "eager"
