@@ -19,6 +19,7 @@ from wit.alignment_recipes import DPOKnobs
 from wit.errors import HandOverError
 from wit.training.figures import peak_memory
 from wit.training.head import add_head
+from wit.training.quantised import adapters_kept
 from wit.training.responses import (
     MISMATCHED,
     POSITION,
@@ -79,13 +80,14 @@ class AlignmentTrainer(DPOTrainer):
             rows = train_dataset
             positions: Any = torch.arange(len(rows), dtype=torch.int32).numpy()
             train_dataset = train_dataset.add_column(POSITION, positions)
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=PreferenceCollator(processing_class.pad_token_id, mismatched_of=rows),
-            train_dataset=train_dataset,
-            processing_class=processing_class,
-        )
+        with adapters_kept(model):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=PreferenceCollator(processing_class.pad_token_id, mismatched_of=rows),
+                train_dataset=train_dataset,
+                processing_class=processing_class,
+            )
         policy: Any = self.model
         inner: Any = policy.get_base_model() if isinstance(policy, PeftModel) else policy
         add_head(inner)

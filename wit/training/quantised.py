@@ -4,6 +4,8 @@ Source: arXiv 2305.14314: NF4, with quantised constants.
 """
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,20 @@ def load_quantised(
             f"({place.type}): {first_line(error)}; set lora, or use a GPU"
         ) from None
     return model
+
+
+@contextmanager
+def adapters_kept(model: Any) -> Iterator[None]:
+    """Has what is trained on quantised weights as it was, after TRL has made a trainer of it.
+
+    It rounds adapters to bfloat16, of whose resolution most steps fall short.
+    """
+    is_at_risk = getattr(model, "is_loaded_in_4bit", False)
+    adapters = [w for w in model.parameters() if w.requires_grad] if is_at_risk else []
+    before = [weight.data for weight in adapters]
+    yield
+    for weight, data in zip(adapters, before, strict=True):
+        weight.data = data
 
 
 def merge(model: Any, base: Path, adapter: AdapterKnobs | None) -> Any:

@@ -26,6 +26,7 @@ from wit.roles import Role
 from wit.training.figures import MEASURE_EVERY, RoleFigures
 from wit.training.one_pass_head import add_one_pass_head
 from wit.training.packing import skips_others
+from wit.training.quantised import adapters_kept
 from wit.training.refusals import refuse_head, refuse_what_loses_weights
 from wit.training.shards import load_shards, save_shards
 from wit.training.steps import StepCollator, StepLoader, Steps, seed_of_order
@@ -70,7 +71,8 @@ class WeightedSFTTrainer(SFTTrainer):
         """
         refuse_what_loses_weights(kwargs)
         refuse_head(kwargs["model"])
-        super().__init__(data_collator=collator, **kwargs)
+        with adapters_kept(kwargs["model"]):
+            super().__init__(data_collator=collator, **kwargs)
         self.examples_per_step = examples_per_step
         self.normaliser: Normaliser = normaliser
         self.reweighting = reweighting

@@ -175,3 +175,10 @@ def test_attention_is_what_the_runtime_asks_for(
 ) -> None:
     trainer: Any = weighted(parts, tmp_path, recipe(adapter=adapter), attention="eager")
     assert trainer.model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("adapter", [None, "lora", "qlora"])
+def test_what_is_trained_is_float32(adapter: str | None, parts: Parts, tmp_path: Path) -> None:
+    """Most steps are smaller than the resolution of less."""
+    trainer: Any = weighted(parts, tmp_path, recipe(adapter=adapter))
+    assert {w.dtype for w in trainer.model.parameters() if w.requires_grad} == {torch.float32}
