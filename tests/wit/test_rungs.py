@@ -10,6 +10,7 @@ from tiny import write_tiny_study
 from wit.artifacts import Artifact
 from wit.cell_plan import CellPlan
 from wit.config import Runtime
+from wit.errors import ConfigError
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
 from wit.records import MODEL
@@ -43,9 +44,9 @@ def begun(study_file: Path, tmp_path: Path) -> Begun:
     return begun_in(study_file, tmp_path / "root")
 
 
-def begun_in(study_file: Path, root: Path, search: str = SEARCH, **runtime: Any) -> Begun:
+def begun_in(study_file: Path, root: Path, *settings: str, **runtime: Any) -> Begun:
     how = Runtime(artifact_root=root, device="cpu", **runtime)
-    plan = make_plan(load_study(study_file, [search]), how)
+    plan = make_plan(load_study(study_file, settings or [SEARCH]), how)
     for artifact in (plan.tokenizer, plan.instructions):
         make_artifact(artifact, how)
     return Begun(plan, how)
@@ -171,6 +172,15 @@ def test_one_close_to_the_end_leaves_a_step_to_go(
     begun = begun_in(study_file, tmp_path, SEARCH.replace("0.2, 0.5, 0.7", "0.99"))
     assert [steps_of(a, begun.runtime) for a in begun.cell.trainings] == [[1, 2, 3, 4, 5], [6]]
     assert_same(begun.cell.sft, whole)
+
+
+def test_without_a_row_that_is_held_out_nothing_is_trained(
+    study_file: Path, tmp_path: Path
+) -> None:
+    begun = begun_in(study_file, tmp_path, SEARCH, "instructions.held_out_fraction=1e-9")
+    with pytest.raises(ConfigError, match="no row is held out"):
+        make_artifact(begun.cell.rungs[0], begun.runtime)
+    assert not begun.cell.rungs[0].scratch.exists()
 
 
 def _train_only(rung: Artifact, runtime: Runtime) -> None:

@@ -13,7 +13,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from wit.config import Runtime
 from wit.data.collate import RoleCollator
-from wit.data.prepare import TRAIN, read_split
+from wit.data.prepare import HELD_OUT, TRAIN, read_split
 from wit.errors import ConfigError
 from wit.files import write_durably
 from wit.likelihood import held_out_nll
@@ -63,6 +63,11 @@ def train_sft(
     """
     tokenizer = load_tokenizer(tokenizer_folder)
     rows = read_split(instructions, TRAIN)
+    if isinstance(recipe, RungRecipe) and not len(read_split(instructions, HELD_OUT)):
+        raise ConfigError(
+            "weights.search.stop.sft_rungs: no row is held out whose likelihood could decide; "
+            "raise instructions.held_out_fraction, or leave sft_rungs out"
+        )
     trainer = make_trainer(recipe, base, rows, tokenizer, out, runtime)
     history = History(out, log)
 
