@@ -9,6 +9,7 @@ that it would have been without a rung.
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from wit.artifacts import CHECKPOINTS, PAUSED, Artifact
@@ -19,6 +20,14 @@ from wit.training.checkpoints import resumable_checkpoint
 
 CARD = "card.json"
 HISTORY = "history.jsonl"
+
+
+class _HeldError(Exception):
+    """Another study trains the SFT, which may take hours: nobody waits for that here."""
+
+
+def _leave() -> None:
+    raise _HeldError
 
 
 def sft_of(rung: Artifact) -> Artifact:
@@ -81,7 +90,7 @@ def drop(sft: Artifact) -> None:
     """Deletes what was begun of a training that a search has ended, unless somebody went on."""
     if not sft.is_paused():
         return
-    with sft.lock():
+    with suppress(_HeldError), sft.lock(pause=_leave):
         if sft.is_paused():
             _delete(sft.scratch)
 
@@ -90,7 +99,7 @@ def _take(sft: Artifact, out: Path, step: int) -> None:
     """Goes on from an earlier rung, if its checkpoint is there still."""
     if not sft.is_paused():
         return
-    with sft.lock():
+    with suppress(_HeldError), sft.lock(pause=_leave):
         if sft.is_paused() and _step_in(out) < _step_in(sft.scratch) < step:
             _move(sft.scratch, out)
             _delete(sft.scratch)
@@ -98,7 +107,7 @@ def _take(sft: Artifact, out: Path, step: int) -> None:
 
 def _hand_over(out: Path, sft: Artifact) -> None:
     """Moves the checkpoint, and what was logged up to it, to where SFT goes on from it."""
-    with sft.lock():
+    with suppress(_HeldError), sft.lock(pause=_leave):
         if not sft.exists() and _step_in(sft.scratch) < _step_in(out):
             is_new = not sft.is_resumable()
             sft.scratch.mkdir(parents=True, exist_ok=True)

@@ -209,6 +209,16 @@ def test_a_training_that_is_further_is_not_set_back(begun: Begun, whole: Artifac
     assert_same(sft, whole)
 
 
+def test_while_another_study_trains_it_nobody_waits_for_it(begun: Begun) -> None:
+    sft, (first, second, _) = begun.cell.sft, begun.cell.rungs
+    make_artifact(first, begun.runtime)
+    with sft.lock():
+        drop(sft)
+        assert sft.is_paused()
+        assert steps_of(second, begun.runtime) == [1, 2, 3], "it could not take what there is"
+    assert resumable_checkpoint(sft.scratch)[1] == STEPS[0.2], "nor leave what it has"
+
+
 def test_once_all_of_it_is_trained_a_rung_leaves_it_alone(begun: Begun) -> None:
     sft, rung = begun.cell.sft, begun.cell.rungs[0]
     make_artifact(sft, begun.runtime)
