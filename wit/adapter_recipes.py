@@ -37,6 +37,8 @@ OTHERS = (
 OF_ZERO = ("c3a", "fourierft")  # these begin at random unless they are told otherwise
 METHODS = (*DEFAULTS, *OTHERS)
 QUANTISED = ("qlora",)
+# Of these PEFT, or its quantisation, cannot compute with weights that are spread over ranks.
+NOT_SHARDED = (*QUANTISED, "deft", "delora", "ln_tuning", "osf", "psoft", "supertuning")
 _INIT = r"^(default|gaussian|orthogonal|olora|pissa|pissa_niter_[1-9]\d*)$"
 
 
@@ -65,6 +67,11 @@ class AdapterKnobs(Settings):
     def takes_from_weights(self) -> bool:
         """Whether what it begins with is taken off the weights that it is put on."""
         return self.init is not None and self.init.startswith(("olora", "pissa"))
+
+    @property
+    def can_be_sharded(self) -> bool:
+        """Whether it can be put on weights that are spread over ranks."""
+        return not (self.method in NOT_SHARDED or self.dora or self.takes_from_weights)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,5 @@
 """Whether a study and a runtime can be had together; each alone is right."""
 
-from wit.adapter_recipes import QUANTISED
 from wit.config import Runtime, Study
 from wit.errors import ConfigError
 
@@ -21,9 +20,11 @@ def check_together(study: Study, runtime: Runtime) -> None:
         key = ("sft", "precision")
         raise _refused(study, key, "float32", f"{FLASH} needs bfloat16 or float16; {remedy}")
     adapter = study.sft.adapter
-    if adapter is not None and adapter.method in QUANTISED and runtime.sharding == "fsdp":
-        why = "weights of 4 bits are not sharded; set lora, or --set-runtime sharding=none"
-        raise _refused(study, ("sft", "adapter"), adapter.method, why)
+    if adapter is not None and not adapter.can_be_sharded and runtime.sharding == "fsdp":
+        said = f"{adapter.method}, {adapter.init}" if adapter.takes_from_weights else adapter.method
+        said += " with dora" if adapter.dora else ""
+        why = "its weights cannot be sharded; set lora, or --set-runtime sharding=none"
+        raise _refused(study, ("sft", "adapter"), said, why)
     if runtime.device != "cpu":
         return
     if runtime.attention == FLASH:

@@ -68,6 +68,29 @@ def test_flash_attention_in_float32_is_refused_with_the_place_of_the_precision(
         make_plan(study_of(file, sft="float32"), runtime)
 
 
+@pytest.mark.parametrize(
+    ("adapter", "said"),
+    [
+        ("qlora", "qlora"),
+        ("osf", "osf"),
+        ("{init: pissa}", "lora, pissa"),
+        ("{dora: true}", "lora with dora"),
+    ],
+)
+def test_adapters_of_which_no_weights_can_be_sharded_are_refused(
+    file: Path, adapter: str, said: str
+) -> None:
+    """Else PEFT fails in the first training, in words of its own."""
+    file.write_text(file.read_text().replace("precision: float32", f"adapter: {adapter}"))
+    study = load_study(file, [])
+    make_plan(study, Runtime(num_processes=2))
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study, Runtime(num_processes=2, sharding="fsdp"))
+    assert str(caught.value).startswith(f"{file}:7: sft.adapter = {said}: its weights cannot be")
+    file.write_text(file.read_text().replace(f"adapter: {adapter}", "adapter: {rslora: true}"))
+    make_plan(load_study(file, []), Runtime(num_processes=2, sharding="fsdp"))
+
+
 def test_where_an_unset_precision_would_stand_is_said_without_a_line(file: Path) -> None:
     file.write_text(file.read_text().replace("sft:\n  precision: float32\n", ""))
     with pytest.raises(ConfigError, match=r"^sft.precision = float32: flash_attention_2 needs"):
