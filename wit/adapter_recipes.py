@@ -118,6 +118,16 @@ def by_name(adapter: Any) -> Any:
 Adapter = Annotated[AdapterKnobs | None, BeforeValidator(by_name)]  # None: all weights are trained
 
 
+def as_before(values: dict[str, Any]) -> dict[str, Any]:
+    """What enters the fingerprint of a training.
+
+    Without an adapter that is what it was when LoRA was the only one: what was trained is found.
+    """
+    if values["adapter"] is not None:
+        return values
+    return {name: value for name, value in values.items() if name != "adapter"} | {"lora": None}
+
+
 def with_own_rate(given: Any, default: float) -> Any:
     """Knobs of a training; one that has an adapter and names no learning rate has its own.
 

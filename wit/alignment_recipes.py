@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from wit.adapter_recipes import CONTINUE, QUANTISED, Adapter, AdapterKnobs, with_own_rate
+from wit.adapter_recipes import CONTINUE, QUANTISED, Adapter, AdapterKnobs, as_before, with_own_rate
 from wit.alignment.objectives import (
     KNOBS,
     NAMES,
@@ -128,7 +128,7 @@ class DPOKnobs(TrainingKnobs):
 
     def identity(self) -> dict[str, Any]:
         """The values that enter the fingerprint; what nobody asked for is no part of it."""
-        values = super().identity()
+        values = as_before(super().identity())
         if self.on_policy is None:
             del values["on_policy"]
         else:

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from wit.adapter_recipes import CONTINUE, Adapter, AdapterKnobs, with_own_rate
+from wit.adapter_recipes import CONTINUE, Adapter, AdapterKnobs, as_before, with_own_rate
 from wit.settings import Settings
 from wit.weights import TokenWeights
 
@@ -207,6 +207,10 @@ class SFTKnobs(TrainingKnobs):
     @classmethod
     def _adapters_learn_faster(cls, given: Any) -> Any:
         return with_own_rate(given, cls.model_fields["learning_rate"].default)
+
+    def identity(self) -> dict[str, Any]:
+        """As of every recipe."""
+        return as_before(super().identity())
 
     @field_validator("adapter")
     @classmethod
