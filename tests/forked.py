@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
+
+from wit.forking import ForkedProcess, Forking
 
 IMPORTS = (
     "pytest",  # every child imports the main module of its parent
@@ -32,25 +32,6 @@ IMPORTS = (
 )
 TESTS = Path(__file__).parent
 IS_IMPORTING = "WIT_TEST_IMPORTS"  # set in the environment of the process that is forked
-
-
-class ForkedProcess(ForkServerProcess):
-    """Has the environment that a spawned one would have: its parent's as it is now."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.environment = dict(os.environ)
-
-    def run(self) -> None:
-        os.environ.clear()
-        os.environ.update(self.environment)
-        super().run()
-
-
-class Forking(ForkServerContext):
-    """In place of ``multiprocessing.get_context("spawn")``."""
-
-    Process = ForkedProcess
 
 
 def start_forking() -> Forking:

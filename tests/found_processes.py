@@ -9,9 +9,9 @@ from threading import Thread
 from uuid import uuid4
 
 import psutil
-from forked import ForkedProcess
 
 from wit.artifacts import CHECKPOINTS, COMPLETE, JOB
+from wit.forking import ForkedProcess
 
 MARK = "WIT_TEST"
 START_SECONDS = 120.0  # at most until a program has come to where it is waited for

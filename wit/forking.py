@@ -20,21 +20,25 @@ PRELOADED = "wit.preloaded"  # the module that imports all the others
 _begun: list[dict[str, str]] = []  # one at most: what the process was given
 
 
-class _ForkedProcess(ForkServerProcess):
+class ForkedProcess(ForkServerProcess):
     """Has the environment that a spawned one would have: that of this process as it is now."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        """Keeps it; until the process is started, it may be changed."""
         super().__init__(*args, **options)
-        self._environment = dict(os.environ)
+        self.environment = dict(os.environ)
 
     def run(self) -> None:
+        """What the process does."""
         os.environ.clear()
-        os.environ.update(self._environment)
+        os.environ.update(self.environment)
         super().run()
 
 
-class _Forking(ForkServerContext):
-    Process = _ForkedProcess  # pyright: ignore[reportAssignmentType]
+class Forking(ForkServerContext):
+    """In place of ``multiprocessing.get_context("spawn")``."""
+
+    Process = ForkedProcess
 
 
 def begin_importing(environment: Mapping[str, str]) -> None:
@@ -55,7 +59,7 @@ def process_context(environment: Mapping[str, str]) -> BaseContext:
     if dict(environment) not in _begun:
         return get_context("spawn")
     _ensure_running(environment)  # else one that was killed would begin anew without it
-    return _Forking()
+    return Forking()
 
 
 def _ensure_running(environment: Mapping[str, str]) -> None:
