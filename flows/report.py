@@ -7,8 +7,8 @@ from prefect.states import Completed
 from tasks.report import report_again
 from tasks.requests import as_deployed, refused
 from wit.errors import InputError
-from wit.forms import ReportRequest
 from wit.past import name_of
+from wit.report_form import ReportRequest
 
 
 @flow(name="report", flow_run_name="report {request.study}")

@@ -64,7 +64,8 @@ class CellPlan:
                 alignments that read one ``reward_model:NAME``.
             measured: What is measured on every model.
         """
-        recipe = SFTRecipe(**study.sft.model_dump(), weights=cell.weights, seed=cell.seed)
+        knobs = study.tuned_by[cell.tuning].model_dump()
+        recipe = SFTRecipe(**knobs, weights=cell.weights, seed=cell.seed)
         parents = {"base": base, "instructions": data["instructions"]}
         sft = Artifact(root=measured.root, recipe=recipe, parents=parents)
         aligned = []

@@ -212,6 +212,8 @@ def compared(choice: Choice, model: Kept, champion: Version) -> PairedComparison
 def _why(choice: Choice) -> list[str]:
     """Sentences for the card."""
     why = [f"Study {choice.study}: {choice.sentence}"]
+    if choice.num_tunings > 1:
+        why.append(f"Tuning {choice.tuning}, one of {choice.num_tunings} of the study.")
     if choice.num_alignments > 1:
         model = choice.model
         how = f"{model.alignment} ({model.objective}, beta {model.beta:g})"

@@ -17,6 +17,8 @@ from wit.analysis.scores import (
     alignment_columns,
     alignments_in,
     of_alignment,
+    of_tuning,
+    tunings_in,
 )
 from wit.analysis.selection import Recommendation, recommend
 from wit.errors import InputError
@@ -80,12 +82,19 @@ class Choice(Settings):
     base_scores: dict[str, float]  # of the base, by benchmark that selects or reports
     num_excluded: int  # models of the study without complete scores after DPO
     num_alignments: int  # of the study; the choice is of one
+    tuning: str | None  # the way of SFT; None: the study names none
+    num_tunings: int  # of the study; the choice is of one
     is_instruction_tuning: bool  # the weights are those of (0, 1): nothing stands beside them
     model: ChosenModel
 
 
 def choose(
-    scores: "pd.DataFrame", study: str, root: Path, uri: str, alignment: str | None = None
+    scores: "pd.DataFrame",
+    study: str,
+    root: Path,
+    uri: str,
+    alignment: str | None = None,
+    tuning: str | None = None,
 ) -> Choice:
     """The recommended weights and the model to take.
 
@@ -95,17 +104,22 @@ def choose(
         root: Where artifacts are; else where MLflow says they were made.
         uri: Tracking URI.
         alignment: After which the weights shall be best; unset: the main one of the study.
+        tuning: The way of SFT, likewise.
 
     Raises:
-        InputError: The study has no such alignment. Or nothing can be recommended yet; says what is
-            missing.
+        InputError: The study has no such alignment or tuning. Or nothing can be recommended yet;
+            says what is missing.
     """
-    known = alignments_in(scores)
-    if alignment is not None and alignment not in known:
-        names = ", ".join(known) or "none that it names"
-        raise InputError(f"study {study!r} has no alignment {alignment!r}; it has {names}")
+    known, tunings = alignments_in(scores), tunings_in(scores)
+    for what, given, of_study in (
+        ("alignment", alignment, known),
+        ("tuning", tuning, tunings),
+    ):
+        if given is not None and given not in of_study:
+            names = ", ".join(of_study) or "none that it names"
+            raise InputError(f"study {study!r} has no {what} {given!r}; it has {names}")
     version = scores.attrs.get("version")
-    scores = of_alignment(scores, alignment)
+    scores = of_alignment(of_tuning(scores, tuning), alignment)
     found = recommend(scores)
     rows: list[Row] = scores.to_dict("records")
     dpo = [row for row in rows if row["stage"] == "dpo"]
@@ -134,6 +148,8 @@ def choose(
         },
         num_excluded=found.num_excluded,
         num_alignments=max(1, len(known)),
+        tuning=tuning or next(iter(tunings), None),
+        num_tunings=max(1, len(tunings)),
         is_instruction_tuning=best.weights == INSTRUCTION_TUNING,
         model=_chosen_model([r for r in dpo if r["weights"] == best.weights], names, root, uri),
     )

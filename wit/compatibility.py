@@ -12,19 +12,12 @@ def check_together(study: Study, runtime: Runtime) -> None:
     Raises:
         ConfigError: Names the knobs, where the study sets its own, and the remedy.
     """
-    precisions: dict[tuple[str, ...], str] = {("sft", "precision"): study.sft.precision}
+    precisions: dict[tuple[str, ...], str] = {}
+    for tuning, knobs in study.tuned_by.items():
+        precisions[study.key_of_sft(tuning, "precision")] = knobs.precision
+        _check_sft(study, tuning, runtime)
     for name, knobs in study.aligned_by.items():
         precisions[study.key_of(name, "precision")] = knobs.precision
-    if runtime.attention == FLASH and study.sft.precision == "float32":
-        remedy = "set sft.precision to one of these, or --set-runtime attention=auto"
-        key = ("sft", "precision")
-        raise _refused(study, key, "float32", f"{FLASH} needs bfloat16 or float16; {remedy}")
-    adapter = study.sft.adapter
-    if adapter is not None and not adapter.can_be_sharded and runtime.sharding == "fsdp":
-        said = f"{adapter.method}, {adapter.init}" if adapter.takes_from_weights else adapter.method
-        said += " with dora" if adapter.dora else ""
-        why = "its weights cannot be sharded; set lora, or --set-runtime sharding=none"
-        raise _refused(study, ("sft", "adapter"), said, why)
     if runtime.device != "cpu":
         return
     if runtime.attention == FLASH:
@@ -36,6 +29,20 @@ def check_together(study: Study, runtime: Runtime) -> None:
             remedy = "set float32 or bfloat16, or --set-runtime device=cuda where there is one"
             why = f"needs a GPU, and this runs on the CPU; {remedy}"
             raise _refused(study, key, precision, why)
+
+
+def _check_sft(study: Study, tuning: str | None, runtime: Runtime) -> None:
+    knobs = study.tuned_by[tuning]
+    if runtime.attention == FLASH and knobs.precision == "float32":
+        key = study.key_of_sft(tuning, "precision")
+        remedy = f"set {'.'.join(key)} to one of these, or --set-runtime attention=auto"
+        raise _refused(study, key, "float32", f"{FLASH} needs bfloat16 or float16; {remedy}")
+    adapter = knobs.adapter
+    if adapter is not None and not adapter.can_be_sharded and runtime.sharding == "fsdp":
+        said = f"{adapter.method}, {adapter.init}" if adapter.takes_from_weights else adapter.method
+        said += " with dora" if adapter.dora else ""
+        why = "its weights cannot be sharded; set lora, or --set-runtime sharding=none"
+        raise _refused(study, study.key_of_sft(tuning, "adapter"), said, why)
 
 
 def _refused(study: Study, key: tuple[str, ...], value: str, why: str) -> ConfigError:

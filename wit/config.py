@@ -38,10 +38,11 @@ from wit.recipes import (
     SFTKnobs,
     TextRecipe,
 )
-from wit.score_names import is_diagnostic
 from wit.search.in_study import with_candidates
 from wit.search.knobs import SearchKnobs
 from wit.settings import Settings
+from wit.study_checks import check_adapters, check_judge, check_names
+from wit.tuning_grid import check_tunings, with_shared_sft
 from wit.weights import TokenWeights, expand_weights
 
 WORKER_GPUS = "WIT_GPUS"  # environment variable: all that ranks of a worker's trainings may use
@@ -49,14 +50,20 @@ BUILTIN = "builtin"  # as a path: what this package ships
 PACKED_TOKENS = {"cuda": 8192, "cpu": 2048}  # a CPU is busy with fewer
 
 
+def cell_name(point: str, tuning: str | None) -> str:
+    """What a cell is called: weights and seed, and its tuning if the study names several."""
+    return point if tuning is None else f"{point}@{tuning}"
+
+
 class Cell(Settings):
     """One point of a study: a pair of weights and a seed; SFT and then DPO."""
 
     weights: TokenWeights
     seed: NonNegativeInt
+    tuning: Name | None = None  # of a study that names several
 
     def __str__(self) -> str:
-        return f"{self.weights}-s{self.seed}"
+        return cell_name(f"{self.weights}-s{self.seed}", self.tuning)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ class Study(Settings):
     # Stands under ``weights``, which are its candidates then; it finds out which are tried.
     search: SearchKnobs | None = None
     sft: SFTKnobs = SFTKnobs()
+    # By name, each with what differs from ``sft``; empty: ``sft`` is the only one.
+    tunings: dict[Name, SFTKnobs] = Field(default_factory=dict)
     # Of weights that are one objective, whether only the first are trained.
     dedupe: Literal["none", "rays"] = "none"
     dpo: DPOKnobs = DPOKnobs()
@@ -111,6 +120,11 @@ class Study(Settings):
         return self
 
     @property
+    def tuned_by(self) -> dict[str | None, SFTKnobs]:
+        """Every way of SFT by its name, the main one first; the only one may have none."""
+        return {**self.tunings} or {None: self.sft}
+
+    @property
     def aligned_by(self) -> dict[str, DPOKnobs]:
         """Every alignment of an SFT model, by its name; the first is the main one."""
         return self.alignments or {ONLY_ALIGNMENT: self.dpo}
@@ -121,23 +135,43 @@ class Study(Settings):
         is_shared = getattr(found, knob) == getattr(self.dpo, knob)
         return ("dpo", knob) if is_shared else ("alignments", alignment, knob)
 
+    def key_of_sft(self, tuning: str | None, knob: str) -> tuple[str, ...]:
+        """The key that sets a knob of a tuning: its own, or that of all of them."""
+        is_shared = getattr(self.tuned_by[tuning], knob) == getattr(self.sft, knob)
+        return ("sft", knob) if tuning is None or is_shared else ("tunings", tuning, knob)
+
     @model_validator(mode="before")
     @classmethod
-    def _share_dpo(cls, given: Any) -> Any:
-        return with_shared_knobs(with_candidates(given)) if isinstance(given, dict) else given
+    def _share_knobs(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return with_shared_sft(with_shared_knobs(with_candidates(given)))
 
-    @field_serializer("alignments")
-    def _say_what_is_unset(self, alignments: dict[str, DPOKnobs]) -> dict[str, Any]:
-        # A knob that is left out is read as that of ``dpo``.
-        return {name: knobs.model_dump(mode="json") for name, knobs in alignments.items()}
+    @field_serializer("tunings", "alignments")
+    def _say_what_is_unset(self, several: dict[str, SFTKnobs | DPOKnobs]) -> dict[str, Any]:
+        # A knob that is left out is read as that of ``sft`` or ``dpo``.
+        return {name: knobs.model_dump(mode="json") for name, knobs in several.items()}
 
     def stated(self) -> dict[str, Any]:
-        """As of all settings; alignments say what is unset, too."""
-        said = super().stated() | {"alignments": self.model_dump(mode="json")["alignments"]}
+        """As of all settings; tunings and alignments say what is unset, too."""
+        whole = self.model_dump(mode="json")
+        said = super().stated() | {key: whole[key] for key in ("tunings", "alignments")}
         if (search := said.pop("search", None)) is not None:
             del said["seeds"]
             said["weights"] = {"search": search}
         return said
+
+    @field_validator("tunings")
+    @classmethod
+    def _tunings_differ(
+        cls, tunings: dict[str, SFTKnobs], info: ValidationInfo
+    ) -> dict[str, SFTKnobs]:
+        if tunings and info.data.get("search") is not None:
+            raise ValueError(
+                "a search is of one way of SFT; leave 'tunings' out, or name weights in its place"
+            )
+        check_tunings(tunings)
+        return tunings
 
     @field_validator("alignments")
     @classmethod
@@ -205,40 +239,10 @@ class Study(Settings):
         return benchmarks
 
     @model_validator(mode="after")
-    def _has_an_adapter(self) -> Self:
-        for name, knobs in self.aligned_by.items():
-            if knobs.continues_adapter and self.sft.adapter is None:
-                key = ".".join(self.key_of(name, "adapter"))
-                raise ValueError(
-                    f"'{key}: continue' goes on with the adapter of SFT, and 'sft.adapter' is "
-                    f"unset; set it, or give '{key}' an adapter of its own"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _responses_are_ranked(self) -> Self:
-        for name, knobs in self.aligned_by.items():
-            if knobs.on_policy and knobs.on_policy.scorer == "judge" and self.judge is None:
-                key = ".".join((*self.key_of(name, "on_policy"), "scorer"))
-                raise ValueError(f"'{key}: judge' needs 'judge', such as judge: {{model: gpt-4o}}")
-        return self
-
-    @model_validator(mode="after")
-    def _has_a_judge(self) -> Self:
-        if self.judged and self.judge is None:
-            raise ValueError("'judged' needs 'judge', such as judge: {model: gpt-4o-mini}")
-        names = {benchmark.name for benchmark in self.benchmarks}
-        for name in (*names, *(judged.name for judged in self.judged)):
-            if is_diagnostic(name):
-                raise ValueError(f"{name!r} is what wit calls a figure of its own; choose another")
-        for judged in self.judged:
-            if judged.name in names:
-                raise ValueError(f"judged {judged.name!r} is the name of a benchmark; give another")
-            if judged.kind == "pairs" and judged.references is None:
-                raise ValueError(
-                    f"judged {judged.name!r}: pairs need 'references', a file of the responses "
-                    "that the models' own are compared with"
-                )
+    def _goes_together(self) -> Self:
+        check_names(self)
+        check_adapters(self)
+        check_judge(self)
         return self
 
     @property
@@ -247,7 +251,8 @@ class Study(Settings):
 
         Of a search those that it may try.
         """
-        return [Cell(weights=w, seed=s) for s, w in product(self.seeds, trained(self))]
+        points = product(self.seeds, self.tuned_by, trained(self))
+        return [Cell(weights=w, seed=s, tuning=tuning) for s, tuning, w in points]
 
 
 class Runtime(Settings):

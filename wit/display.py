@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from wit.config import cell_name
 from wit.files import size_text
 from wit.objectives import objectives, replicates, sentences
 from wit.progress import duration
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from wit.analysis.comparison import Measured
     from wit.artifacts import Artifact
+    from wit.config import Study
     from wit.estimate import Estimate
     from wit.plan import Plan
     from wit.search_plan import Search
@@ -40,10 +42,11 @@ def plan_as_json(plan: "Plan", cost: "Estimate") -> dict[str, Any]:
     alignments = plan.alignment_of
     return {
         "study": plan.study.name,
-        "num_cells": len(plan.study.weights) * len(plan.study.seeds),
+        "num_cells": len(plan.study.weights) * len(plan.study.seeds) * len(plan.study.tuned_by),
         "num_trained_cells": len(plan.cells),
         "replicates": replicates(plan.study),
         "objectives": [found.model_dump(mode="json") for found in objectives(plan.study)],
+        "tunings": [name for name in plan.study.tuned_by if name is not None],
         "alignments": {
             name: {"objective": knobs.objective, "beta": knobs.beta}
             for name, knobs in plan.study.aligned_by.items()
@@ -95,7 +98,7 @@ def show_plan(console: Console, plan: "Plan", cost: "Estimate") -> None:
         at_most = "" if plan.search.is_over else "; the cost below is at most"
         console.print(f"{plan.search}{at_most}", highlight=False)
     if others := replicates(plan.study):
-        num = len(others) * len(plan.study.seeds)
+        num = len(others) * len(plan.study.seeds) * len(plan.study.tuned_by)
         all_cells = len(plan.cells) + num
         console.print(f"{MARK} {SAME_OBJECTIVE}: {num} of {all_cells} cells", highlight=False)
     for name, knobs in plan.study.aligned_by.items():
@@ -134,7 +137,8 @@ def show_plan(console: Console, plan: "Plan", cost: "Estimate") -> None:
             f"to judge: {cost.judge.num_requests:,} requests of {cost.judge.num_prompt_tokens:,} "
             f"tokens, and answers of up to {cost.judge.max_completion_tokens:,}{usd}, at most"
         )
-    if any(knobs.adapter for knobs in (plan.study.sft, *plan.study.aligned_by.values())):
+    tunings, alignments = plan.study.tuned_by, plan.study.aligned_by
+    if any(knobs.adapter for knobs in (*tunings.values(), *alignments.values())):
         counts = (f"{num:,} ({name})" for name, num in (cost.trained_weights or {}).items())
         console.print(f"weights that are trained: {', '.join(counts) or 'unknown'}")
     if cost.seconds is None or cost.disk_bytes is None or cost.peak_memory_bytes is None:
@@ -157,7 +161,7 @@ def _table_of_cells(plan: "Plan") -> Table:
     after = ("sft", "its evaluations", "reference", *more, "dpo", "its evaluations")
     columns = ("cell", *looks, *after)
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     others: dict[str, list[str]] = {}
     for other, first in replicates(plan.study).items():
         others.setdefault(first, []).append(other)
@@ -176,7 +180,8 @@ def _table_of_cells(plan: "Plan") -> Table:
         if not cell.aligned:  # stopped, or not decided yet
             table.add_row(*shown)
         for other in others.get(str(cell.cell.weights), []):
-            table.add_row(f"{MARK} {other}-s{cell.cell.seed}", *[""] * (len(columns) - 1))
+            name = cell_name(f"{other}-s{cell.cell.seed}", cell.cell.tuning)
+            table.add_row(f"{MARK} {name}", *[""] * (len(columns) - 1))
     return table
 
 
@@ -187,12 +192,20 @@ def comparison_as_json(scores: "pd.DataFrame") -> list[dict[str, Any]]:
     return [cell.model_dump(mode="json") for cell in compare(scores)]
 
 
-def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
-    """Prints one line per cell and seed: scores before and after DPO, likelihoods after SFT."""
+def show_comparison(console: Console, scores: "pd.DataFrame", study: "Study | None" = None) -> None:
+    """Prints one line per cell and seed: scores before and after DPO, likelihoods after SFT.
+
+    Args:
+        console: Where to.
+        scores: Of the study, as ``wit.lineage.table`` gives it.
+        study: As it ran; None: not known here.
+    """
     from wit.analysis.alignments import compare_alignments
     from wit.analysis.comparison import compare
-    from wit.analysis.scores import of_alignment
+    from wit.analysis.scores import of_alignment, of_tuning, tunings_in
     from wit.analysis.selection import recommend
+    from wit.analysis.tunings import compare_tunings
+    from wit.analysis.tunings_section import sentences_of
     from wit.analysis.wording import left_out
 
     table = Table(
@@ -227,12 +240,17 @@ def show_comparison(console: Console, scores: "pd.DataFrame") -> None:
             if model is not None and model.collapse:
                 said = f"! {name} collapsed: its {'; its '.join(model.collapse)}."
                 console.print(said, highlight=False, markup=False)
-    if (alignments := compare_alignments(scores)) is not None:
-        main, *others = (result.name for result in alignments.results)
+    main = of_tuning(scores)
+    if (tunings := compare_tunings(scores, study)) is not None:
+        for sentence in sentences_of(tunings):
+            console.print(sentence, highlight=False)
+        console.print(f"Of tuning {tunings_in(scores)[0]}:", highlight=False)
+    if (alignments := compare_alignments(main)) is not None:
+        first, *others = (result.name for result in alignments.results)
         beside = ", ".join(others)
-        console.print(f"DPO is alignment {main}; below it: {beside}.", highlight=False)
+        console.print(f"DPO is alignment {first}; below it: {beside}.", highlight=False)
         console.print(alignments.sentence, highlight=False)
-    found = recommend(of_alignment(scores))
+    found = recommend(of_alignment(main))
     console.print(found.sentence, highlight=False)
     if found.best is not None and found.num_excluded:
         console.print(f"{left_out(found.num_excluded)}.", highlight=False)

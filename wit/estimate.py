@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from wit.adapter_recipes import CONTINUE, QUANTISED
+from wit.adapter_recipes import QUANTISED, AdapterKnobs
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
 from wit.artifact_store import store_of
 from wit.artifacts import Artifact
@@ -19,6 +19,7 @@ from wit.recipes import DataRecipe, RungRecipe, TrainingKnobs
 from wit.space import bytes_of_model, bytes_while_training
 from wit.workers import threads_per_worker
 
+ADAPTER = "adapter"  # the knob
 SAMPLE_ROWS = 200  # prepared for the estimate when a data set is not prepared yet
 FLOPS_PER_THREAD = 1.5e10  # float32 matrix products of small models on a common CPU core
 FLOPS_OF_GPU = 1e14  # bfloat16, at a usual utilisation
@@ -46,7 +47,7 @@ class Estimate(Settings):
     seconds: float | None  # rough: a factor of three either way
     disk_bytes: int | None
     peak_memory_bytes: int | None  # of the largest training, rough
-    # Weights that each training learns: of SFT, and of alignments by name.
+    # Weights that each training learns: of SFT (of several tunings, by name), and of alignments.
     trained_weights: dict[str, int] | None = None
     instructions: DataSize
     preferences: DataSize
@@ -96,23 +97,29 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     plan = plan.at_most
     model = model_size(plan.base)
     instructions, preferences = _data_sizes(plan)
-    to_make = [share for cell in plan.cells if (share := _share_to_make(plan, cell))]
+    to_make = [
+        (share, plan.study.tuned_by[cell.cell.tuning])
+        for cell in plan.cells
+        if (share := _share_to_make(plan, cell))
+    ]
     steps_to_make = [s for c in plan.cells for s in c.alignment_steps if not plan.is_made(s)]
     to_align = [s.recipe for s in steps_to_make if isinstance(s.recipe, DPORecipe)]
     to_draw = [s.recipe for s in steps_to_make if isinstance(s.recipe, PairsRecipe)]
     num_to_score = sum(isinstance(step.recipe, ReferenceRecipe) for step in steps_to_make)
     num_trainings = len(to_make) + len(to_align)
-    sft = plan.study.sft
-    sft_tokens = round(sum(to_make) * sft.num_epochs * _tokens(instructions))
+    num_passes = sum(share * knobs.num_epochs for share, knobs in to_make)
+    sft_tokens = round(num_passes * _tokens(instructions))
     dpo_tokens = round(sum(knobs.num_epochs for knobs in to_align) * _tokens(preferences))
     # Forward and backward take 6 operations per weight and token, a reference's forward 2.
     operations = 6 * sft_tokens + 6 * dpo_tokens + 2 * num_to_score * _tokens(preferences)
     drawn = [_num_responses(recipe, preferences) for recipe in to_draw]
     # As if every response were as long as it may be.
     operations += 2 * sum(n * r.max_new_tokens for n, r in zip(drawn, to_draw, strict=True))
-    steps = round(sum(to_make) * _steps(sft, instructions))
+    steps = round(sum(share * _steps(knobs, instructions) for share, knobs in to_make))
     steps += sum(_steps(knobs, preferences) for knobs in to_align)
-    micro_batch = min(runtime.micro_batch_size, sft.examples_per_step)
+    tunings = plan.study.tuned_by.values()
+    largest_step = max(knobs.examples_per_step for knobs in tunings)
+    micro_batch = min(runtime.micro_batch_size, largest_step)
     at_once = min(num_trainings, runtime.num_workers)
     downloads = plan.downloads()
     trained = _trained_weights(plan, model) if model else {}
@@ -128,7 +135,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
         + at_once
         * bytes_while_training(
             model.num_weights,
-            is_adapted=all(k.adapter for k in (sft, *plan.study.aligned_by.values())),
+            is_adapted=all(k.adapter for k in (*tunings, *plan.study.aligned_by.values())),
         ),
         peak_memory_bytes=model
         and _memory(model, trained, plan, micro_batch * instructions.tokens_per_row),
@@ -183,42 +190,49 @@ def _speed(runtime: Runtime) -> float:
 
 
 def _trained_weights(plan: Plan, model: ModelSize) -> dict[str, int]:
-    """Of SFT, and of every alignment by its name.
+    """Of every tuning and every alignment by its name; of one that goes on, the most of any SFT.
 
     Raises:
         ConfigError: An adapter does not fit the base.
     """
-    trainings = {"sft": plan.study.sft, **plan.study.aligned_by}
-    counts: dict[str, int] = {}
-    for name, knobs in trainings.items():
-        adapter, key = knobs.adapter, "sft.adapter"
-        if adapter is not None and adapter.method == CONTINUE:
-            counts[name] = counts["sft"]
-            continue
-        if adapter is None:
-            counts[name] = model.num_weights
-            continue
-        from wit.training.adapters import num_trained  # imports PEFT, which takes seconds
-
-        if name != "sft":
-            key = ".".join(plan.study.key_of(name, "adapter"))
-        counts[name] = num_trained(tokenizer_folder(plan.base), adapter, key)
+    study = plan.study
+    counts = {
+        tuning or "sft": _num_trained(plan, model, knobs.adapter, study.key_of_sft(tuning, ADAPTER))
+        for tuning, knobs in study.tuned_by.items()
+    }
+    of_sft = max(counts.values())
+    for name, knobs in study.aligned_by.items():
+        key = study.key_of(name, ADAPTER)
+        counts[name] = (
+            of_sft if knobs.continues_adapter else _num_trained(plan, model, knobs.adapter, key)
+        )
     return counts
+
+
+def _num_trained(
+    plan: Plan, model: ModelSize, adapter: AdapterKnobs | None, key: tuple[str, ...]
+) -> int:
+    if adapter is None:
+        return model.num_weights
+    from wit.training.adapters import num_trained  # imports PEFT, which takes seconds
+
+    return num_trained(tokenizer_folder(plan.base), adapter, ".".join(key))
 
 
 def _memory(model: ModelSize, trained: dict[str, int], plan: Plan, num_tokens: float) -> int:
     """Of the largest training: weights, gradients and moments of what is trained, activations."""
     per_token = (model.hidden * model.layers * 34 + min(model.vocabulary, 32_768)) * 4
-    adapter = plan.study.sft.adapter
     frozen = model.num_weights * BYTES_OF_WEIGHT
-    if adapter is not None and adapter.method in QUANTISED:
-        # Embeddings and the LM head are left as they are.
-        whole = min(model.num_weights, 2 * model.vocabulary * model.hidden)
-        quantised = (model.num_weights - whole) * BYTES_OF_QUANTISED
-        frozen = round(whole * BYTES_OF_WEIGHT + quantised)
-    least = {"sft": frozen}
+    # Embeddings and the LM head are left as they are.
+    whole = min(model.num_weights, 2 * model.vocabulary * model.hidden)
+    quantised = (model.num_weights - whole) * BYTES_OF_QUANTISED
+    least = {
+        tuning or "sft": round(whole * BYTES_OF_WEIGHT + quantised)
+        for tuning, knobs in plan.study.tuned_by.items()
+        if knobs.adapter is not None and knobs.adapter.method in QUANTISED
+    }
     weights = max(
-        least.get(name, model.num_weights * BYTES_OF_WEIGHT)
+        least.get(name, frozen)
         + num_weights * (BYTES_OF_TRAINED - BYTES_OF_WEIGHT * (num_weights == model.num_weights))
         for name, num_weights in trained.items()
     )

@@ -152,7 +152,10 @@ def _belongs_to(model: Kept, study: Study) -> bool:
         seed = sft.recipe["seed"]
         if weights not in study.weights or seed not in study.seeds:
             return False
-        recipe = SFTRecipe(**study.sft.model_dump(), weights=weights, seed=seed)
+        recipes = [
+            SFTRecipe(**knobs.model_dump(), weights=weights, seed=seed)
+            for knobs in study.tuned_by.values()
+        ]
         rows = InstructionsRecipe.model_validate(data.recipe)
         # Validated, for the record of an older wit lacks the knobs that there were not yet.
         trained = SFTRecipe.model_validate(sft.recipe)
@@ -161,7 +164,7 @@ def _belongs_to(model: Kept, study: Study) -> bool:
         raise ArtifactError(f"{model.path}: a recipe cannot be read: {error}") from None
     return (
         (own is None or own.identity() in _alignments(study, seed))
-        and trained.identity() == recipe.identity()
+        and trained.identity() in [recipe.identity() for recipe in recipes]
         and rows.identity() == study.instructions.identity()
     )
 

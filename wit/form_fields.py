@@ -1,6 +1,7 @@
 """Groups of fields that the forms of ``wit.forms`` hold."""
 
 import json
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
@@ -92,3 +93,8 @@ class Handed(Settings):
         """The study's run in MLflow."""
         root = runtime.artifact_root.resolve()
         return StudyRun(study.name, self.run_id, self.version, self.run_url, root)
+
+
+def file_of(path: str | None) -> Path | None:
+    """Path that a field gives; one that was left empty may be an empty line, too."""
+    return Path(path) if path else None

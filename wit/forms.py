@@ -14,7 +14,7 @@ import wit
 from wit.config import Runtime, Study
 from wit.errors import ConfigError
 from wit.evaluation_recipes import Benchmark
-from wit.form_fields import BenchmarkChoice, Handed, Weights
+from wit.form_fields import BenchmarkChoice, Handed, Weights, file_of
 from wit.loading import Override, load_runtime, load_study
 from wit.settings import Settings
 from wit.study_sources import TRAINED_ON
@@ -145,7 +145,7 @@ class Choice(Settings):
         Raises:
             ConfigError: As ``load_study``.
         """
-        return load_runtime(_file_of(self.runtime_file), self.runtime_overrides())
+        return load_runtime(file_of(self.runtime_file), self.runtime_overrides())
 
     def _said_by(self, field: str, text: str) -> Override:
         return Override(text, f"{type(self).model_fields[field].title}: {text}")
@@ -218,6 +218,11 @@ class CellRequest(Choice):
     seed: NonNegativeInt = Field(
         default=0, title="Seed", description="Of the order of rows, in SFT and in DPO."
     )
+    tuning: str | None = Field(
+        default=None,
+        title="Tuning",
+        description="Of a study that names several ways of SFT; empty: its first.",
+    )
     handed: Handed | None = HANDED
 
     @property
@@ -236,6 +241,14 @@ class CellRequest(Choice):
         if self.handed:
             return self.handed.load_study()
         study = super().load_study()
+        if study.tunings:
+            tuning = self.tuning or next(iter(study.tunings))
+            if tuning not in study.tunings:
+                names = ", ".join(study.tunings)
+                raise ConfigError(f"Tuning: the study has no tuning {tuning!r}; it has {names}")
+            study = study.model_copy(update={"tunings": {tuning: study.tunings[tuning]}})
+        elif self.tuning is not None:
+            raise ConfigError("Tuning: the study names no tunings; leave it empty")
         return _apart(study, str(study.cells[0]))
 
 
@@ -259,42 +272,7 @@ class EvaluationRequest(Choice):
         )
 
 
-class ReportRequest(Settings):
-    """The report of a study that has run, made again from what MLflow knows."""
-
-    study: str = Field(
-        default="quickstart",
-        title="Study",
-        description="Name of a study that has run, or its file.",
-    )
-    version: str | None = Field(
-        default=None,
-        title="Version",
-        description="Of several studies of one name; empty: started last.",
-    )
-    runtime_file: str | None = Field(
-        default=None,
-        title="Runtime file",
-        description="Says where MLflow and the artifact root are.",
-    )
-    runtime_settings: list[str] = Field(
-        default=[],
-        title="Other runtime settings",
-        description="Any key of the runtime file as key=value.",
-    )
-
-    def load_runtime(self) -> Runtime:
-        """The runtime file with what differs."""
-        place = type(self).model_fields["runtime_settings"].title
-        given = [Override(text, f"{place}: {text}") for text in self.runtime_settings]
-        return load_runtime(_file_of(self.runtime_file), given)
-
-
 def _apart(study: Study, what: str) -> Study:
     """Under a name of its own: what is asked of a study's name is asked of all of it."""
-    return study.model_copy(update={"name": f"{study.name}-{what}"[-80:].lstrip("-._")})
-
-
-def _file_of(path: str | None) -> Path | None:
-    """A field that was left empty may be an empty line, too."""
-    return Path(path) if path else None
+    name = f"{study.name}-{what.replace('@', '-')}"
+    return study.model_copy(update={"name": name[-80:].lstrip("-._")})

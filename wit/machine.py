@@ -91,15 +91,15 @@ def check_machine(plan: Plan, runtime: Runtime) -> None:
     check_the_judge(plan, runtime)
     check_pairs(plan)
     study, trains = plan.study, plan.has_to_train
-    adapter = study.sft.adapter
-    method = adapter.method if adapter else None
-    if trains and method in QUANTISED and find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            f"sft.adapter = {method}: the package bitsandbytes is not installed. Install "
-            "it (pip install bitsandbytes), or set lora"
-        )
+    for tuning, knobs in study.tuned_by.items():
+        method = knobs.adapter.method if knobs.adapter else None
+        if trains and method in QUANTISED and find_spec("bitsandbytes") is None:
+            raise ConfigError(
+                f"{'.'.join(study.key_of_sft(tuning, 'adapter'))} = {method}: the package "
+                "bitsandbytes is not installed. Install it (pip install bitsandbytes), or set lora"
+            )
     wants_flash = runtime.attention == FLASH
-    trainings = (study.sft, *study.aligned_by.values())
+    trainings = (*study.tuned_by.values(), *study.aligned_by.values())
     wants_half = any(knobs.precision == "float16" for knobs in trainings)
     wants_gpus = trains and (runtime.num_processes > 1 or wants_flash or wants_half)
     if runtime.device == "cpu" or not (runtime.device == "cuda" or wants_gpus):

@@ -39,13 +39,19 @@ class _Point(NamedTuple):
         return up_to_a_factor(self.table)
 
 
-def objectives(study: "Study") -> list[Objective]:
+def objectives(study: "Study", tuning: str | None = None) -> list[Objective]:
     """The distinct objectives of a study, in the order of its weights.
 
     Points whose weights differ by a common factor lie on one ray. Whether that factor matters is
     up to the normaliser of the loss, to clipping and to AdamW's epsilon.
+
+    Args:
+        study: Whose.
+        tuning: By its name; unset: the main one of the study.
     """
-    return objectives_among(study.weights, study.sft, study.instructions)
+    ways = study.tuned_by
+    knobs = ways[tuning] if tuning in ways else next(iter(ways.values()))
+    return objectives_among(study.weights, knobs, study.instructions)
 
 
 def objectives_among(
@@ -84,20 +90,24 @@ def check_rays(study: Mapping[str, Any]) -> None:
     Raises:
         ValueError: The recipe sees the scale of the weights; with the knob and the remedy.
     """
-    if not {"weights", "sft", "instructions"} <= study.keys():
+    if not {"weights", "sft", "tunings", "instructions"} <= study.keys():
         return
-    knobs: SFTKnobs = study["sft"]
+    for name, knobs in study["tunings"].items() or [("", study["sft"])]:
+        _check_rays(study, knobs, f"tunings.{name}" if name else "sft")
+
+
+def _check_rays(study: Mapping[str, Any], knobs: SFTKnobs, key: str) -> None:
     if knobs.max_grad_norm > 0 and knobs.normaliser != "weight_sum":
         raise ValueError(
-            f"{_why_scale_counts(knobs)}; set sft.max_grad_norm=0, sft.normaliser=weight_sum, or "
-            "'dedupe: none'"
+            f"{_why_scale_counts(knobs)}; set {key}.max_grad_norm=0, "
+            f"{key}.normaliser=weight_sum, or 'dedupe: none'"
         )
     found = objectives_among(study["weights"], knobs, study["instructions"])
     apart = [name for one in found if one.reason.startswith(APART) for name in one.weights]
     if apart:
         raise ValueError(
             f"{_why_scale_counts(knobs)}, of {', '.join(apart)}; leave them out, lower "
-            "sft.adam_epsilon, or set 'dedupe: none'"
+            f"{key}.adam_epsilon, or set 'dedupe: none'"
         )
 
 

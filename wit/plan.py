@@ -152,6 +152,12 @@ class Plan:
         return replace(self, cells=tuple(cells), search=replace(self.search, is_over=True))
 
     @property
+    def of_main_tuning(self) -> "Plan":
+        """The plan with the cells of the study's first way of SFT."""
+        main = next(iter(self.study.tuned_by))
+        return replace(self, cells=tuple(one for one in self.cells if one.cell.tuning == main))
+
+    @property
     def every(self) -> "Plan":
         """The plan with all cells that a search may try; without one, as it is."""
         return self if self.search is None else replace(self, cells=self.candidates)

@@ -228,7 +228,8 @@ def _show_outcome(
 
     plan = plan.replayed({stage.fingerprint for stage in outcome.stages})
     artifacts = [artifact for artifact, _ in plan.artifacts()]
-    show_comparison(console, scores_of_run(plan.study, artifacts, outcome.version, uri))
+    scores = scores_of_run(plan.study, artifacts, outcome.version, uri)
+    show_comparison(console, scores, plan.study)
     if plan.search is not None:
         console.print(str(plan.search), highlight=False)
     for failure in outcome.failures:

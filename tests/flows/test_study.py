@@ -14,11 +14,12 @@ from flows.study import run_study
 from wit.analysis.data_summary import DataSummary
 from wit.artifacts import Artifact
 from wit.form_fields import BenchmarkChoice, Weights
-from wit.forms import CellRequest, EvaluationRequest, ReportRequest, StudyRequest
+from wit.forms import CellRequest, EvaluationRequest, StudyRequest
 from wit.lineage import lineage, table
 from wit.models import load_model
 from wit.outcome import StudyOutcome
 from wit.plan import CellPlan
+from wit.report_form import ReportRequest
 
 
 @pytest.fixture(scope="module")

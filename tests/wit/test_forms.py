@@ -19,10 +19,10 @@ from wit.forms import (
     FIRST,
     CellRequest,
     EvaluationRequest,
-    ReportRequest,
     StudyRequest,
     study_names,
 )
+from wit.report_form import ReportRequest
 from wit.settings import Settings
 
 QUICKSTART = ROOT / "configs" / "studies" / "quickstart.yaml"

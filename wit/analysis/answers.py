@@ -60,7 +60,7 @@ def side_by_side(samples: Samples | None, weights: Iterable[str]) -> SideBySide 
         return None
     chosen = ["base"]
     for wanted in dict.fromkeys(weights):
-        cells = [cell for cell in samples.responses if cell.rpartition("-s")[0] == wanted]
+        cells = [cell for cell in samples.responses if _weights_of(cell) == wanted]
         chosen += cells[:1]
     found = {
         f"{cell} {stage.upper()}" if cell != "base" else cell: responses
@@ -82,3 +82,8 @@ def _rows(evaluations: Iterable[Artifact]) -> Iterator[list[dict[str, Any]]]:
         recipe, file = artifact.recipe, artifact.path / RESPONSES
         if isinstance(recipe, ResponsesEvaluation) and not recipe.name and file.is_file():
             yield [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _weights_of(cell: str) -> str:
+    point, _, _ = cell.partition("@")
+    return point.rpartition("-s")[0]

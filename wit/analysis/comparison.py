@@ -18,9 +18,11 @@ from wit.analysis.scores import (
     alignment_columns,
     alignments_in,
     by_angle,
+    by_tuning,
     of_alignment,
     rows_of,
 )
+from wit.config import cell_name
 
 # Why a model collapsed, by alignment (None: the main one), weights and seed.
 Reasons = dict[tuple[str | None, str, int], tuple[str, ...]]
@@ -54,6 +56,7 @@ class ComparedCell(Result):
     prompt_weight: float | None
     response_weight: float | None
     seed: int | None
+    tuning: str | None  # what the study calls its way of SFT; None: it names none
     models: dict[str, Measured]  # by stage: sft and dpo, the main alignment; or base alone
     other_alignments: dict[str, Measured] = Field(default_factory=dict)  # by name
     replicate_of: str | None = None  # cell of the same objective; this one was not trained
@@ -62,11 +65,21 @@ class ComparedCell(Result):
 def compare(table: pd.DataFrame) -> list[ComparedCell]:
     """One entry per cell and seed, the base first; every cell of the table, measured or not.
 
+    Of several tunings those of the main one come first.
+
     A cell that was not trained has the models of that whose replicate it is, and follows it.
 
     Args:
         table: Of one study, as ``wit.lineage.table`` gives it.
     """
+    found: list[ComparedCell] = []
+    for tuning, of_one in by_tuning(table).items():
+        cells = _compared(of_one, tuning)
+        found += [cell for cell in cells if not found or cell.weights != "base"]
+    return found
+
+
+def _compared(table: pd.DataFrame, tuning: str | None) -> list[ComparedCell]:
     reasons: Reasons = {(c.alignment, c.weights, c.seed): c.reasons for c in collapses(table)}
     cells = _measured_models(table, None, reasons)
     others = alignments_in(table)[1:]
@@ -77,11 +90,12 @@ def compare(table: pd.DataFrame) -> list[ComparedCell]:
         of_cell = {name: found[weights, seed][1] for name, found in beside.items()}
         compared.append(
             ComparedCell(
-                cell="base" if is_base else f"{weights}-s{seed}",
+                cell="base" if is_base else cell_name(f"{weights}-s{seed}", tuning),
                 weights=weights,
                 prompt_weight=None if is_base else row["prompt_weight"],
                 response_weight=None if is_base else row["response_weight"],
                 seed=None if is_base else seed,
+                tuning=None if is_base else tuning,
                 models=models,
                 other_alignments={n: of["dpo"] for n, of in of_cell.items() if "dpo" in of},
             )
@@ -101,7 +115,7 @@ def _with_replicates(
         for weights in others.get(cell.weights, []):
             prompt, response = pair_of(weights)
             values = {"weights": weights, "prompt_weight": prompt, "response_weight": response}
-            name = f"{weights}-s{cell.seed}"
+            name = cell_name(f"{weights}-s{cell.seed}", cell.tuning)
             yield cell.model_copy(update=values | {"cell": name, "replicate_of": cell.cell})
 
 

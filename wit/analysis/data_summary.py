@@ -34,7 +34,11 @@ class DataSummary(Settings):
 
     @classmethod
     def of_plan(cls, plan: Plan) -> Self:
-        """That of the artifacts that exist; a damaged one is left out, as its own stage says so."""
+        """That of the artifacts that exist; a damaged one is left out, as its own stage says so.
+
+        Of several tunings what was made by the main one.
+        """
+        plan = plan.of_main_tuning
         cards: dict[str, dict[str, Any]] = {}
         for artifact in (plan.instructions, plan.preferences):
             try:

@@ -49,12 +49,14 @@ from wit.analysis.scores import (
     INSTRUCTION_TUNING,
     Result,
     of_alignment,
+    of_tuning,
     select_benchmarks,
     with_objectives,
 )
 from wit.analysis.search_section import search_section
 from wit.analysis.selection import Recommendation, within_noise
 from wit.analysis.studies_words import unbroken
+from wit.analysis.tunings_section import tunings_section
 from wit.config import Study
 from wit.lineage.addresses import shown
 
@@ -91,7 +93,8 @@ def _content(
     table: pd.DataFrame, study: Study | None, extras: Extras
 ) -> tuple[dict[str, charts.Figure], dict[str, Any]]:
     # One study, whatever it is called: a table of none has no name to group by.
-    whole = with_objectives(table, study)
+    every = with_objectives(table, study)
+    whole = of_tuning(every)
     table = of_alignment(whole)
     [found] = analyse(table.drop(columns="study", errors="ignore")).studies.values()
     grid, choice = found.grid, found.recommendation
@@ -104,9 +107,12 @@ def _content(
     roles = {role: select_benchmarks(table, role) for role in ("select", "report", "part")}
     benchmarks = figures_of(table, [name for names in roles.values() for name in names], choice)
     aligned = alignments_section(whole, changes["collapsed"])
+    tuned = tunings_section(every, study)
     replicates = replicates_in(whole)
     shown = shown_grid(grid, replicates)
-    figures = _figures(found, shown, rays, near, data) | (aligned.figures if aligned else {})
+    figures = _figures(found, shown, rays, near, data)
+    for section in filter(None, (tuned, aligned)):
+        figures |= section.figures
     return figures, {
         "subtitle": _subtitle(grid, study, roles["select"]),
         "recommendation": choice,
@@ -120,6 +126,7 @@ def _content(
         "drawn": pairs_numbers(drawn),
         "data": data,
         "aligned": aligned,
+        "tuned": tuned,
         "search": search_section(study, grid.sft, grid.dpo, decimals),
         "scale": charts.colour_range(grid),
         "grid": grid,
@@ -142,9 +149,9 @@ def _content(
         **diagnostics_of(table, choice),
         **changes,
         "samples": side_by_side(extras.data and extras.data.samples, shown_weights(choice)),
-        "problems": problems(whole),
+        "problems": problems(every),
         "num_excluded": {"SFT": grid.sft.num_excluded, "DPO": grid.dpo.num_excluded},
-        **_how_it_was_made(whole, study, extras),
+        **_how_it_was_made(every, study, extras),
     }
 
 

@@ -224,10 +224,11 @@ def gain_in_words(gain: Gain | None, decimals: int) -> str:
 def problems(table: pd.DataFrame) -> list[Problem]:
     """Every model that has no score, that lacks a benchmark, or that has one not a number."""
     rows = rows_of(table)
-    by_model: dict[tuple[str, str, int, str | None], list[Row]] = {}
+    by_model: dict[tuple[str, str, int, str | None, str | None], list[Row]] = {}
     wanted: dict[str, set[str]] = {"sft": set(), "dpo": set()}
     for row in rows:
-        model = (row["stage"], row["weights"], row["seed"], alignment_of(row))
+        tuning = row.get("tuning")
+        model = (row["stage"], row["weights"], row["seed"], alignment_of(row), tuning)
         by_model.setdefault(model, []).append(row)
         if isinstance(row["benchmark"], str) and row["role"] != "diagnostic":
             # What selects is needed everywhere; others may be measured after one stage only.
@@ -236,7 +237,7 @@ def problems(table: pd.DataFrame) -> list[Problem]:
     others = alignments_in(table)[1:]
     return [
         problem._replace(cell=f"{problem.cell} {name}") if name in others else problem
-        for (stage, _, _, name), of_model in by_model.items()
+        for (stage, _, _, name, _), of_model in by_model.items()
         for problem in _problems_of(of_model, wanted.get(stage, set()))
     ]
 

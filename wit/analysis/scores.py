@@ -111,14 +111,23 @@ def with_objectives(table: pd.DataFrame, study: Study | None) -> pd.DataFrame:
     """
     if study is None:
         return table
+    rays = {tuning: _rays_of(study, tuning) for tuning in study.tuned_by}
+    if not study.tunings:
+        return table.assign(ray=[rays[None].get(weights) for weights in table["weights"]])
+    both = zip(table["tuning"], table["weights"], strict=True)
+    return table.assign(ray=[rays.get(tuning, {}).get(weights) for tuning, weights in both])
+
+
+def _rays_of(study: Study, tuning: str | None) -> dict[str, str]:
+    """By weights what their objective is called."""
     names = {str(w): _label_of(str(w), w.prompt, w.response) for w in study.weights}
-    found = objectives(study)
+    found = objectives(study, tuning)
     labels = [min(names[weights] for weights in one.weights) for one in found]
     counts, rays = Counter(labels), {}
     for one, label in zip(found, labels, strict=True):
         for weights in one.weights:
             rays[weights] = f"{label} ({weights})" if counts[label] > 1 else label
-    return table.assign(ray=[rays.get(weights) for weights in table["weights"]])
+    return rays
 
 
 def _label_of(weights: str, prompt: float, response: float) -> str:
@@ -166,11 +175,34 @@ def of_alignment(table: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
     return table.loc[table["alignment"].isna() | is_its]
 
 
-def check_one_alignment(table: pd.DataFrame) -> None:
-    """Passes unless a mean over the table would mix models of several alignments.
+def tunings_in(table: pd.DataFrame) -> list[str]:
+    """Names of the ways of SFT that the study names, the main one first; of one way none."""
+    if "tuning" not in table:
+        return []
+    return [str(name) for name in table["tuning"].dropna().unique()]
+
+
+def of_tuning(table: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
+    """The base and the models of one way of SFT, aligned or not; unset: of the main one."""
+    names = tunings_in(table)
+    if not names:
+        return table
+    is_its = table["tuning"] == (names[0] if name is None else name)
+    return table.loc[table["tuning"].isna() | is_its]
+
+
+def by_tuning(table: pd.DataFrame) -> dict[str | None, pd.DataFrame]:
+    """What ``of_tuning`` gives of each; without names the table."""
+    return {name: of_tuning(table, name) for name in tunings_in(table)} or {None: table}
+
+
+def check_unmixed(table: pd.DataFrame) -> None:
+    """Passes unless a mean over the table would mix models that were not made alike.
 
     Raises:
         ValueError: It would.
     """
     if len(names := alignments_in(table)) > 1:
         raise ValueError(f"alignments {', '.join(names)}: choose one with 'of_alignment'")
+    if len(names := tunings_in(table)) > 1:
+        raise ValueError(f"tunings {', '.join(names)}: choose one with 'of_tuning'")

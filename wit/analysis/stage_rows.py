@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from wit.analysis.scores import Row, check_one_alignment, rows_of, select_benchmarks
+from wit.analysis.scores import Row, check_unmixed, rows_of, select_benchmarks
 
 
 class StageRows(NamedTuple):
@@ -23,7 +23,7 @@ def stage_rows(table: pd.DataFrame, stage: str) -> StageRows:
         table: Of one study, and of one alignment.
         stage: base, sft or dpo.
     """
-    check_one_alignment(table)
+    check_unmixed(table)
     models: dict[tuple[str, int], dict[str, Row]] = {}
     for row in rows_of(table.loc[table["stage"] == stage]):
         models.setdefault((row["weights"], row["seed"]), {})[row["benchmark"]] = row

@@ -14,7 +14,7 @@ from wit.analysis.heat_map_png import heat_maps
 from wit.analysis.rays import rays_of
 from wit.analysis.replicates import replicates_in, shown_grid
 from wit.analysis.report_tables import problems
-from wit.analysis.scores import alignments_in, of_alignment, with_objectives
+from wit.analysis.scores import alignments_in, of_alignment, of_tuning, with_objectives
 from wit.analysis.selection import recommend
 from wit.config import Study
 
@@ -33,7 +33,8 @@ def markdown_summary(
         tracking: Address of the study's MLflow run, or of the store.
         study: Its recipe, which says what is one objective.
     """
-    whole = with_objectives(table, study)
+    every = with_objectives(table, study)
+    whole = of_tuning(every)
     table = of_alignment(whole)
     lines = [plain(recommend(table).sentence), ""]
     if collapsed := collapse_sentence(collapses(whole)):
@@ -42,14 +43,14 @@ def markdown_summary(
     if replicates_in(whole):
         lines += ["A = B: the same objective as B; not trained.", ""]
     lines += ["| cell | SFT | DPO |", "|---|---|---|"]
-    for cell in compare(whole):
+    for cell in compare(every):
         before = cell.models.get("sft") or cell.models.get("base")
         scores = _score(before), _score(cell.models.get("dpo"))
         name = cell.cell if cell.replicate_of is None else f"{cell.cell} = {cell.replicate_of}"
         lines.append(f"| {plain(name)} | {' | '.join(map(plain, scores))} |")
         for name, other in cell.other_alignments.items():
             lines.append(f"| {plain(f'{cell.cell} {name}')} | | {plain(_score(other))} |")
-    if missing := problems(whole):
+    if missing := problems(every):
         lines += ["", "| missing | stage | state | why |", "|---|---|---|---|"]
     for problem in missing:
         why = problem.error[:MAX_REASON]

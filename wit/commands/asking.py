@@ -28,7 +28,7 @@ def compare(
     from wit.display import comparison_as_json, show_comparison
     from wit.lineage import tracking_uri
     from wit.loading import load_runtime
-    from wit.past import name_of, scores_of
+    from wit.past import kept_study, name_of, scores_of
 
     name, runtime = name_of(study), load_runtime(runtime_file, runtime_overrides or [])
     scores = scores_of(name, version, runtime)
@@ -36,7 +36,8 @@ def compare(
     if as_json:
         print_json(comparison_as_json(scores))
     else:
-        show_comparison(console, scores)
+        study_as_run = kept_study(name, scores.attrs["version"], runtime)
+        show_comparison(console, scores, study_as_run)
 
 
 def lineage(

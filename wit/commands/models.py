@@ -34,6 +34,10 @@ def best(
         str | None,
         typer.Option(metavar="NAME", help="Of several: the best after it, not the study's first"),
     ] = None,
+    tuning: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of several: the best of it, not of the study's first"),
+    ] = None,
     version: StudyVersion = None,
     runtime_file: RuntimeFile = None,
     runtime_overrides: RuntimeOverrides = None,
@@ -50,7 +54,7 @@ def best(
     name, uri = name_of(study), tracking_uri(runtime)
     scores = scores_of(name, version, runtime)
     note_versions(scores, name, version, uri)
-    choice = choose(scores, name, runtime.artifact_root.resolve(), uri, alignment)
+    choice = choose(scores, name, runtime.artifact_root.resolve(), uri, alignment, tuning)
     registered = register_model(register, choice, uri) if register is not None else None
     if as_json:
         more = None if registered is None else registered.model_dump(mode="json")
@@ -87,6 +91,8 @@ def _show(choice: "Choice") -> None:
     model = choice.model
     why = f", the best of {choice.num_seeds} by select scores" if choice.num_seeds > 1 else ""
     say("DPO model", f"{model.fingerprint}, seed {model.seed}{why}")
+    if choice.num_tunings > 1:
+        say("tuning", f"{choice.tuning}, one of {choice.num_tunings} of the study")
     if choice.num_alignments > 1:
         how = f"{model.alignment} ({model.objective}, beta {model.beta:g})"
         say("alignment", f"{how}, one of {choice.num_alignments} of the study")

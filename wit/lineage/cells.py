@@ -9,18 +9,20 @@ from typing import Any, NamedTuple
 from wit.alignment.objectives import OBJECTIVES
 from wit.alignment_grid import ONLY_ALIGNMENT, alignment_id
 from wit.alignment_recipes import DPOKnobs
-from wit.config import Study
+from wit.config import Study, cell_name
 from wit.lineage.description import pairs_id
 from wit.lineage.reader import RunRow
 from wit.lineage.terms import BASE
 from wit.objectives import replicates
 from wit.on_policy.recipes import PairsRecipe
 from wit.settings import Settings
+from wit.tuning_grid import tuning_id
 
 MAX_CELLS_LENGTH = 7000  # characters of one tag; MLflow takes 8000
 NUMBER = r"\d[\d.]*(?:e[+-]\d+)?"
 CELL = re.compile(
-    rf"^(?P<weights>p(?P<prompt>{NUMBER})-r(?P<response>{NUMBER})(-.+)?)-s(?P<seed>\d+)$"
+    rf"^(?P<weights>p(?P<prompt>{NUMBER})-r(?P<response>{NUMBER})(-.+)?)-s(?P<seed>\d+)"
+    r"(@(?P<tuning>.+))?$"
 )
 Model = tuple[str, str, str | None]  # cell, stage and alignment
 
@@ -50,6 +52,25 @@ class Alignment(NamedTuple):
             has_reference = objective is None or objective.has_reference
             return stage == "reference" and has_reference
         return step(stage, run.params) in self.needs.split(",")
+
+
+class Named(NamedTuple):
+    """What a study calls what its cells are told."""
+
+    alignments: Sequence[Alignment]  # the main one first
+    tunings: Mapping[str, str]  # by identity; empty: there is one, without a name
+
+
+def named_in(study: Study) -> Named:
+    """What a study names."""
+    tunings = {tuning_id(knobs): name for name, knobs in study.tunings.items()}
+    return Named(alignments_in(study), tunings)
+
+
+def named_by(study_run: RunRow) -> Named:
+    """What ``cell_tags`` wrote of a study."""
+    texts = (text.split(":") for text in _from_tags("wit.tunings", study_run.tags))
+    return Named(alignments_of(study_run), {identity: name for name, identity in texts})
 
 
 def alignments_in(study: Study) -> list[Alignment]:
@@ -89,7 +110,7 @@ def step(stage: str, params: Mapping[str, str]) -> str:
 
 
 def cell_tags(study: Study, begun: Begun | None = None) -> dict[str, str]:
-    """Names of all cells, alignments and replicates, in as many tags as they need.
+    """Names of all cells, tunings, alignments and replicates, in as many tags as they need.
 
     Args:
         study: Whose.
@@ -97,6 +118,7 @@ def cell_tags(study: Study, begun: Begun | None = None) -> dict[str, str]:
     """
     named = {
         "wit.cells": map(str, study.cells) if begun is None else begun.cells,
+        "wit.tunings": (f"{name}:{tuning_id(knobs)}" for name, knobs in study.tunings.items()),
         "wit.alignments": (":".join(map(str, alignment)) for alignment in alignments_in(study)),
         "wit.replicates": map(":".join, replicates(study).items()),
     }
@@ -151,7 +173,7 @@ def _from_tags(key: str, tags: Mapping[str, str]) -> list[str]:
 
 
 def cell_columns(cell: str) -> dict[str, Any]:
-    """What a table says of a cell of that name: its weights and its seed."""
+    """What a table says of a cell of that name: its weights, its seed, its tuning."""
     found = CELL.match(cell)
     if found is None:
         return {"cell": cell, "weights": BASE}
@@ -161,6 +183,7 @@ def cell_columns(cell: str) -> dict[str, Any]:
         "prompt_weight": float(found["prompt"]),
         "response_weight": float(found["response"]),
         "seed": int(found["seed"]),
+        "tuning": found["tuning"],
     }
 
 
@@ -169,24 +192,29 @@ def model_of(row: Mapping[str, Any]) -> Model:
     return row["cell"], row["stage"], row.get("alignment")
 
 
-def model_columns(
-    study_run: RunRow, run: RunRow, known: Sequence[Alignment] | None = None
-) -> dict[str, Any]:
-    """Which model of the study a run made or measured.
+def cell_of_run(run: RunRow, known: Named) -> str:
+    """What the study calls the cell of one of its runs; empty of data, which all share."""
+    cell = run.tags.get("wit.cell", "")
+    # The base has none.
+    return cell_name(cell, known.tunings.get(run.params.get("tuning", "")))
+
+
+def model_columns(study: str, run: RunRow, known: Named) -> dict[str, Any]:
+    """Which model of a study a run made or measured.
 
     Args:
-        study_run: That on top of it.
+        study: Its name.
         run: One of its runs.
-        known: Its alignments; unset: they are read from the run on top.
+        known: What the study names.
     """
     columns = {
-        "study": study_run.tags["wit.study_name"],
-        **cell_columns(run.tags["wit.cell"]),
+        "study": study,
+        **cell_columns(cell_of_run(run, known)),
         "stage": run.params["model_stage"],
     }
     if run.params["model_stage"] != "dpo":
         return columns
-    found = alignment_of(run, alignments_of(study_run) if known is None else known)
+    found = alignment_of(run, known.alignments)
     unknown = {"alignment": run.params.get("alignment", "unknown")}
     return columns | (_alignment_columns(found) if found else unknown)
 
@@ -200,10 +228,11 @@ def alignment_of(run: RunRow, known: Sequence[Alignment]) -> Alignment | None:
     return known[0] if found is None and len(known) == 1 else found  # or the run is of an older wit
 
 
-def names_needed(known: Sequence[Alignment]) -> dict[str, str]:
-    """Names of the alignments that objective and beta do not tell apart, by identity."""
-    counts = Counter((one.objective, one.beta) for one in known)
-    return {one.identity: one.name for one in known if counts[one.objective, one.beta] > 1}
+def names_needed(known: Named) -> dict[str, str]:
+    """Names of tunings, and of alignments that objective and beta do not tell, by identity."""
+    counts = Counter((one.objective, one.beta) for one in known.alignments)
+    alike = [one for one in known.alignments if counts[one.objective, one.beta] > 1]
+    return {**known.tunings} | {one.identity: one.name for one in alike}
 
 
 def _alignment_columns(alignment: Alignment) -> dict[str, Any]:

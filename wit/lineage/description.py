@@ -18,6 +18,7 @@ from wit.lineage.terms import BASE, PRINCIPAL
 from wit.on_policy.recipes import PairsRecipe
 from wit.on_policy.rounds import round_of
 from wit.recipes import SFTRecipe
+from wit.tuning_grid import tuning_id
 
 USUAL = ("dpo", 0.1)  # objective and beta, which no name need say
 
@@ -30,6 +31,7 @@ class CellIdentity(NamedTuple):
     seed: int | None
     alignment: DPORecipe | None = None  # None: it is not aligned
     round: int | None = None  # on policy, from 1; None: it is of none
+    tuning: str | None = None  # how its SFT was told to train, see ``tuning_id``
 
     def __str__(self) -> str:
         return BASE if self.weights is None else f"{self.weights}-s{self.seed}"
@@ -52,7 +54,8 @@ def cell_of(artifact: Artifact | Source) -> CellIdentity | None:
     if isinstance(artifact, Source):
         return CellIdentity(BASE, None, None)
     if isinstance(artifact.recipe, SFTRecipe):
-        return CellIdentity(artifact.stage, artifact.recipe.weights, artifact.recipe.seed)
+        recipe = artifact.recipe
+        return CellIdentity(artifact.stage, recipe.weights, recipe.seed, tuning=tuning_id(recipe))
     if artifact.stage not in ("pairs", "reference", "dpo", "evaluation"):
         return None
     principal = artifact.parents.get(PRINCIPAL[artifact.stage])
@@ -69,13 +72,14 @@ def run_name(artifact: Artifact, names: Mapping[str, str] | None = None) -> str:
 
     Args:
         artifact: Made by it.
-        names: Of alignments that objective and beta do not tell apart, by identity.
+        names: Of several tunings, and of alignments that objective and beta do not tell apart, by
+            identity.
     """
-    cell = cell_of(artifact)
+    cell, names = cell_of(artifact), names or {}
     if cell is None:
         return f"{artifact.stage} {artifact.fingerprint[:6]}"
-    identity = "" if cell.alignment is None else alignment_id(cell.alignment)
-    label = " ".join(filter(None, (cell.label, (names or {}).get(identity))))
+    identities = (cell.tuning, cell.alignment and alignment_id(cell.alignment))
+    label = " ".join([cell.label, *(names[one] for one in identities if one and one in names)])
     if not isinstance(artifact.recipe, EvaluationRecipe):
         return f"{artifact.stage} {label}"
     model = f"{cell.model_stage} {label}" if cell.weights else BASE
@@ -94,6 +98,7 @@ def run_params(artifact: Artifact) -> dict[str, str]:
         params["response_weight"] = f"{cell.weights.response:g}"
         params["weights"] = str(cell.weights)
         params["seed"] = str(cell.seed)
+        params["tuning"] = str(cell.tuning)
     for made in (artifact, *artifact.parents.values()):
         if isinstance(made, Artifact) and isinstance(made.recipe, PairsRecipe):
             params["pairs"] = pairs_id(made.recipe)

@@ -28,13 +28,14 @@ def result_of(scores: "pd.DataFrame", study: Study) -> StudyResult:
     """Figures and recommendation of a study.
 
     Args:
-        scores: Of the study, as ``table`` gives it; best is what is best after its main alignment.
+        scores: Of the study, as ``table`` gives it; best is what is best after its main
+            tuning and alignment.
         study: Decides which cells are one objective.
     """
-    from wit.analysis.scores import of_alignment, with_objectives
+    from wit.analysis.scores import of_alignment, of_tuning, with_objectives
     from wit.analysis.selection import recommend
 
-    main = with_objectives(of_alignment(scores), study)
+    main = with_objectives(of_alignment(of_tuning(scores)), study)
     return StudyResult(figures_of(main) | count_cells(scores), recommend(main).sentence)
 
 

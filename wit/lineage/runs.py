@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from wit.artifacts import Artifact
-from wit.lineage.cells import alignments_of, names_needed
+from wit.lineage.cells import named_by, names_needed
 from wit.lineage.description import cell_of, run_name, run_params, run_tags
 from wit.lineage.models import MODEL_ID, MODEL_STAGES, ensure_model, join_study, set_status
 from wit.lineage.outcome import DataSet, Point, made_between, outcome_of, training_data
@@ -84,11 +84,14 @@ def ensure_run(
 
 
 def _names_needed(store: Store, artifact: Artifact, study: StudyRun | None) -> dict[str, str]:
-    """What its first study calls alignments that look alike, by identity."""
+    """What its first study calls tunings, and alignments that look alike, by identity."""
     cell = cell_of(artifact)
-    if cell is None or cell.alignment is None or study is None or study.run_id is None:
+    if cell is None or cell.weights is None or study is None or study.run_id is None:
         return {}
-    return names_needed(alignments_of(as_row(store.client.get_run(study.run_id))))
+    if study.run_id not in store.names:
+        found = as_row(store.client.get_run(study.run_id))
+        store.names[study.run_id] = names_needed(named_by(found))
+    return store.names[study.run_id]
 
 
 def _study_tags(known: dict[str, str], study: StudyRun | None) -> dict[str, str]:

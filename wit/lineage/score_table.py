@@ -10,11 +10,13 @@ from wit.lineage.cells import (
     Alignment,
     Begun,
     Model,
-    alignments_of,
+    Named,
+    cell_of_run,
     cell_tags,
     cells_of,
     model_columns,
     model_of,
+    named_by,
     planned_models,
     replicates_of,
 )
@@ -37,6 +39,7 @@ COLUMNS = (
     "prompt_weight",
     "response_weight",
     "seed",
+    "tuning",  # of a study that names several ways of SFT; nothing of the base
     "alignment",  # of a DPO model: what the study calls it; nothing of the base and of SFT
     "objective",
     "beta",
@@ -61,7 +64,7 @@ BEFORE = {
 }
 # What is read of a finished evaluation, of which there may be thousands.
 READ = (
-    *("model_stage", "alignment", "wit.cell", "wit.lower_is_better", "wit.num_items"),
+    *("model_stage", "alignment", "tuning", "wit.cell", "wit.lower_is_better", "wit.num_items"),
     *("wit.parent.model", "wit.parent_run.model"),
 )
 
@@ -151,14 +154,14 @@ def _frame(
 ) -> "pd.DataFrame":
     import pandas as pd
 
-    known = alignments_of(study_run)
+    known = named_by(study_run)
     rows = [row for run in evaluations for row in _score_rows(study_run, run, known)]
     unfinished = list(unfinished)
     measured = {model_of(row) for row in rows}
-    rows += _rows_of_failed_evaluations(study_run, unfinished, measured)
-    rows += _rows_without_scores(study_run, unfinished, measured)
+    rows += _rows_of_failed_evaluations(study_run, unfinished, measured, known)
+    rows += _rows_without_scores(study_run, unfinished, measured, known)
     places = {cell: place for place, cell in enumerate((BASE, *cells_of(study_run)))}
-    names = [None, *(one.name for one in known)]
+    names = [None, *(one.name for one in known.alignments)]
     # Not in the order in which they were measured, which is chance.
     rows.sort(key=lambda row: (places.get(row["cell"], len(places)), *_place_in_cell(row, names)))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -178,10 +181,9 @@ def _place_in_cell(
     return stage, place, alignment or "", name is None, name or ""
 
 
-def _score_rows(
-    study_run: RunRow, run: RunRow, known: Sequence[Alignment]
-) -> Iterable[dict[str, Any]]:
-    tags, metrics, model = run.tags, run.metrics, model_columns(study_run, run, known)
+def _score_rows(study_run: RunRow, run: RunRow, known: Named) -> Iterable[dict[str, Any]]:
+    tags, metrics = run.tags, run.metrics
+    model = model_columns(study_run.tags["wit.study_name"], run, known)
     lower_is_better = tags.get("wit.lower_is_better", "").splitlines()
     num_items = dict(part.rsplit(":", 1) for part in tags.get("wit.num_items", "").splitlines())
     model_run = tags.get("wit.parent_run.model", run.run_id)
@@ -206,19 +208,19 @@ def _score_rows(
 
 
 def _rows_without_scores(
-    study_run: RunRow, unfinished: Iterable[RunRow], measured: set[Model]
+    study_run: RunRow, unfinished: Iterable[RunRow], measured: set[Model], known: Named
 ) -> Iterable[dict[str, Any]]:
     """One row for every model of the plan that has no score, and why it has none."""
     stopped: Mapping[Model, RunRow] = {
-        model_of(model_columns(study_run, run)): run
+        model_of(model_columns(study_run.tags["wit.study_name"], run, known)): run
         for run in unfinished
         if "model_stage" in run.params
     }
-    alignments = {one.name: one for one in alignments_of(study_run)}
+    alignments = {one.name: one for one in known.alignments}
     failed: dict[str, list[RunRow]] = {}
     for run in unfinished:
         if run.status == "FAILED" and run.tags.get("wit.stage") in BEFORE:
-            failed.setdefault(run.tags["wit.cell"], []).append(run)
+            failed.setdefault(cell_of_run(run, known), []).append(run)
     for row in planned_models(study_run):
         if model_of(row) in measured:
             continue
@@ -244,13 +246,13 @@ def _why_blocked(alignment: Alignment, failed: Iterable[RunRow]) -> str | None:
 
 
 def _rows_of_failed_evaluations(
-    study_run: RunRow, unfinished: Iterable[RunRow], measured: set[Model]
+    study_run: RunRow, unfinished: Iterable[RunRow], measured: set[Model], known: Named
 ) -> Iterable[dict[str, Any]]:
     """One row without a benchmark for all that ended badly on a model that has other scores."""
     for run in unfinished:
         if run.tags.get("wit.stage") != "evaluation" or "model_stage" not in run.params:
             continue
-        model = model_columns(study_run, run)
+        model = model_columns(study_run.tags["wit.study_name"], run, known)
         if model_of(model) not in measured:
             continue
         columns = _stopped_columns(run) | {"fingerprint": run.tags["wit.parent.model"]}

@@ -1,7 +1,7 @@
 """Sending what was kept: studies with their artifacts, and single runs, each file on its own."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.errors import ArtifactError, InputError, StoreDownError
-from wit.lineage.cells import Alignment, alignment_of, alignments_in, cell_tags
+from wit.lineage.cells import Named, alignment_of, cell_of_run, cell_tags, named_in
 from wit.lineage.description import cell_of, run_name, study_params
 from wit.lineage.headline import CELLS, RECOMMENDATION, note, result_of
 from wit.lineage.models import MODEL_ID
-from wit.lineage.reader import find_runs, tag
+from wit.lineage.reader import RunRow, find_runs, tag
 from wit.lineage.runs import StudyRun, end_badly, ensure_finished_run, ensure_run
 from wit.lineage.score_table import table
 from wit.lineage.spool import (
@@ -110,7 +110,7 @@ def _send_study(store: Store, unsent: UnsentStudy, root: Path) -> int:
         if file.is_file():
             store.client.log_artifact(run_id, str(file))
     if unsent.status is not None:
-        cells = _cells(store.uri, run, alignments_in(study))
+        cells = _cells(store.uri, run, named_in(study))
         store.client.log_dict(run_id, {"cells": cells, "replicates": replicates(study)}, CELLS)
         ended = _seconds(unsent.ended or datetime.now(UTC).isoformat())
         store.end(run_id, unsent.status, ended)
@@ -158,18 +158,25 @@ def _check_found(artifacts: Iterable[Artifact], root: Path) -> None:
         )
 
 
-def _cells(uri: str, study: StudyRun, known: Sequence[Alignment]) -> list[dict[str, str]]:
+def _cells(uri: str, study: StudyRun, known: Named) -> list[dict[str, str]]:
     """Every artifact of the study with its cell, its run and, of a model, its logged model.
 
     Of a DPO model, and of what was measured on it, also how it was aligned.
     """
     runs = find_runs(uri, tag(study.membership, f"%{study.version}%"))
+
+    def aligned_as(run: RunRow) -> str:
+        found = alignment_of(run, known.alignments)
+        return found.name if found else ""
+
     cells = [
         {
-            "cell": run.tags.get("wit.cell", ""),
+            "cell": cell_of_run(run, known),
             "stage": run.tags["wit.stage"],
             "model_stage": run.params.get("model_stage", ""),
-            "alignment": alignment.name if (alignment := alignment_of(run, known)) else "",
+            "alignment": alignment.name
+            if (alignment := alignment_of(run, known.alignments))
+            else "",
             "objective": run.params.get("objective", ""),
             "beta": run.params.get("beta", ""),
             "fingerprint": run.tags["wit.fingerprint"],

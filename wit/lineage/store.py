@@ -53,6 +53,8 @@ class Store:
         # Runs of artifacts whose children this process records: what they are called does not
         # change any more.
         self.finished: dict[str, Run] = {}
+        # What studies name, by their runs: asked once, and not with every run below.
+        self.names: dict[str, dict[str, str]] = {}
         with translated(uri):
             ask_once(uri)
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)

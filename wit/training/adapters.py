@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ def num_trained(base: Path, adapter: AdapterKnobs, key: str) -> int:
         model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     plain = adapter if adapter.init is None else adapter.model_copy(update={"init": "default"})
     try:
-        found = with_adapters(model, plain, key)
+        with warnings.catch_warnings():  # PEFT asks the model by a name that it had before
+            warnings.simplefilter("ignore", FutureWarning)
+            found = with_adapters(model, plain, key)
     except RuntimeError as error:  # of sizes that no tensor has
         raise ConfigError(f"{key}: {first_line(error)}") from None
     return sum(weight.numel() for weight in found.parameters() if weight.requires_grad)

@@ -1,0 +1,104 @@
+"""Several ways of SFT in one study: what they share, what tells them apart, and their identity."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from wit.adapter_recipes import FASTER, by_name
+from wit.recipes import SFTKnobs
+
+EPOCHS = "num_epochs"
+
+
+def with_shared_sft(study: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a study, in which every tuning says what ``sft`` says for it too.
+
+    One whose ``num_epochs`` is a list is as many tunings: ``full: {num_epochs: [1, 4]}`` is
+    ``full-e1`` and ``full-e4``. ``adapter`` is replaced whole. A learning rate that only ``sft``
+    names is ``FASTER`` times as high for a tuning with an adapter where ``sft`` has none, and so
+    much lower the other way round. Where ``sft`` itself is wrong nothing is shared: it is
+    complained of once.
+
+    Raises:
+        ValueError: Two tunings would have one name, or a list of epochs is none.
+    """
+    tunings = study.get("tunings")
+    if not isinstance(tunings, dict):
+        return {**study}
+    try:
+        shared = SFTKnobs.model_validate(study.get("sft") or {})
+    except ValidationError:
+        return {**study}
+    whole: dict[str, Any] = {}
+    for name, own in (one for tuning in tunings.items() for one in _by_epochs(*tuning)):
+        if name in whole:
+            raise ValueError(f"tunings: {name!r} is there twice; name one of them otherwise")
+        is_settings = own is None or isinstance(own, dict)
+        whole[name] = _shared_with(own or {}, shared) | (own or {}) if is_settings else own
+    return {**study, "tunings": whole}
+
+
+def _by_epochs(name: str, own: Any) -> Iterator[tuple[str, Any]]:
+    epochs = own.get(EPOCHS) if isinstance(own, dict) else None
+    if not isinstance(epochs, list):
+        yield name, own
+        return
+    if not epochs:
+        raise ValueError(f"tunings.{name}.{EPOCHS} names no number; such as [1, 2, 4]")
+    for number in epochs:
+        yield f"{name}-e{number}", {**own, EPOCHS: number}
+
+
+def _shared_with(own: Mapping[str, Any], shared: SFTKnobs) -> dict[str, Any]:
+    """What a tuning takes over.
+
+    Stated or not: a study that is stored and read again says every knob.
+    """
+    values = shared.model_dump(mode="json")
+    is_adapted = by_name(own.get("adapter", shared.adapter)) is not None
+    if is_adapted != (shared.adapter is not None):
+        factor = FASTER if is_adapted else 1 / FASTER
+        values["learning_rate"] = float(f"{factor * shared.learning_rate:.12g}")
+    return values
+
+
+def check_tunings(tunings: Mapping[str, SFTKnobs]) -> None:
+    """Passes if no two stand for one training.
+
+    Raises:
+        ValueError: They do.
+    """
+    by_id: dict[str, str] = {}
+    for name, knobs in tunings.items():
+        first = by_id.setdefault(tuning_id(knobs), name)
+        if first != name:
+            raise ValueError(
+                f"{first!r} and {name!r} have the same knobs, so they would be one training; leave "
+                "one of them out"
+            )
+
+
+def tuning_id(knobs: SFTKnobs) -> str:
+    """Twelve hex digits over the knobs, whatever a study calls them, without weights and seed."""
+    values = {name: v for name, v in knobs.identity().items() if name in SFTKnobs.model_fields}
+    if knobs.adapter is None:
+        values["adapter"] = None  # what ``identity`` says instead is of fingerprints
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def curves_of(tunings: Mapping[str, SFTKnobs]) -> dict[str, list[str]]:
+    """Tunings that differ in epochs alone, fewest first, by what their names have in common."""
+    by_rest: dict[str, list[str]] = {}
+    for name, knobs in tunings.items():
+        rest = tuning_id(knobs.model_copy(update={EPOCHS: 1}))
+        by_rest.setdefault(rest, []).append(name)
+    found: dict[str, list[str]] = {}
+    for names in by_rest.values():
+        names.sort(key=lambda name: tunings[name].num_epochs)
+        first = names[0]
+        common = first.removesuffix(f"-e{tunings[first].num_epochs}")
+        found[common if len(names) > 1 and common not in found else first] = names
+    return found
