@@ -33,6 +33,7 @@ STANDS_FOR = {
     "PLACE": ("ROWS", "ROWS.sources.NAME"),
     "ROWS": ("instructions", "preferences"),
     "WEIGHTS": ("weights.N", "weights.N.sources.NAME"),
+    "TUNING": ("sft", "tunings.NAME"),
     "ALIGNMENT": ("dpo", "alignments.NAME"),
 }
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (.+) \|$", re.MULTILINE)

@@ -192,6 +192,7 @@ def test_no_knob_is_missing_from_the_table() -> None:
         *PLACES,
         *OF_OBJECTIVES,
         "alignments",  # see test_alignments.py
+        "tunings",  # see test_tunings.py
         "search",  # of weights, which it names: see test_search_plan.py
     }
 

@@ -30,6 +30,7 @@ from wit.lineage.spool import (
 )
 from wit.lineage.store import open_store, translated
 from wit.objectives import replicates
+from wit.tuning_grid import tuning_id
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +46,10 @@ def start_study(
     Args:
         study: As its file says.
         artifacts: All that it will make or reuse, at least one. They, the roles of the benchmarks,
-            what several alignments are called, the main one first, and the weights that others
-            stand for decide whether it is the same study still. Another one of the same name, say
-            of another base, is another version: both stay, nothing is mixed, and ``table`` shows
-            the one that was started last.
+            what several tunings and alignments are called, the main one first, and the weights that
+            others stand for decide whether it is the same study still. Another one of the same
+            name, say of another base, is another version: both stay, nothing is mixed, and
+            ``table`` shows the one that was started last.
         uri: Tracking URI.
         begun: Of a search, which may come to make all of ``artifacts``: how far it is.
 
@@ -82,6 +83,8 @@ def _version_of(study: Study, artifacts: Iterable[Artifact]) -> str:
     identity: list[object] = [study.name, sorted({a.fingerprint for a in artifacts}), roles]
     if len(study.aligned_by) > 1:  # a single one is what it is, whatever it is called
         identity.append([f"{name}={alignment_id(k)}" for name, k in study.aligned_by.items()])
+    if study.tunings:  # their names are those of cells
+        identity.append([f"{name}={tuning_id(k)}" for name, k in study.tunings.items()])
     if study.search is not None:  # of the cells that it may try it tries others
         identity.append(study.search.stated())
     if others := replicates(study):  # else it is a study of the weights that it trains

@@ -17,7 +17,13 @@ from wit.alignment_recipes import DPOKnobs, DPORecipe, ReferenceRecipe
 from wit.artifacts import Artifact
 from wit.config import Study
 from wit.evaluation_recipes import BenchmarkEvaluation, BenchmarkRecipe
-from wit.lineage.cells import MAX_CELLS_LENGTH, alignments_of, cell_tags, model_columns
+from wit.lineage.cells import (
+    MAX_CELLS_LENGTH,
+    alignments_of,
+    cell_tags,
+    model_columns,
+    named_by,
+)
 from wit.lineage.headline import result_of
 from wit.lineage.reader import RunRow
 from wit.lineage.score_table import table_of_artifacts
@@ -285,7 +291,7 @@ def test_a_model_of_an_older_wit_is_of_the_only_alignment() -> None:
         tags = {"wit.study_name": "tiny", **cell_tags(study)}
         top = RunRow("1", "study", "FINISHED", {}, tags, {})
         of_runs = [RunRow("2", "", "FINISHED", p, {"wit.cell": "p0-r1-s0"}, {}) for p in params]
-        assert [model_columns(top, run)["alignment"] for run in of_runs] == names
+        assert [model_columns("tiny", run, named_by(top))["alignment"] for run in of_runs] == names
 
 
 def test_many_alignments_fit_into_tags() -> None:
