@@ -12,8 +12,8 @@ from wit.builtin import BASE_DIR
 from wit.tokenizers import load_tokenizer
 
 
-def make_tiny_base(folder: Path) -> Path:
-    """Two layers, hidden size 32."""
+def make_tiny_base(folder: Path, *, is_tied: bool = False) -> Path:
+    """Two layers, hidden size 32; tied: the LM head's weights are those of the embeddings."""
     tokenizer = load_tokenizer(BASE_DIR)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -26,6 +26,7 @@ def make_tiny_base(folder: Path) -> Path:
         max_position_embeddings=256,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=is_tied,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     for file in BASE_DIR.iterdir():

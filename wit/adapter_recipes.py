@@ -19,12 +19,13 @@ _LOW_RANK = {
     "rslora": False,
     "dora": False,
     "init": "default",
+    "tokens": None,
 }
 # Knobs of each method, and their defaults: for low ranks those of arXiv 2405.09673, not of PEFT.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "lora": _LOW_RANK,
     "qlora": {**_LOW_RANK, "double_quantization": True},
-    "mora": {"rank": 16, "type": "rotation", "modules": "all-linear"},
+    "mora": {"rank": 16, "type": "rotation", "modules": "all-linear", "tokens": None},
     CONTINUE: {},
 }
 # Of PEFT, the others that begin as no change, can be merged into the weights, need nothing of a
@@ -34,6 +35,7 @@ OTHERS = (
     *("ln_tuning", "loha", "lokr", "miss", "oft", "osf", "peanut", "psoft", "randlora"),
     *("road", "supertuning", "vera", "waveft"),
 )
+TOKENS_UNSET = ("tokens", None)  # as it was before there was that knob
 OF_ZERO = ("c3a", "fourierft")  # these begin at random unless they are told otherwise
 METHODS = (*DEFAULTS, *OTHERS)
 QUANTISED = ("qlora",)
@@ -61,6 +63,10 @@ class AdapterKnobs(Settings):
     init: Annotated[str, Field(pattern=_INIT)] | None = None
     double_quantization: bool | None = None  # of the constants of quantisation: arXiv 2305.14314
     type: Literal["rotation", "sharing"] | None = None  # MoRA: sharing is for large ranks
+    # Whether the embeddings (and the rows of the LM head) of the special tokens that rows have are
+    # trained too: a base has seldom learned those of a chat template, so it could neither read
+    # turns nor end a response. SFT: template unless it is told otherwise.
+    tokens: Literal["template", "none"] | None = None
     config: dict[str, Any] | None = None  # keyword arguments of the config class of PEFT
 
     @property
@@ -71,7 +77,20 @@ class AdapterKnobs(Settings):
     @property
     def can_be_sharded(self) -> bool:
         """Whether it can be put on weights that are spread over ranks."""
-        return not (self.method in NOT_SHARDED or self.dora or self.takes_from_weights)
+        is_whole = self.dora or self.takes_from_weights or self.trains_tokens
+        return self.method not in NOT_SHARDED and not is_whole
+
+    @property
+    def trains_tokens(self) -> bool:
+        """Whether embeddings of special tokens are trained too."""
+        return self.tokens == "template"
+
+    @property
+    def in_sft(self) -> Self:
+        """As SFT has it: trains special tokens, if the method can and nobody says otherwise."""
+        if self.tokens is not None or "tokens" not in DEFAULTS.get(self.method, {}):
+            return self
+        return self.model_copy(update={"tokens": "template"})
 
     @model_validator(mode="before")
     @classmethod
@@ -123,8 +142,9 @@ def as_before(values: dict[str, Any]) -> dict[str, Any]:
 
     Without an adapter that is what it was when LoRA was the only one: what was trained is found.
     """
-    if values["adapter"] is not None:
-        return values
+    if (adapter := values["adapter"]) is not None:
+        known = {name: value for name, value in adapter.items() if (name, value) != TOKENS_UNSET}
+        return values | {"adapter": known}
     return {name: value for name, value in values.items() if name != "adapter"} | {"lora": None}
 
 

@@ -115,6 +115,11 @@ class DPOKnobs(TrainingKnobs):
                 f"{adapter.method} would quantise the SFT model, which would be another one than "
                 "its reference; choose lora, or give sft.adapter that method and continue it"
             )
+        if adapter is not None and adapter.trains_tokens:
+            raise ValueError(
+                "tokens: special tokens are learned in SFT; leave 'tokens' out of an alignment's "
+                "adapter"
+            )
         return adapter
 
     @model_validator(mode="after")

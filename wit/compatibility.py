@@ -41,8 +41,13 @@ def _check_sft(study: Study, tuning: str | None, runtime: Runtime) -> None:
     if adapter is not None and not adapter.can_be_sharded and runtime.sharding == "fsdp":
         said = f"{adapter.method}, {adapter.init}" if adapter.takes_from_weights else adapter.method
         said += " with dora" if adapter.dora else ""
+        key = study.key_of_sft(tuning, "adapter")
+        if adapter.model_copy(update={"tokens": "none"}).can_be_sharded:
+            why = "single embeddings cannot be trained where weights are sharded; set none, or "
+            why += "--set-runtime sharding=none"
+            raise _refused(study, (*key, "tokens"), "template", why)
         why = "its weights cannot be sharded; set lora, or --set-runtime sharding=none"
-        raise _refused(study, study.key_of_sft(tuning, "adapter"), said, why)
+        raise _refused(study, key, said, why)
 
 
 def _refused(study: Study, key: tuple[str, ...], value: str, why: str) -> ConfigError:

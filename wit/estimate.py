@@ -96,7 +96,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     """
     plan = plan.at_most
     model = model_size(plan.base)
-    instructions, preferences = _data_sizes(plan)
+    instructions, preferences, num_tokens = _data_sizes(plan)
     to_make = [
         (share, plan.study.tuned_by[cell.cell.tuning])
         for cell in plan.cells
@@ -122,7 +122,7 @@ def estimate(plan: Plan, runtime: Runtime) -> Estimate:
     micro_batch = min(runtime.micro_batch_size, largest_step)
     at_once = min(num_trainings, runtime.num_workers)
     downloads = plan.downloads()
-    trained = _trained_weights(plan, model) if model else {}
+    trained = _trained_weights(plan, model, num_tokens) if model else {}
     return Estimate(
         sft_tokens=sft_tokens,
         dpo_tokens=dpo_tokens,
@@ -189,7 +189,7 @@ def _speed(runtime: Runtime) -> float:
     return FLOPS_PER_THREAD * threads_per_worker(runtime) * runtime.num_workers
 
 
-def _trained_weights(plan: Plan, model: ModelSize) -> dict[str, int]:
+def _trained_weights(plan: Plan, model: ModelSize, num_tokens: int) -> dict[str, int]:
     """Of every tuning and every alignment by its name; of one that goes on, the most of any SFT.
 
     Raises:
@@ -197,7 +197,9 @@ def _trained_weights(plan: Plan, model: ModelSize) -> dict[str, int]:
     """
     study = plan.study
     counts = {
-        tuning or "sft": _num_trained(plan, model, knobs.adapter, study.key_of_sft(tuning, ADAPTER))
+        tuning or "sft": _num_trained(
+            plan, model, knobs.adapter, study.key_of_sft(tuning, ADAPTER), num_tokens
+        )
         for tuning, knobs in study.tuned_by.items()
     }
     of_sft = max(counts.values())
@@ -210,13 +212,18 @@ def _trained_weights(plan: Plan, model: ModelSize) -> dict[str, int]:
 
 
 def _num_trained(
-    plan: Plan, model: ModelSize, adapter: AdapterKnobs | None, key: tuple[str, ...]
+    plan: Plan,
+    model: ModelSize,
+    adapter: AdapterKnobs | None,
+    key: tuple[str, ...],
+    num_tokens: int = 0,
 ) -> int:
     if adapter is None:
         return model.num_weights
     from wit.training.adapters import num_trained  # imports PEFT, which takes seconds
 
-    return num_trained(tokenizer_folder(plan.base), adapter, ".".join(key))
+    tokens = num_tokens if adapter.trains_tokens else 0
+    return num_trained(tokenizer_folder(plan.base), adapter, ".".join(key), tokens)
 
 
 def _memory(model: ModelSize, trained: dict[str, int], plan: Plan, num_tokens: float) -> int:
@@ -239,14 +246,26 @@ def _memory(model: ModelSize, trained: dict[str, int], plan: Plan, num_tokens: f
     return round(weights + num_tokens * per_token)
 
 
-def _data_sizes(plan: Plan) -> tuple[DataSize, DataSize]:
-    """Of instructions and preferences; where they do not exist yet, from a sample."""
+def _data_sizes(plan: Plan) -> tuple[DataSize, DataSize, int]:
+    """Of instructions and preferences, and how many special tokens the instructions have.
+
+    Where they do not exist yet, from a sample.
+    """
+    from wit.data.prepare import TRAIN, read_table
+    from wit.data.special_tokens import special_tokens_of
     from wit.preview import prepared
+    from wit.tokenizers import load_tokenizer
 
     with prepared(plan, sample_rows=SAMPLE_ROWS) as folders:
         return (
             _size_of(folders.instructions, plan.study.instructions),
             _size_of(folders.preferences, plan.study.preferences),
+            len(
+                special_tokens_of(
+                    read_table(folders.instructions, TRAIN)["input_ids"],
+                    load_tokenizer(folders.tokenizer),
+                )
+            ),
         )
 
 

@@ -217,7 +217,7 @@ class SFTKnobs(TrainingKnobs):
     def _is_new(cls, adapter: AdapterKnobs | None) -> AdapterKnobs | None:
         if adapter is not None and adapter.method == CONTINUE:
             raise ValueError("before SFT there is no adapter to continue; choose another method")
-        return adapter
+        return None if adapter is None else adapter.in_sft
 
 
 class SFTRecipe(SFTKnobs):

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,24 @@ TRAINED = {"inference_mode": False}
 ALL_LINEAR = "all-linear"
 
 
-def with_adapters(model: PreTrainedModel, adapter: AdapterKnobs, key: str) -> PeftModel:
+def with_adapters(
+    model: PreTrainedModel, adapter: AdapterKnobs, key: str, tokens: Sequence[int] = ()
+) -> PeftModel:
     """The model with new adapters, which alone are trained; set a seed before.
 
     Args:
         model: Frozen from here on.
         adapter: Its method, and the knobs of that.
         key: Of the study that holds it, for messages.
+        tokens: Whose embeddings are trained too, and whose rows of the LM head.
 
     Raises:
         ConfigError: It has no modules of those names, or PEFT does not know the config.
     """
     try:
-        config = _config_of(adapter)
+        config: Any = _config_of(adapter)
+        if tokens:
+            config.trainable_token_indices = _rows_of_tokens(model, tokens)
         found: Any = get_peft_model(model, config)
         if adapter.takes_from_weights:  # once: whoever adds another by this config shall not
             found.active_peft_config.init_lora_weights = True
@@ -51,6 +57,15 @@ def with_adapters(model: PreTrainedModel, adapter: AdapterKnobs, key: str) -> Pe
     if not any(weight.requires_grad for weight in found.parameters()):
         raise ConfigError(f"{key}: {adapter.method} has no weight to train; see its config")
     return found
+
+
+def _rows_of_tokens(model: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int]]:
+    """By module; where embeddings are the weights of the head too, PEFT sees to the head."""
+    embeddings: list[Any] = [model.get_input_embeddings()]
+    if not model.config.get_text_config().tie_word_embeddings:
+        embeddings.append(model.get_output_embeddings())
+    names = {id(module): name for name, module in model.named_modules()}
+    return {names[id(one)]: [*tokens] for one in embeddings}
 
 
 def _config_of(adapter: AdapterKnobs) -> PeftConfig:
@@ -82,13 +97,14 @@ def _config_of(adapter: AdapterKnobs) -> PeftConfig:
     )
 
 
-def num_trained(base: Path, adapter: AdapterKnobs, key: str) -> int:
+def num_trained(base: Path, adapter: AdapterKnobs, key: str, num_tokens: int = 0) -> int:
     """Weights that are trained with an adapter, counted on a model without any; nothing is loaded.
 
     Args:
         base: Folder of the model.
         adapter: That it shall have.
         key: Of the study that holds it, for messages.
+        num_tokens: Whose embeddings are trained too.
 
     Raises:
         ConfigError: It does not fit the model.
@@ -100,7 +116,7 @@ def num_trained(base: Path, adapter: AdapterKnobs, key: str) -> int:
     try:
         with warnings.catch_warnings():  # PEFT asks the model by a name that it had before
             warnings.simplefilter("ignore", FutureWarning)
-            found = with_adapters(model, plain, key)
+            found = with_adapters(model, plain, key, range(num_tokens))
     except RuntimeError as error:  # of sizes that no tensor has
         raise ConfigError(f"{key}: {first_line(error)}") from None
     return sum(weight.numel() for weight in found.parameters() if weight.requires_grad)
@@ -157,15 +173,18 @@ def save_adapter(model: Any, folder: Path, begun: PeftModel | None = None) -> No
 def _save_as_difference(model: PeftModel, begun: PeftModel, folder: Path) -> None:
     """In place of B A, of weights that lack B0 A0, writes [B, -B0] [A; A0], of whole ones."""
     now, before = (get_peft_model_state_dict(one) for one in (model, begun))
-    weights = {
-        name: torch.cat([weight, before[name]])
-        if "lora_A" in name
-        else torch.cat([weight, -before[name]], dim=1)
-        for name, weight in now.items()
-    }
+    weights = {name: _with_taken(name, weight, before[name]) for name, weight in now.items()}
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
     config: Any = copy.deepcopy(model.active_peft_config)
     # Whose updates count as often as before: alpha / rank times, or alpha / sqrt(rank).
     config.lora_alpha *= math.sqrt(2) if config.use_rslora else 2
     config.r *= 2
     config.save_pretrained(str(folder))
+
+
+def _with_taken(name: str, weight: torch.Tensor, begun: torch.Tensor) -> torch.Tensor:
+    if "lora_A" in name:
+        return torch.cat([weight, begun])
+    if "lora_B" in name:
+        return torch.cat([weight, -begun], dim=1)
+    return weight  # of tokens

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
+from peft.utils.other import TrainableTokensWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
@@ -111,6 +112,8 @@ def add_head(model: PreTrainedModel) -> None:
 def has_plain_head(model: Any) -> bool:
     """Whether logits are the product of hidden states and the head's weights, and no more."""
     config, head = model.config.get_text_config(), model.get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper):  # its weight is that with the trained rows
+        head = head.original_module
     is_changed = any(getattr(config, name, None) is not None for name in CHANGES_OF_LOGITS)
     return type(head) is nn.Linear and head.bias is None and not is_changed
 

@@ -5,7 +5,7 @@ from typing import Any
 from datasets import Dataset
 from peft import PeftModel, PromptLearningConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import AuxiliaryTrainingWrapper
+from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
 from trl.trainer.sft_config import SFTConfig
 
 from wit.data.collate import COLUMNS
@@ -67,6 +67,8 @@ def refuse_head(model: Any) -> None:
     if not isinstance(model, PeftModel):
         return
     head = model.get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper):  # whose weight has the trained rows
+        return
     if isinstance(head, BaseTunerLayer | AuxiliaryTrainingWrapper):
         raise ConfigError(
             "adapter: the LM head cannot have an adapter, since the loss multiplies by its "

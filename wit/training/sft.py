@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from trl.trainer.sft_config import SFTConfig
 from wit.config import Runtime
 from wit.data.collate import RoleCollator
 from wit.data.prepare import HELD_OUT, TRAIN, read_split
+from wit.data.special_tokens import special_tokens_of
 from wit.errors import ConfigError
 from wit.files import write_durably
 from wit.likelihood import held_out_nll
@@ -92,7 +94,8 @@ def train_sft(
     model = whole_model(trainer, recipe, base)
     if is_first_rank():
         takes = recipe.adapter is not None and recipe.adapter.takes_from_weights
-        begun = _trainable(recipe, load_model(base)) if takes else None
+        tokens = _trained_tokens(recipe, rows, tokenizer)
+        begun = _trainable(recipe, load_model(base), tokens) if takes else None
         save_adapter(model, out / ADAPTER, begun)
         save_model(merge(model, base, recipe.adapter), tokenizer_folder, out / MODEL)
 
@@ -124,7 +127,7 @@ def make_trainer(
         plain = load_quantised(base, recipe.adapter, runtime.device, attention=attention)
     else:
         plain = load_model(base, attention=attention, num_shards=num_shards)
-    model = _trainable(recipe, plain)
+    model = _trainable(recipe, plain, _trained_tokens(recipe, rows, tokenizer))
     trainer = WeightedSFTTrainer(
         model=model,
         args=SFTConfig(
@@ -194,8 +197,22 @@ def _refuse_other_sharding() -> None:
         )
 
 
-def _trainable(recipe: SFTRecipe, model: PreTrainedModel) -> Any:
+def _trained_tokens(recipe: SFTRecipe, rows: Dataset, tokenizer: Tokenizer) -> list[int]:
+    """Ids of the tokens whose embeddings an adapter trains too."""
+    if recipe.adapter is None or not recipe.adapter.trains_tokens:
+        return []
+    return special_tokens_of(
+        rows.select_columns("input_ids").with_format("arrow")[:]["input_ids"], tokenizer
+    )
+
+
+def _trainable(recipe: SFTRecipe, model: PreTrainedModel, tokens: Sequence[int] = ()) -> Any:
     """The model itself, or with adapters that alone are trained.
+
+    Args:
+        recipe: Says which.
+        model: To be trained.
+        tokens: Whose embeddings adapters train too.
 
     Raises:
         ConfigError: It has no modules of those names.
@@ -203,7 +220,7 @@ def _trainable(recipe: SFTRecipe, model: PreTrainedModel) -> Any:
     if recipe.adapter is None:
         return model
     set_seed(recipe.seed)  # adapters begin at random
-    return with_adapters(model, recipe.adapter, "sft.adapter")
+    return with_adapters(model, recipe.adapter, "sft.adapter", tokens)
 
 
 def whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> Any:

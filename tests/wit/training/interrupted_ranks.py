@@ -31,7 +31,7 @@ UNSHARDED = "whole on every rank"
 KNOBS: dict[str, dict[str, Any]] = {
     UNSHARDED: {},
     "plain": {},
-    "adapters": {"adapter": {"rank": 4}, "learning_rate": 1e-2},
+    "adapters": {"adapter": {"rank": 4, "tokens": "none"}, "learning_rate": 1e-2},
     "tied embeddings": {},
     "bfloat16": {"precision": "bfloat16"},
     "float16": {},  # see ``in_float16``

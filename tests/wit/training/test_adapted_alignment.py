@@ -14,6 +14,7 @@ from wit.config import Runtime
 from wit.errors import HandOverError
 from wit.models import load_model
 from wit.recipes import SFTRecipe
+from wit.tokenizers import load_tokenizer
 from wit.training.adapters import ADAPTER, merged, with_saved_adapters
 from wit.training.sft import train_sft
 from wit.weights import TokenWeights
@@ -78,7 +79,12 @@ def test_alignment_begins_at_the_sft_model_and_leaves_a_plain_one(
     changed = [name for name in weights if not torch.allclose(weights[name], before[name])]
     assert changed
     if said is not None:
-        assert not any("norm" in name or "embed" in name for name in changed)
+        assert not any("norm" in name for name in changed)
+        special = sorted(load_tokenizer(base).added_tokens_decoder)
+        for name in (name for name in changed if "embed" in name or "lm_head" in name):
+            assert said == "continue", "SFT has trained the tokens that it goes on with"
+            rows = (weights[name] != before[name]).any(1).nonzero().flatten().tolist()
+            assert set(rows) < set(special)
 
 
 def test_another_model_in_place_of_the_sft_model_is_refused(

@@ -20,6 +20,8 @@ from wit.training.adapters import (
     with_adapters,
     with_saved_adapters,
 )
+from wit.training.head import add_head
+from wit.training.one_pass_head import add_one_pass_head
 
 # Sizes that a model of 32 features has room for.
 SMALL: dict[str, dict[str, Any]] = {
@@ -42,6 +44,7 @@ OF_OURS = [
     {"method": "mora", "rank": 4, "type": "sharing"},
 ]
 OF_PEFT = [{"method": name, "config": SMALL.get(name, {})} for name in OTHERS]
+TOKENS = (7, 50)
 ALL = pytest.mark.parametrize("said", OF_OURS + OF_PEFT, ids=str)
 
 
@@ -58,6 +61,13 @@ def rows() -> Tensor:
 def adapted(base: Path, said: dict[str, Any], seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return with_adapters(load_model(base), AdapterKnobs.model_validate(said), "sft.adapter")
+
+
+def with_tokens(base: Path, said: dict[str, Any]) -> Any:
+    """With embeddings of two tokens, of which the rows have both."""
+    torch.manual_seed(0)
+    knobs = AdapterKnobs.model_validate(said)
+    return with_adapters(load_model(base), knobs, "sft.adapter", TOKENS)
 
 
 def train(model: Any, rows: Tensor, steps: int = 6) -> Any:
@@ -168,3 +178,57 @@ def test_adapters_of_another_model_are_refused(base: Path, tmp_path: Path) -> No
     file.write_text(file.read_text().replace('"q_proj"', '"k_proj"'))
     with pytest.raises(ArtifactError, match="does not fit"):
         with_saved_adapters(load_model(base), tmp_path)
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+@pytest.mark.parametrize("said", OF_OURS, ids=str)
+def test_embeddings_of_tokens_are_trained_kept_and_merged_with_it(
+    said: dict[str, Any], is_tied: bool, rows: Tensor, tmp_path: Path
+) -> None:
+    base = make_tiny_base(tmp_path / "base", is_tied=is_tied)
+    rows = torch.cat([rows, rows.new_tensor([TOKENS * 6])])
+    plain, model = load_model(base), with_tokens(base, said)
+    before = logits_of(model, rows)
+    torch.testing.assert_close(before, logits_of(plain, rows), rtol=0, atol=2e-5)
+    counted = num_trained(base, AdapterKnobs.model_validate(said), "sft.adapter", len(TOKENS))
+    assert counted == sum(w.numel() for w in model.parameters() if w.requires_grad)
+    train(model, rows)
+    after = logits_of(model, rows)
+    takes = AdapterKnobs.model_validate(said).takes_from_weights
+    save_adapter(model, tmp_path, with_tokens(base, said) if takes else None)
+    again = with_saved_adapters(load_model(base), tmp_path)
+    torch.testing.assert_close(logits_of(again, rows), after, rtol=0, atol=1e-5)
+    whole = merged(model)
+    torch.testing.assert_close(logits_of(whole, rows), after, rtol=0, atol=1e-5)
+    assert whole.state_dict().keys() == plain.state_dict().keys()
+    for now, was in (
+        (one.get_input_embeddings().weight, other.get_input_embeddings().weight)
+        for one, other in ((whole, plain), (merged(again), plain))
+    ):
+        changed = (now != was).any(1).nonzero().flatten().tolist()
+        assert changed == list(TOKENS)
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+@pytest.mark.parametrize("head", [add_one_pass_head, add_head])
+def test_every_head_scores_with_the_embeddings_as_they_are_trained(
+    head: Any, is_tied: bool, rows: Tensor, tmp_path: Path
+) -> None:
+    """Loss and gradients of the trained rows are those that all logits give."""
+    base = make_tiny_base(tmp_path / "base", is_tied=is_tied)
+    rows = torch.cat([rows, rows.new_tensor([TOKENS * 6])])
+    model = train(with_tokens(base, {"method": "lora", "rank": 4}), rows, steps=2)
+    named = [(n, w) for n, w in model.named_parameters() if w.requires_grad]
+    names, weights = zip(*named, strict=True)
+    assert sum("trainable_tokens_delta" in name for name in names) == 2 - is_tied
+    targets = rows[:, 1:]
+    found = model(rows).logits[:, :-1].log_softmax(-1).gather(-1, targets[..., None]).sum()
+    wanted = torch.autograd.grad(-found, weights)
+    head(model.get_base_model())
+    if head is add_head:
+        loss = -model(rows, labels=rows, fused_lm_head=True).log_probs.sum()
+    else:
+        loss = model(rows, labels=rows, coefficients=torch.ones(targets.shape)).loss
+    torch.testing.assert_close(loss, -found, rtol=1e-5, atol=1e-4)
+    for name, own, other in zip(names, torch.autograd.grad(loss, weights), wanted, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4, msg=name)

@@ -134,7 +134,7 @@ def test_an_adapter_that_the_loss_would_pass_by_is_refused(
 def test_lora_trains_adapters_alone_and_refuses_modules_that_are_not_there(
     parts: Parts, tmp_path: Path
 ) -> None:
-    chosen = recipe(adapter={"rank": 4}, num_epochs=6, learning_rate=5e-2)
+    chosen = recipe(adapter={"rank": 4, "tokens": "none"}, num_epochs=6, learning_rate=5e-2)
     trainer = weighted(parts, tmp_path, chosen)
     trainable = [name for name, weight in trainer.model.named_parameters() if weight.requires_grad]
     assert trainable

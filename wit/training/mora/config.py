@@ -32,6 +32,7 @@ class MoraConfig(PeftConfig):
         exclude_modules: Names, ends of names, or one regular expression.
         layers_to_transform: Indices of layers; unset: all. Only with a list of modules.
         layers_pattern: Name of the list of layers, where it is none of the usual ones.
+        trainable_token_indices: Rows of embeddings that are trained beside the matrices, by module.
 
     Raises:
         ValueError: One of them is out of range, or two do not go together.
@@ -44,6 +45,7 @@ class MoraConfig(PeftConfig):
     exclude_modules: list[str] | set[str] | str | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
+    trainable_token_indices: dict[str, list[int]] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from typing import Any
 
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import get_quantization_kwargs
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -43,3 +44,11 @@ class MoraModel(BaseTuner):
         quantization: dict[str, Any] = get_quantization_kwargs(self.model)
         layer = MoraLinear(target, adapter_name, peft_config, **quantization)
         self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        if isinstance(child, AuxiliaryTrainingWrapper):  # of embeddings of tokens, merged by now
+            setattr(parent, child_name, new_module)
+        else:
+            super()._replace_module(parent, child_name, new_module, child)
