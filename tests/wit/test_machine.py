@@ -87,8 +87,15 @@ def test_adapters_of_which_no_weights_can_be_sharded_are_refused(
     with pytest.raises(ConfigError) as caught:
         make_plan(study, Runtime(num_processes=2, sharding="fsdp"))
     assert str(caught.value).startswith(f"{file}:7: sft.adapter = {said}: its weights cannot be")
-    file.write_text(file.read_text().replace(f"adapter: {adapter}", "adapter: {rslora: true}"))
-    make_plan(load_study(file, []), Runtime(num_processes=2, sharding="fsdp"))
+
+
+def test_tokens_that_an_adapter_trains_cannot_be_sharded(file: Path) -> None:
+    sharded = Runtime(num_processes=2, sharding="fsdp")
+    file.write_text(file.read_text().replace("precision: float32", "adapter: {rslora: true}"))
+    make_plan(load_study(file, []), Runtime(num_processes=2))
+    with pytest.raises(ConfigError, match=r":7: sft\.adapter\.tokens = template: .* set none"):
+        make_plan(load_study(file, []), sharded)
+    make_plan(load_study(file, ["sft.adapter.tokens=none"]), sharded)
 
 
 def test_where_an_unset_precision_would_stand_is_said_without_a_line(file: Path) -> None:
