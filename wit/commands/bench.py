@@ -204,6 +204,44 @@ def bench_search(
     _print([result], as_json)
 
 
+@app.command("memorisation")
+def bench_memorisation(
+    num_pairs: Annotated[int, typer.Option("--pairs", min=2, help="Of UUIDs")] = 24,
+    num_steps: Annotated[int, typer.Option("--steps", min=1, help="Of every training")] = 360,
+    num_seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="That are averaged; one more is for the sweep")
+    ] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="METHOD", help="Only this one; may be repeated")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Where to draw accuracy against steps")
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Full tuning against LoRA, DoRA and MoRA at memorising pairs of UUIDs: accuracy over steps."""
+    from wit.bench.memorisation import measure
+    from wit.bench.memorisation_figure import write_figure
+    from wit.bench.memorisation_results import show, show_training
+    from wit.errors import InputError
+
+    if figure is not None and not figure.absolute().parent.is_dir():
+        raise InputError(f"--figure {figure}: there is no folder {figure.parent}; make it first")
+    found = measure(
+        num_pairs,
+        num_steps,
+        num_seeds,
+        only=only or (),
+        tell=lambda training: show_training(notes, training),
+    )
+    if figure is not None:
+        write_figure(found, figure)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        show(console, found)
+
+
 def _print(results: list["BenchResult"], as_json: bool) -> None:
     from wit.bench.result import show
 
