@@ -50,7 +50,9 @@ METHODS: dict[str, Method] = {
     "lora-64": Method(AdapterKnobs(rank=64), OF_ADAPTERS),
     "dora-8": Method(AdapterKnobs(rank=8, dora=True), OF_ADAPTERS),
     "mora-8": Method(AdapterKnobs(method="mora", rank=8, type="sharing"), OF_ADAPTERS),
-    "mora-8-rotation": Method(AdapterKnobs(method="mora", rank=8, type="rotation"), OF_ADAPTERS),
+    "mora-8-rotation": Method(
+        AdapterKnobs(method="mora", rank=8, type="rotation"), (3e-3, 1e-2, 3e-2)
+    ),
 }
 Tell = Callable[[Training], object]
 

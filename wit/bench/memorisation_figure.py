@@ -35,7 +35,7 @@ def write_figure(found: Memorisation, path: Path) -> None:
     axes.annotate(
         "one response to all keys",
         (found.steps[-1], found.without_keys.value),
-        xytext=(0, 3),
+        xytext=(-4, 3),
         textcoords="offset points",
         ha="right",
         color=ZERO,
@@ -45,6 +45,7 @@ def write_figure(found: Memorisation, path: Path) -> None:
         xlabel=f"optimizer steps of {found.pairs_per_step} pairs",
         ylabel=f"hex digits recalled, of {found.num_pairs} pairs",
         xlim=(found.steps[0], found.steps[-1]),
+        xticks=found.steps,
         ylim=(0, 1.02),
     )
     axes.legend(fontsize=8, frameon=False)
