@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wit.adapter_recipes import AdapterKnobs
 from wit.bench.memorisation_pairs import draw_pairs
@@ -42,17 +42,22 @@ class Method(NamedTuple):
 
 
 OF_ADAPTERS = (1e-3, 3e-3, 1e-2)
+
+
+def _adapter(**knobs: Any) -> AdapterKnobs:
+    """Without embeddings: the base has been taught all tokens that there are."""
+    return AdapterKnobs(tokens="none", **knobs)
+
+
 # A LoRA of rank 80 has as many weights as the matrices of the base's attention: 64 is the highest
 # power of 2 below. What the paper calls MoRA here is sharing; wit's default is rotation.
 METHODS: dict[str, Method] = {
     "full": Method(None, (3e-4, 1e-3, 3e-3)),
-    "lora-8": Method(AdapterKnobs(rank=8), OF_ADAPTERS),
-    "lora-64": Method(AdapterKnobs(rank=64), OF_ADAPTERS),
-    "dora-8": Method(AdapterKnobs(rank=8, dora=True), OF_ADAPTERS),
-    "mora-8": Method(AdapterKnobs(method="mora", rank=8, type="sharing"), OF_ADAPTERS),
-    "mora-8-rotation": Method(
-        AdapterKnobs(method="mora", rank=8, type="rotation"), (3e-3, 1e-2, 3e-2)
-    ),
+    "lora-8": Method(_adapter(rank=8), OF_ADAPTERS),
+    "lora-64": Method(_adapter(rank=64), OF_ADAPTERS),
+    "dora-8": Method(_adapter(rank=8, dora=True), OF_ADAPTERS),
+    "mora-8": Method(_adapter(method="mora", rank=8, type="sharing"), OF_ADAPTERS),
+    "mora-8-rotation": Method(_adapter(method="mora", rank=8, type="rotation"), (3e-3, 1e-2, 3e-2)),
 }
 Tell = Callable[[Training], object]
 
