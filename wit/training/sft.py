@@ -42,6 +42,14 @@ from wit.training.shards import gathered_weights
 from wit.training.trainer import WeightedSFTTrainer
 
 MODEL = "model"
+OF_TRL: dict[str, Any] = {  # nothing of what TRL would do by itself
+    "loss_type": "nll",
+    "packing": False,
+    "completion_only_loss": False,
+    "assistant_only_loss": False,
+    "router_aux_loss_coef": 0.0,  # its mean over a micro-batch would depend on the split
+    "dataset_kwargs": {"skip_prepare_dataset": True},
+}
 
 
 def train_sft(
@@ -76,10 +84,7 @@ def train_sft(
     def held_out() -> dict[str, float]:
         model: Any = trainer.model
         with evaluating(model):
-            by_role = held_out_nll(model, instructions, batch_size=runtime.evaluation_batch_size)
-        figures = {f"nll_{role}": figure.nll for role, figure in by_role.items()}
-        counts = {f"tokens_{role}": float(figure.num_tokens) for role, figure in by_role.items()}
-        return {**figures, **counts}
+            return held_out_figures(model, instructions, runtime)
 
     def is_measured(step: int) -> bool:
         return first_rank_says(history.has("nll_", step))
@@ -94,10 +99,18 @@ def train_sft(
     model = whole_model(trainer, recipe, base)
     if is_first_rank():
         takes = recipe.adapter is not None and recipe.adapter.takes_from_weights
-        tokens = _trained_tokens(recipe, rows, tokenizer)
-        begun = _trainable(recipe, load_model(base), tokens) if takes else None
+        tokens = trained_tokens(recipe, rows, tokenizer)
+        begun = trainable(recipe, load_model(base), tokens) if takes else None
         save_adapter(model, out / ADAPTER, begun)
         save_model(merge(model, base, recipe.adapter), tokenizer_folder, out / MODEL)
+
+
+def held_out_figures(model: Any, instructions: Path, runtime: Runtime) -> dict[str, float]:
+    """Likelihoods of held-out rows by role, and how many tokens each has."""
+    by_role = held_out_nll(model, instructions, batch_size=runtime.evaluation_batch_size)
+    figures = {f"nll_{role}": figure.nll for role, figure in by_role.items()}
+    counts = {f"tokens_{role}": float(figure.num_tokens) for role, figure in by_role.items()}
+    return {**figures, **counts}
 
 
 def _write_card(out: Path, figures: dict[str, float]) -> None:
@@ -127,18 +140,10 @@ def make_trainer(
         plain = load_quantised(base, recipe.adapter, runtime.device, attention=attention)
     else:
         plain = load_model(base, attention=attention, num_shards=num_shards)
-    model = _trainable(recipe, plain, _trained_tokens(recipe, rows, tokenizer))
+    model = trainable(recipe, plain, trained_tokens(recipe, rows, tokenizer))
     trainer = WeightedSFTTrainer(
         model=model,
-        args=SFTConfig(
-            **arguments,
-            loss_type="nll",
-            packing=False,
-            completion_only_loss=False,
-            assistant_only_loss=False,
-            router_aux_loss_coef=0.0,  # its mean over a micro-batch would depend on the split
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
+        args=SFTConfig(**arguments, **OF_TRL),
         train_dataset=rows,
         processing_class=tokenizer,
         collator=collator,
@@ -148,12 +153,12 @@ def make_trainer(
         reweighting=dft if recipe.loss == "dft" else None,
         decay_norms=recipe.decay_norms,
     )
-    _refuse_to_learn_nothing(rows, collator, recipe)
-    collator.packing = runtime.packing is not False and _can_pack(trainer.model, recipe, runtime)
+    refuse_to_learn_nothing(rows, collator, recipe)
+    collator.packing = runtime.packing is not False and can_pack(trainer.model, recipe, runtime)
     return trainer
 
 
-def _can_pack(model: Any, recipe: SFTRecipe, runtime: Runtime) -> bool:
+def can_pack(model: Any, recipe: SFTRecipe, runtime: Runtime) -> bool:
     """Whether the model keeps rows apart.
 
     Raises:
@@ -167,7 +172,7 @@ def _can_pack(model: Any, recipe: SFTRecipe, runtime: Runtime) -> bool:
     return problem is None
 
 
-def _refuse_to_learn_nothing(rows: Dataset, collator: RoleCollator, recipe: SFTRecipe) -> None:
+def refuse_to_learn_nothing(rows: Dataset, collator: RoleCollator, recipe: SFTRecipe) -> None:
     """Refuses weights of roles that messages' own weights make 0 in all rows.
 
     Raises:
@@ -197,16 +202,15 @@ def _refuse_other_sharding() -> None:
         )
 
 
-def _trained_tokens(recipe: SFTRecipe, rows: Dataset, tokenizer: Tokenizer) -> list[int]:
+def trained_tokens(recipe: SFTRecipe, rows: Dataset, tokenizer: Tokenizer) -> list[int]:
     """Ids of the tokens whose embeddings an adapter trains too."""
     if recipe.adapter is None or not recipe.adapter.trains_tokens:
         return []
-    return special_tokens_of(
-        rows.select_columns("input_ids").with_format("arrow")[:]["input_ids"], tokenizer
-    )
+    ids: Any = rows.select_columns("input_ids").with_format("arrow")[:]
+    return special_tokens_of(ids["input_ids"], tokenizer)
 
 
-def _trainable(recipe: SFTRecipe, model: PreTrainedModel, tokens: Sequence[int] = ()) -> Any:
+def trainable(recipe: SFTRecipe, model: PreTrainedModel, tokens: Sequence[int] = ()) -> Any:
     """The model itself, or with adapters that alone are trained.
 
     Args:
@@ -230,7 +234,7 @@ def whole_model(trainer: WeightedSFTTrainer, recipe: SFTRecipe, base: Path) -> A
         state = gathered_weights(model)
         if not is_first_rank():
             return None
-        model = _trainable(recipe, load_model(base))
+        model = trainable(recipe, load_model(base))
         model.load_state_dict(state)
     return model
 

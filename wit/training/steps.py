@@ -160,15 +160,19 @@ def short_bins(lengths: Sequence[int], most: int) -> list[list[int]]:
         lengths: The longest first.
         most: Of a bin; unless a single length is more.
     """
-    longest = lengths[0]
-    widest = max(longest, min(2 * longest, most))
-    tried = range(longest, widest + 1, max(1, longest // NUM_WIDTHS))
 
     def cost(bins: list[list[int]]) -> int:
         width = _width(bins, lengths)
         return len(bins) * width * (width + AS_COSTLY)
 
+    tried = widths_between(lengths[0], most)
     return min((best_fit(lengths, width) for width in tried), key=cost)
+
+
+def widths_between(longest: int, most: int) -> range:
+    """Of bins, that are tried: from the longest row on, up to twice that if it is allowed."""
+    widest = max(longest, min(2 * longest, most))
+    return range(longest, widest + 1, max(1, longest // NUM_WIDTHS))
 
 
 def _width(bins: list[list[int]], lengths: Sequence[int]) -> int:

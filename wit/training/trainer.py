@@ -152,10 +152,7 @@ class WeightedSFTTrainer(SFTTrainer):
         weights, roles = (inputs.pop(name)[:, 1:] for name in ("token_weights", "roles"))
         if self.state.global_step % MEASURE_EVERY == 0:
             inputs["labels"] = _all_targets(inputs, roles)
-        totals = num_items_in_batch
-        if totals is None:
-            totals = step_totals(weights, roles, self.normaliser)
-        divisors = divisors_of_targets(torch.as_tensor(totals, device=weights.device), roles)
+        divisors = self._divisors(num_items_in_batch, weights, roles)
         if self.in_one_pass:
             coefficients = coefficients_of_targets(weights, divisors)
             how = {"coefficients": coefficients, "reweighting": self.reweighting}
@@ -164,10 +161,20 @@ class WeightedSFTTrainer(SFTTrainer):
         else:
             outputs = model(**inputs, use_cache=False, fused_lm_head=True)
             loss = weighted_loss(outputs.log_probs, weights, divisors, reweighting=self.reweighting)
-        self.figures.add(roles, outputs)
+        self._measure(roles, outputs, weights, divisors)
         # The divisors are over all ranks, and the mean over ranks is taken of their gradients.
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _divisors(self, totals: Tensor | int | None, weights: Tensor, roles: Tensor) -> Tensor:
+        """What the loss of each target is divided by; without totals, of this micro-batch alone."""
+        if totals is None:
+            totals = step_totals(weights, roles, self.normaliser)
+        return divisors_of_targets(torch.as_tensor(totals, device=weights.device), roles)
+
+    def _measure(self, roles: Tensor, outputs: Any, weights: Tensor, divisors: Tensor) -> None:
+        """Adds a micro-batch to the figures of its step, in which the weights play no part."""
+        self.figures.add(roles, outputs)
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:
         """Weights that decay; the library leaves out norms and biases."""
