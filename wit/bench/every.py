@@ -75,6 +75,12 @@ def _dpo_large() -> BenchResult:
     return measure(1, size="large-vocabulary")
 
 
+def _adapters() -> BenchResult:
+    from wit.bench.at_once import measure
+
+    return measure(1)
+
+
 def _eval() -> BenchResult:
     from wit.bench.evaluation import measure
 
@@ -120,6 +126,7 @@ ALL: dict[str, Callable[[], BenchResult]] = {
     "data": _data,
     "dpo": _dpo,
     "dpo-large": _dpo_large,
+    "adapters": _adapters,
     "eval": _eval,
     "study": _study,
     "overhead": _overhead,

@@ -85,6 +85,16 @@ def bench_dpo(
     _print([measure(repeats, base, size) for size in sizes], as_json)
 
 
+@app.command("adapters")
+def bench_adapters(repeats: Repeats = 3, as_json: AsJSON = False) -> None:
+    """Every kind of adapter against full tuning; and several cells at once on one base."""
+    from wit.bench.adapters import Size, measure
+    from wit.bench.at_once import measure as measure_at_once
+
+    results = [measure(repeats, size) for size in get_args(Size)]
+    _print([*results, measure_at_once(repeats)], as_json)
+
+
 @app.command("data")
 def bench_data(
     num_rows: Annotated[int, typer.Option("--rows", min=100, help="Synthetic rows")] = 100_000,

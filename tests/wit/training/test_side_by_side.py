@@ -44,7 +44,7 @@ RUNTIMES: dict[str, dict[str, Any]] = {
 
 def cells(num_cells: int, **knobs: Any) -> list[SFTRecipe]:
     given = [(0.2, 1.0, 0), (1.0, 0.5, 3), (0.0, 1.0, 3)][:num_cells]
-    settings = {"adapter": LORA, "learning_rate": 1e-3, **knobs}
+    settings = {"adapter": LORA, "learning_rate": 1e-3, "num_epochs": 1, **knobs}
     return [recipe(prompt, response, seed=seed, **settings) for prompt, response, seed in given]
 
 
@@ -191,7 +191,7 @@ def assert_same_history(one: Path, other: Path) -> None:
                 assert found[name] == pytest.approx(expected[name], rel=2e-4, abs=1e-6), name
 
 
-@pytest.mark.parametrize("knobs", [{}, {"max_grad_norm": 0.05}], ids=str)
+@pytest.mark.parametrize("knobs", [{"num_epochs": 2}, {"max_grad_norm": 0.05}], ids=str)
 def test_every_cell_becomes_what_it_becomes_by_itself(
     knobs: dict[str, Any], parts: Parts, tmp_path: Path
 ) -> None:
@@ -247,7 +247,7 @@ class Killed(Exception):
 
 
 def test_killed_and_resumed_ends_like_undisturbed(parts: Parts, tmp_path: Path) -> None:
-    recipes = cells(2)
+    recipes = cells(2, num_epochs=2)
     together(parts, tmp_path / "whole", recipes)
 
     def die(self, args, state, control, **kwargs):
@@ -261,7 +261,7 @@ def test_killed_and_resumed_ends_like_undisturbed(parts: Parts, tmp_path: Path) 
         with pytest.raises(Killed):
             together(parts, tmp_path / "killed", recipes, **often)
     with pytest.raises(ConfigError, match="delete the checkpoint"):
-        together(parts, tmp_path / "killed", cells(3)[::2])
+        together(parts, tmp_path / "killed", cells(3, num_epochs=2)[::2])
     together(parts, tmp_path / "killed", recipes)
     for index in "01":
         assert_same_cell(parts, tmp_path / "whole" / index, tmp_path / "killed" / index, atol=0)
