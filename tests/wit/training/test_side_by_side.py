@@ -191,7 +191,9 @@ def assert_same_history(one: Path, other: Path) -> None:
                 assert found[name] == pytest.approx(expected[name], rel=2e-4, abs=1e-6), name
 
 
-@pytest.mark.parametrize("knobs", [{"num_epochs": 2}, {"max_grad_norm": 0.05}], ids=str)
+@pytest.mark.parametrize(
+    "knobs", [{"num_epochs": 2}, {"max_grad_norm": 0.05, "loss": "dft"}], ids=str
+)
 def test_every_cell_becomes_what_it_becomes_by_itself(
     knobs: dict[str, Any], parts: Parts, tmp_path: Path
 ) -> None:
@@ -209,6 +211,23 @@ def test_every_cell_becomes_what_it_becomes_by_itself(
         assert (folder / "adapter" / "adapter_config.json").read_bytes() == (
             expected / "adapter" / "adapter_config.json"
         ).read_bytes()
+
+
+def losses_in(folder: Path) -> list[float]:
+    return [line["loss"] for line in lines_of(folder) if "loss" in line]
+
+
+def test_low_precision_is_that_of_a_single_cell(parts: Parts, tmp_path: Path) -> None:
+    """bfloat16 rounds to three digits, and sums of other batches otherwise."""
+    recipes = cells(2, precision="bfloat16")
+    together(parts, tmp_path, recipes)
+    for index, low in enumerate(recipes):
+        exact = low.model_copy(update={"precision": "float32"})
+        for name, one in {"low": low, "exact": exact}.items():
+            alone(parts, tmp_path / f"{name}-{index}", one)
+        found = losses_in(tmp_path / str(index))
+        assert found == pytest.approx(losses_in(tmp_path / f"low-{index}"), rel=1e-2)
+        assert found != pytest.approx(losses_in(tmp_path / f"exact-{index}"), rel=1e-6)
 
 
 def test_one_cell_is_the_ordinary_training(parts: Parts, tmp_path: Path) -> None:
