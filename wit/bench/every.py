@@ -78,7 +78,7 @@ def _dpo_large() -> BenchResult:
 def _adapters() -> BenchResult:
     from wit.bench.at_once import measure
 
-    return measure(1)
+    return measure(1, 128)
 
 
 def _eval() -> BenchResult:
