@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from datasets import Dataset
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.bench.arms import MIB, Run, in_turns, peak_since, reset_peak, timed
 from wit.bench.flops import flops_per_token, mean_length, measured_peak
 from wit.bench.result import BenchResult, Figure, machine_name, same_work, versions_of
@@ -242,7 +243,7 @@ def recipe_of(cell: int) -> SFTRecipe:
         learning_rate=1e-2,
         num_epochs=1,
         examples_per_step=EXAMPLES_PER_STEP,
-        adapter="lora",  # pyright: ignore[reportArgumentType]  a name is read
+        adapter=AdapterKnobs(tokens="none"),
     )
 
 

@@ -25,12 +25,19 @@ from wit.training.side_by_side.stacked import parts_of, set_weights, weights_of
 from wit.training.side_by_side.train import make_trainer
 from wit.training.side_by_side.trainer import SideBySideTrainer
 
-LORA = {"method": "lora", "rank": 4}
+LORA = {"method": "lora", "rank": 4, "tokens": "none"}
 ADAPTERS: list[dict[str, Any]] = [
     LORA,
-    {"method": "lora", "rank": 4, "rslora": True, "init": "gaussian", "modules": ("q_proj",)},
-    {"method": "mora", "rank": 4},
-    {"method": "mora", "rank": 6, "type": "sharing"},
+    {
+        "method": "lora",
+        "rank": 4,
+        "tokens": "none",
+        "rslora": True,
+        "init": "gaussian",
+        "modules": ("q_proj",),
+    },
+    {"method": "mora", "rank": 4, "tokens": "none"},
+    {"method": "mora", "rank": 6, "tokens": "none", "type": "sharing"},
 ]
 # Padded and packed, a step in one micro-batch and in several; three cells share none of 7 evenly.
 RUNTIMES: dict[str, dict[str, Any]] = {
@@ -320,6 +327,7 @@ def test_the_cell_of_a_target_is_that_of_its_place(shape: tuple[int, int]) -> No
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "full": ({"adapter": None}, r"sft\.adapter: none"),
     "dora": ({"adapter": {**LORA, "dora": True}}, "dora"),
+    "tokens": ({"adapter": {"rank": 4}}, "tokens = template"),
     "pissa": ({"adapter": {**LORA, "init": "pissa"}}, "pissa"),
     "olora": ({"adapter": {**LORA, "init": "olora"}}, "olora"),
     "qlora": ({"adapter": "qlora"}, "qlora"),

@@ -53,6 +53,8 @@ def problem_with(adapter: AdapterKnobs | None) -> str | None:
         return f"{adapter.method} is not computed for several cells; {' and '.join(METHODS)} are"
     if adapter.dora:
         return "dora takes lengths of the sum of base and adapter, which each cell has its own of"
+    if adapter.trains_tokens:
+        return "tokens = template trains rows of the LM head, which is one for all cells; set none"
     if adapter.takes_from_weights:
         return f"init = {adapter.init} changes the base, differently with every seed"
     return None
