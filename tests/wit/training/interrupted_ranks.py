@@ -32,6 +32,7 @@ KNOBS: dict[str, dict[str, Any]] = {
     UNSHARDED: {},
     "plain": {},
     "adapters": {"adapter": {"rank": 4, "tokens": "none"}, "learning_rate": 1e-2},
+    "mora": {"adapter": {"method": "mora", "rank": 4, "tokens": "none"}, "learning_rate": 1e-2},
     "tied embeddings": {},
     "bfloat16": {"precision": "bfloat16"},
     "float16": {},  # see ``in_float16``

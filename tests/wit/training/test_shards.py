@@ -74,7 +74,7 @@ def test_what_float16_skips_comes_before_and_after_the_interruption(made: Path) 
         assert {1, 2} <= skipped < set(losses_of(made / "float16" / how))
 
 
-@pytest.mark.parametrize("name", ["adapters", "tied embeddings"])
+@pytest.mark.parametrize("name", ["adapters", "mora", "tied embeddings"])
 def test_a_sharded_model_of_any_kind_trains_as_a_whole_one(
     name: str, made: Path, parts: Parts, tmp_path: Path
 ) -> None:
