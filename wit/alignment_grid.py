@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from wit.adapter_recipes import by_name
 from wit.alignment.objectives import KNOBS, NAMES, OBJECTIVES, defaults_of
 from wit.alignment_recipes import DPOKnobs
+from wit.study_checks import check_differ
 
 ONLY_ALIGNMENT = "dpo"  # name of the alignment of a study that names none
 TAKEN = ("base", "sft")  # names of other models
@@ -66,16 +67,10 @@ def check_alignments(alignments: Mapping[str, DPOKnobs]) -> None:
     Raises:
         ValueError: They do not.
     """
-    by_id: dict[str, str] = {}
-    for name, knobs in alignments.items():
+    for name in alignments:
         if name in TAKEN:
             raise ValueError(f"{name!r} is what another model is called; choose another name")
-        first = by_id.setdefault(alignment_id(knobs), name)
-        if first != name:
-            raise ValueError(
-                f"{first!r} and {name!r} have the same knobs, so they would be one model; leave "
-                "one of them out"
-            )
+    check_differ({name: alignment_id(knobs) for name, knobs in alignments.items()}, "model")
 
 
 def alignment_id(knobs: DPOKnobs) -> str:

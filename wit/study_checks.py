@@ -1,11 +1,32 @@
 """Whether the keys of a study go together; each alone is right."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wit.score_names import is_diagnostic
 
 if TYPE_CHECKING:
     from wit.config import Study
+
+
+def check_differ(identities: Mapping[str, str], what: str) -> None:
+    """Passes if no two names stand for the same thing.
+
+    Args:
+        identities: By name.
+        what: They would be.
+
+    Raises:
+        ValueError: Two do.
+    """
+    names: dict[str, str] = {}
+    for name, identity in identities.items():
+        first = names.setdefault(identity, name)
+        if first != name:
+            raise ValueError(
+                f"{first!r} and {name!r} have the same knobs, so they would be one {what}; leave "
+                "one of them out"
+            )
 
 
 def check_adapters(study: "Study") -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from wit.adapter_recipes import FASTER, by_name
 from wit.recipes import SFTKnobs
+from wit.study_checks import check_differ
 
 EPOCHS = "num_epochs"
 
@@ -71,14 +72,7 @@ def check_tunings(tunings: Mapping[str, SFTKnobs]) -> None:
     Raises:
         ValueError: They do.
     """
-    by_id: dict[str, str] = {}
-    for name, knobs in tunings.items():
-        first = by_id.setdefault(tuning_id(knobs), name)
-        if first != name:
-            raise ValueError(
-                f"{first!r} and {name!r} have the same knobs, so they would be one training; leave "
-                "one of them out"
-            )
+    check_differ({name: tuning_id(knobs) for name, knobs in tunings.items()}, "training")
 
 
 def tuning_id(knobs: SFTKnobs) -> str:

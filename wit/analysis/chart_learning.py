@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from wit.analysis.charts import Figure, axis
+from wit.analysis.charts import Figure, axis, error_bars
 from wit.analysis.digits import decimals_of, plus_minus
 from wit.analysis.tunings import Learning, Score, TuningComparison
 
@@ -74,15 +74,7 @@ def _base(base: Learning) -> Figure:
 
 
 def _error(scores: Sequence[Score | None], colour: str) -> Figure:
-    widths = [None if score is None else score.half_width for score in scores]
-    return {
-        "type": "data",
-        "array": widths,
-        "visible": any(width is not None for width in widths),
-        "thickness": 1,
-        "width": 0,
-        "color": colour,
-    }
+    return error_bars([None if score is None else score.half_width for score in scores], colour)
 
 
 def _hover_text(point: Learning) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from wit.analysis.charts import FAR, Figure, axis, scores_of, worst_of_most
+from wit.analysis.charts import FAR, Figure, axis, error_bars, scores_of, worst_of_most
 from wit.analysis.digits import decimals_of, plus_minus
 from wit.analysis.grid import CellScore, Grid
 from wit.analysis.scores import INSTRUCTION_TUNING
@@ -179,14 +179,7 @@ def _room(place: tuple[float, float], others: Sequence[tuple[float, ...]]) -> fl
 
 def _error(cells: Sequence[CellScore], axis: Axis) -> Figure:
     widths = [None if axis.is_beyond(cell.score) else cell.half_width for cell in cells]
-    return {
-        "type": "data",
-        "array": widths,
-        "visible": any(width is not None for width in widths),
-        "thickness": 1,
-        "width": 0,
-        "color": "--band",
-    }
+    return error_bars(widths, "--band")
 
 
 def _hover_text(point: Point, decimals: int) -> str:

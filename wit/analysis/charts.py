@@ -179,6 +179,18 @@ def lengths_chart(lengths: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Fig
     return {"data": [trace], "layout": layout}
 
 
+def error_bars(widths: Sequence[float | None], colour: str) -> Figure:
+    """Lines of so much to either side of points; none where nothing is known."""
+    return {
+        "type": "data",
+        "array": [*widths],
+        "visible": any(width is not None for width in widths),
+        "thickness": 1,
+        "width": 0,
+        "color": colour,
+    }
+
+
 def axis(title: str) -> Figure:
     """An axis that cannot be zoomed: a finger on a phone scrolls the page instead."""
     return {"title": {"text": title, "standoff": 8}, "fixedrange": True, "automargin": True}
