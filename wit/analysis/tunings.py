@@ -69,9 +69,12 @@ class BestWeights(Result):
     """Which loss weights are best after one way of SFT, and alignment."""
 
     tuning: str
-    weights: str | None  # None: nothing was measured
-    score: Score | None
+    weights: str
+    score: Score
     within_noise: tuple[str, ...]  # other objectives that cannot be told from the best
+    # How the objective that is best after the main tuning fares here.
+    is_main_best: bool
+    is_main_near: bool  # it cannot be told from the best
 
 
 class TuningComparison(Result):
@@ -283,13 +286,17 @@ def _paired(
 
 
 def _best_weights(tables: Mapping[str, pd.DataFrame]) -> Iterable[BestWeights]:
+    main: str | None = None
     for name, table in tables.items():
         found = recommend(table)
-        if found.num_rays > 1 and found.best is not None:
-            best = Score(value=found.best.score, half_width=found.best.half_width)
+        if found.num_rays > 1 and found.best is not None and found.ray is not None:
+            main = main or found.ray.ray
+            is_best = found.ray.ray == main
             yield BestWeights(
                 tuning=name,
                 weights=found.best.weights,
-                score=best,
+                score=Score(value=found.best.score, half_width=found.best.half_width),
                 within_noise=found.within_noise,
+                is_main_best=is_best,
+                is_main_near=is_best or main in found.within_noise,
             )

@@ -12,6 +12,7 @@ from wit.analysis.report_tables import NONE, Numbers
 from wit.analysis.score_labels import signal_name
 from wit.analysis.tunings import (
     STAGES,
+    BestWeights,
     Difference,
     Learning,
     Score,
@@ -62,12 +63,26 @@ def sentences_of(found: TuningComparison) -> list[str]:
     """How each curve fares beside the main one, and whether the best weights are the same."""
     main = found.points[0].curve if found.points else ""
     said = [_difference(one, main, found) for one in found.differences]
-    best = {one.weights for one in found.best_weights}
     if len(found.best_weights) > 1:
-        each = ", ".join(f"{one.weights} ({one.tuning})" for one in found.best_weights)
-        same = f"are the same after every way of SFT: {next(iter(best))}"
-        said.append(f"The best weights after DPO {same if len(best) == 1 else f'differ: {each}'}.")
+        said.append(_best_in_words(found.best_weights))
     return said
+
+
+def _best_in_words(found: Sequence[BestWeights]) -> str:
+    main, *others = found
+    if all(one.is_main_best for one in others):
+        return f"The best weights after DPO are the same after every way of SFT: {main.weights}."
+    each = ", ".join(f"{one.weights} ({one.tuning})" for one in found)
+    if all(one.is_main_near for one in others):
+        return (
+            f"The best weights after DPO are {each}; but nowhere can those of {main.tuning} be "
+            "told from the best."
+        )
+    worse = ", ".join(one.tuning for one in others if not one.is_main_near)
+    return (
+        f"The best weights after DPO are {each}; after {worse} those of {main.tuning} are worse "
+        "than the best, beyond the noise."
+    )
 
 
 def _difference(one: Difference, main: str, found: TuningComparison) -> str:
@@ -120,11 +135,11 @@ def _row(name: str, points: Sequence[Learning | None], found: TuningComparison) 
 
 
 def _best_weights(found: TuningComparison) -> Numbers:
-    decimals = decimals_of(one.score.value for one in found.best_weights if one.score)
+    decimals = decimals_of(one.score.value for one in found.best_weights)
     rows = [
         (
             one.tuning,
-            one.weights or NONE,
+            one.weights,
             _shown(one.score, decimals),
             ", ".join(one.within_noise) or NONE,
         )

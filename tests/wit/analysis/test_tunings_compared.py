@@ -191,7 +191,16 @@ def test_it_says_whether_the_best_weights_are_the_same(whole: pd.DataFrame) -> N
     assert found is not None
     best = {one.tuning: one.weights for one in found.best_weights}
     assert best == {name: "p0-r1" if WORSE[name] > 0 else "p0.2-r1" for name in MEANS}
-    assert "The best weights after DPO differ:" in sentences_of(found)[-1]
+    assert [one.is_main_best for one in found.best_weights] == [WORSE[n] > 0 for n in MEANS]
+    assert sentences_of(found)[-1] == (
+        "The best weights after DPO are p0-r1 (full-e1), p0-r1 (full-e2), p0-r1 (lora-e1), p0.2-r1 "
+        "(lora-e2); after lora-e2 those of full-e1 are worse than the best, beyond the noise."
+    )
+    noisy = whole.assign(stderr=0.2)
+    near = compare_tunings(noisy, study_of(*MEANS))
+    assert near is not None
+    assert all(one.is_main_near for one in near.best_weights)
+    assert "nowhere can those of full-e1 be told from the best" in sentences_of(near)[-1]
     same = compare_tunings(table_of("full-e1", "full-e2"), None)
     assert same is not None
     assert sentences_of(same)[-1].endswith("are the same after every way of SFT: p0-r1.")
