@@ -18,6 +18,7 @@ from peft import (
     set_peft_model_state_dict,
 )
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils.other import TrainableTokensWrapper
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -49,13 +50,23 @@ def with_adapters(
         config: Any = _config_of(adapter)
         if tokens:
             config.trainable_token_indices = _rows_of_tokens(model, tokens)
-        found: Any = get_peft_model(model, config)
+        found = _adapted(model, config)
         if adapter.takes_from_weights:  # once: whoever adds another by this config shall not
             found.active_peft_config.init_lora_weights = True
     except (ValueError, TypeError, ArithmeticError) as error:
         raise ConfigError(f"{key}: {first_line(error)}") from None
     if not any(weight.requires_grad for weight in found.parameters()):
         raise ConfigError(f"{key}: {adapter.method} has no weight to train; see its config")
+    return found
+
+
+def _adapted(model: PreTrainedModel, config: PeftConfig) -> Any:
+    found: Any = get_peft_model(model, config)
+    head: Any = found.get_base_model().get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper):
+        # TRL's fused head reads it, and the wrapper passes on nothing but weights. It stays a
+        # parameter of what is wrapped: here it is none, so that no state has it twice.
+        vars(head)["bias"] = head.original_module.bias
     return found
 
 
@@ -132,7 +143,7 @@ def with_saved_adapters(model: PreTrainedModel, folder: Path) -> PeftModel:
     """
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     kind: Any = PEFT_TYPE_TO_CONFIG_MAPPING[config["peft_type"]]
-    found: Any = get_peft_model(model, kind.from_peft_type(**config | TRAINED))
+    found = _adapted(model, kind.from_peft_type(**config | TRAINED))
     weights = load_file(folder / WEIGHTS)
     report = set_peft_model_state_dict(found, weights)
     trained = {name for name, weight in found.named_parameters() if weight.requires_grad}

@@ -9,6 +9,7 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from tiny import make_tiny_base
 from torch import Tensor
+from trl.trainer.utils import add_fused_lm_head
 
 from wit.adapter_recipes import METHODS, OTHERS, AdapterKnobs
 from wit.errors import ArtifactError, ConfigError
@@ -210,7 +211,7 @@ def test_embeddings_of_tokens_are_trained_kept_and_merged_with_it(
 
 
 @pytest.mark.parametrize("is_tied", [False, True])
-@pytest.mark.parametrize("head", [add_one_pass_head, add_head])
+@pytest.mark.parametrize("head", [add_one_pass_head, add_head, add_fused_lm_head])
 def test_every_head_scores_with_the_embeddings_as_they_are_trained(
     head: Any, is_tied: bool, rows: Tensor, tmp_path: Path
 ) -> None:
@@ -225,10 +226,10 @@ def test_every_head_scores_with_the_embeddings_as_they_are_trained(
     found = model(rows).logits[:, :-1].log_softmax(-1).gather(-1, targets[..., None]).sum()
     wanted = torch.autograd.grad(-found, weights)
     head(model.get_base_model())
-    if head is add_head:
-        loss = -model(rows, labels=rows, fused_lm_head=True).log_probs.sum()
-    else:
+    if head is add_one_pass_head:
         loss = model(rows, labels=rows, coefficients=torch.ones(targets.shape)).loss
+    else:
+        loss = -model(rows, labels=rows, fused_lm_head=True).log_probs.sum()
     torch.testing.assert_close(loss, -found, rtol=1e-5, atol=1e-4)
     for name, own, other in zip(names, torch.autograd.grad(loss, weights), wanted, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4, msg=name)

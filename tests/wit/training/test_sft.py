@@ -51,12 +51,13 @@ def parts(base: Path, instructions: Path, tokenizer_folder: Path) -> tuple[Path,
     return base, instructions, tokenizer_folder
 
 
+@pytest.mark.parametrize("adapter", [None, {"rank": 4}], ids=str)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_measured_likelihoods_are_those_of_the_model_in_float32(
-    precision: str, parts: tuple[Path, Path, Path], tmp_path: Path
+    precision: str, adapter: dict[str, int] | None, parts: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     base, instructions, _ = parts
-    figures, _ = run(tmp_path, parts, recipe(num_epochs=1, precision=precision))
+    figures, _ = run(tmp_path, parts, recipe(num_epochs=1, precision=precision, adapter=adapter))
     for step, folder in {min(figures): base, max(figures): tmp_path / "model"}.items():
         for role, expected in held_out_nll(load_model(folder), instructions, batch_size=5).items():
             assert figures[step][f"nll_{role}"] == pytest.approx(expected.nll, rel=1e-6)
