@@ -2,23 +2,19 @@
 
 from typing import Any
 
-import numpy as np
-
-from wit.tokenizers import Tokenizer
+from wit.tokenizers import Tokenizer, markup_tokens
 
 
 def special_tokens_of(ids: Any, tokenizer: Tokenizer) -> list[int]:
-    """Ids of the special tokens of rows, in order, but for the one that begins texts and padding.
+    """Ids of the special tokens of rows, in order, but for the one that begins texts.
 
-    What a chat template writes, and what ends responses: a base may never have seen them. Text has
-    none of them, whatever it says.
+    What a chat template writes, and what ends responses: a base may never have seen them. The
+    latter is among them whatever else it is for; where a base has no padding, it pads too.
 
     Args:
         ids: An Arrow column with the token ids of every row.
         tokenizer: Theirs.
     """
-    known = {*tokenizer.added_tokens_decoder} - {tokenizer.bos_token_id, tokenizer.pad_token_id}
-    counts = np.zeros(len(tokenizer), dtype=np.int64)
-    for chunk in ids.chunks:
-        counts += np.bincount(chunk.flatten().to_numpy(), minlength=len(counts))
-    return sorted(token for token in known if counts[token])
+    known = {*markup_tokens(tokenizer)} - ({tokenizer.bos_token_id} - {tokenizer.eos_token_id})
+    present = {token for chunk in ids.chunks for token in chunk.flatten().unique().to_pylist()}
+    return sorted(known & present)
