@@ -174,9 +174,7 @@ def _cells(uri: str, study: StudyRun, known: Named) -> list[dict[str, str]]:
             "cell": cell_of_run(run, known),
             "stage": run.tags["wit.stage"],
             "model_stage": run.params.get("model_stage", ""),
-            "alignment": alignment.name
-            if (alignment := alignment_of(run, known.alignments))
-            else "",
+            "alignment": aligned_as(run),
             "objective": run.params.get("objective", ""),
             "beta": run.params.get("beta", ""),
             "fingerprint": run.tags["wit.fingerprint"],
