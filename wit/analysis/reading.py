@@ -14,13 +14,23 @@ from wit.analysis.scores import STAGES, Row
 from wit.errors import InputError
 
 NEEDED = ("stage", "prompt_weight", "response_weight", "benchmark", "score")
-OPTIONAL = ("study", "seed", "alignment", "role", "stderr", "num_items", "higher_is_better")
+OPTIONAL = (
+    "study",
+    "seed",
+    "tuning",
+    "alignment",
+    "role",
+    "stderr",
+    "num_items",
+    "higher_is_better",
+)
 ROLES = ("select", "report", "forgetting", "diagnostic", "part")
 AVERAGE = "average"  # where a file has this benchmark, it is the score, and the others its parts
 DIAGNOSTICS = ("POSIX", "sensitivity", "preference_accuracy")  # no benchmarks: they choose nothing
 LARGEST = 1e9  # score or weight; squares of larger ones do not fit into a number
 NOT_MEASURED = ("", "nan", "na", "none", "null")
 PARTED_BY = {";": "semicolons", "\t": "tabs"}  # where it should be commas
+STAGES_AFTER = {"tuning": ("sft", "dpo"), "alignment": ("dpo",)}  # that have one
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -31,6 +41,7 @@ def read_scores(
     lower_is_better: Collection[str] = (),
     scales: Mapping[str, float] | None = None,
     alignment: str | None = None,
+    tuning: str | None = None,
 ) -> pd.DataFrame:
     """A table as the analysis takes it.
 
@@ -45,12 +56,14 @@ def read_scores(
         scales: Factors on the scores of benchmarks whose unit differs, by name.
         alignment: Whose models are read, beside the base and the SFT models; unset: a study has
             one alone.
+        tuning: Whose models are read, beside the base; likewise.
 
     Raises:
         InputError: The file cannot be read; names the line, what is wrong and what is allowed.
     """
     rows = [_checked(f"{path}:{line}", row) for line, row in _read(path)]
-    rows = _of_alignment(path, rows, alignment)
+    rows = _of_one(path, rows, "tuning", tuning)
+    rows = _of_one(path, rows, "alignment", alignment)
     _refuse_twice(path, rows)
     known = sorted({row["benchmark"] for row in rows})
     _refuse_near_duplicates(path, known)
@@ -172,7 +185,7 @@ def _name(text: str) -> str:
     return text
 
 
-def _alignment(text: str) -> str:
+def _name_if_any(text: str) -> str:
     return "" if text.lower() in NOT_MEASURED else text
 
 
@@ -188,7 +201,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "prompt_weight": _weight,
     "response_weight": _weight,
     "seed": _seed,
-    "alignment": _alignment,
+    "tuning": _name_if_any,
+    "alignment": _name_if_any,
     "benchmark": _name,
     "score": _score,
     "role": _one_of(ROLES),
@@ -198,21 +212,22 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _of_alignment(path: Path, rows: list[Row], wanted: str | None) -> list[Row]:
-    """The rows of the base, the SFT models and one alignment; that column is done with."""
-    said = [row.pop("alignment", "") for row in rows]
-    names = [name if row["stage"] == "dpo" else "" for name, row in zip(said, rows, strict=True)]
+def _of_one(path: Path, rows: list[Row], what: str, wanted: str | None) -> list[Row]:
+    """The rows of one alignment or tuning, and of the models before it; its column is done with."""
+    said = [row.pop(what, "") for row in rows]
+    stages = STAGES_AFTER[what]
+    names = [n if row["stage"] in stages else "" for n, row in zip(said, rows, strict=True)]
     by_study: dict[str, set[str]] = {}
     for name, row in zip(names, rows, strict=True):
         if name:
             by_study.setdefault(row.get("study", ""), set()).add(name)
     has = ", ".join(dict.fromkeys(filter(None, names)))
     if wanted is not None and wanted not in names:
-        raise InputError(f"--alignment {wanted}: {path} has no such alignment, but {has or 'none'}")
+        raise InputError(f"--{what} {wanted}: {path} has no such {what}, but {has or 'none'}")
     if wanted is None and max(map(len, by_study.values()), default=0) > 1:
         raise InputError(
-            f"{path}: has models of several alignments, {has}; choose one, such as "
-            f"--alignment {next(filter(None, names))}"
+            f"{path}: has models of several {what}s, {has}; choose one, such as "
+            f"--{what} {next(filter(None, names))}"
         )
     return [row for name, row in zip(names, rows, strict=True) if name in ("", wanted or name)]
 

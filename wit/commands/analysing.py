@@ -28,6 +28,9 @@ def analyze(
     alignment: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of a table with several of them")
     ] = None,
+    tuning: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Way of SFT, of a table with several of them")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file to write")] = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -45,6 +48,7 @@ def analyze(
         lower_is_better=lower_is_better or (),
         scales=dict(map(_factor, scales or [])),
         alignment=alignment,
+        tuning=tuning,
     )
     analysis, warnings = analyse(table), doubts(table)
     for warning in warnings:

@@ -93,6 +93,26 @@ def test_several_alignments_are_refused_with_the_remedy(tmp_path):
         read_scores(written(tmp_path, GOOD), alignment="ipo")
 
 
+TUNED = (
+    "stage,prompt_weight,response_weight,benchmark,score,tuning,alignment\nbase,,,a,1,,\n"
+    "sft,0,1,a,2,full,\ndpo,0,1,a,3,full,dpo\n"
+    "sft,1,1,a,8,lora,\ndpo,1,1,a,9,lora,dpo\ndpo,1,1,a,7,lora,ipo\n"
+)
+
+
+def test_of_several_tunings_one_is_read(tmp_path):
+    """Even where no two models have the same weights, so that nothing is there twice."""
+    path = written(tmp_path, TUNED)
+    with pytest.raises(InputError, match="tunings, full, lora; choose one, such as --tuning full"):
+        read_scores(path)
+    for words, scores in {("full", None): [1, 2, 3], ("lora", "ipo"): [1, 8, 7]}.items():
+        table = read_scores(path, tuning=words[0], alignment=words[1])
+        assert list(table["score"]) == scores
+    assert json.loads(analyze(path, "--tuning", "full", "--json").stdout)["studies"]
+    with pytest.raises(InputError, match=r"--tuning dora: .* no such tuning, but full, lora"):
+        read_scores(path, tuning="dora")
+
+
 def test_studies_may_have_an_alignment_each(tmp_path):
     text = HEAD.replace("seed", "alignment") + "s,dpo,0,1,ipo,a,1\nt,dpo,0,1,kto,a,2\n"
     text += "t,sft,0,1,none,a,2\n"
