@@ -13,7 +13,7 @@ from wit.analysis.parts import Parts
 from wit.analysis.rays import RayScore
 from wit.analysis.resampling import Estimate
 from wit.analysis.score_labels import signal_name
-from wit.analysis.scores import Row, alignment_of, alignments_in, by_angle, rows_of
+from wit.analysis.scores import Row, alignment_of, alignments_in, by_angle, rows_of, tuning_of
 from wit.analysis.selection import Recommendation
 from wit.analysis.stage_rows import stage_rows
 
@@ -227,8 +227,7 @@ def problems(table: pd.DataFrame) -> list[Problem]:
     by_model: dict[tuple[str, str, int, str | None, str | None], list[Row]] = {}
     wanted: dict[str, set[str]] = {"sft": set(), "dpo": set()}
     for row in rows:
-        tuning = row.get("tuning")
-        model = (row["stage"], row["weights"], row["seed"], alignment_of(row), tuning)
+        model = (row["stage"], row["weights"], row["seed"], alignment_of(row), tuning_of(row))
         by_model.setdefault(model, []).append(row)
         if isinstance(row["benchmark"], str) and row["role"] != "diagnostic":
             # What selects is needed everywhere; others may be measured after one stage only.

@@ -156,6 +156,12 @@ def alignment_of(row: Row) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def tuning_of(row: Row) -> str | None:
+    """Name of the way of SFT of a row's model; None: it has none, or the study names none."""
+    name = row.get("tuning")
+    return name if isinstance(name, str) else None
+
+
 def alignment_columns(row: Row) -> dict[str, Any]:
     """How a row's model was aligned; each of the three is None where it is not known."""
     objective, beta = row.get("objective"), row.get("beta")

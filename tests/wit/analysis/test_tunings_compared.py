@@ -260,6 +260,16 @@ def test_what_failed_is_named_with_its_tuning(whole: pd.DataFrame) -> None:
     assert {line["cell"] for line in cells_table(table)} >= {"p0-r1-s0@lora-e2", "base"}
 
 
+def test_a_study_that_names_no_tunings_has_none_of_their_problems(whole: pd.DataFrame) -> None:
+    """Its column of tunings is empty, and one empty value is not equal to another."""
+    kept = whole["benchmark"] == "cloze"
+    both = whole.assign(role="select").loc[whole["tuning"].isna() | (whole["tuning"] == "full-e1")]
+    for tuning in (None, math.nan):
+        assert problems(both.assign(tuning=tuning)) == []
+        lacks = both.loc[~(kept & (both["seed"] == 1))].assign(tuning=tuning)
+        assert {one.error for one in problems(lacks)} == {"no score on cloze"}
+
+
 def test_the_report_draws_learned_over_kept(whole: pd.DataFrame, tmp_path: Path) -> None:
     out = write_report(whole, study_of(*MEANS), Extras(), tmp_path / "page.html")
     page = SpacedPage(out)
