@@ -194,7 +194,7 @@ def of_tuning(table: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
     if not names:
         return table
     is_its = table["tuning"] == (names[0] if name is None else name)
-    return table.loc[table["tuning"].isna() | is_its]
+    return table.loc[(table["stage"] == "base") | is_its]
 
 
 def by_tuning(table: pd.DataFrame) -> dict[str | None, pd.DataFrame]:

@@ -70,11 +70,9 @@ class BestWeights(Result):
 
     tuning: str
     weights: str
+    objective: str
     score: Score
     within_noise: tuple[str, ...]  # other objectives that cannot be told from the best
-    # How the objective that is best after the main tuning fares here.
-    is_main_best: bool
-    is_main_near: bool  # it cannot be told from the best
 
 
 class TuningComparison(Result):
@@ -84,9 +82,10 @@ class TuningComparison(Result):
     learned_is: str  # names of benchmarks
     kept_is: str  # empty: it was not measured
     base: Learning | None
+    num_tunings: int
     points: tuple[Learning, ...]
     differences: tuple[Difference, ...]
-    best_weights: tuple[BestWeights, ...]  # of a study with several pairs of weights
+    best_weights: tuple[BestWeights, ...]  # of a study with several pairs; of those measured
 
 
 class _Measured(NamedTuple):
@@ -127,6 +126,7 @@ def compare_tunings(table: pd.DataFrame, study: Study | None) -> TuningCompariso
         learned_is=", ".join(learned),
         kept_is=", ".join(kept),
         base=_base(first, learned, kept),
+        num_tunings=len(tables),
         points=tuple(_points(found, curves, study)),
         differences=tuple(_differences(found, curves, study)),
         best_weights=tuple(_best_weights(tables)),
@@ -286,17 +286,14 @@ def _paired(
 
 
 def _best_weights(tables: Mapping[str, pd.DataFrame]) -> Iterable[BestWeights]:
-    main: str | None = None
     for name, table in tables.items():
         found = recommend(table)
         if found.num_rays > 1 and found.best is not None and found.ray is not None:
-            main = main or found.ray.ray
-            is_best = found.ray.ray == main
+            best = Score(value=found.best.score, half_width=found.best.half_width)
             yield BestWeights(
                 tuning=name,
                 weights=found.best.weights,
-                score=Score(value=found.best.score, half_width=found.best.half_width),
+                objective=found.ray.ray,
+                score=best,
                 within_noise=found.within_noise,
-                is_main_best=is_best,
-                is_main_near=is_best or main in found.within_noise,
             )

@@ -1,6 +1,7 @@
 """The report's section on several ways of SFT: what each learns, and what it forgets."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,7 +13,6 @@ from wit.analysis.report_tables import NONE, Numbers
 from wit.analysis.score_labels import signal_name
 from wit.analysis.tunings import (
     STAGES,
-    BestWeights,
     Difference,
     Learning,
     Score,
@@ -64,25 +64,23 @@ def sentences_of(found: TuningComparison) -> list[str]:
     main = found.points[0].curve if found.points else ""
     said = [_difference(one, main, found) for one in found.differences]
     if len(found.best_weights) > 1:
-        said.append(_best_in_words(found.best_weights))
+        said.append(f"The best weights after DPO {_same_or_not(found)}.")
     return said
 
 
-def _best_in_words(found: Sequence[BestWeights]) -> str:
-    main, *others = found
-    if all(one.is_main_best for one in others):
-        return f"The best weights after DPO are the same after every way of SFT: {main.weights}."
-    each = ", ".join(f"{one.weights} ({one.tuning})" for one in found)
-    if all(one.is_main_near for one in others):
-        return (
-            f"The best weights after DPO are {each}; but nowhere can those of {main.tuning} be "
-            "told from the best."
-        )
-    worse = ", ".join(one.tuning for one in others if not one.is_main_near)
-    return (
-        f"The best weights after DPO are {each}; after {worse} those of {main.tuning} are worse "
-        "than the best, beyond the noise."
-    )
+def _same_or_not(found: TuningComparison) -> str:
+    """The best weights of each; where they differ, an objective that none is known to beat."""
+    best, num = found.best_weights, found.num_tunings
+    every = f"{len(best)} of {num} ways" if len(best) < num else "every way"
+    if len({one.weights for one in best}) == 1:
+        return f"are the same after {every} of SFT: {best[0].weights}"
+    each = ", ".join(f"{one.weights} ({one.tuning})" for one in best)
+    near = [(one.objective, *one.within_noise) for one in best]
+    shared = [name for name in chain(*near) if all(name in others for others in near)]
+    if not shared:
+        return f"differ: {each}"
+    told = f"{shared[0]} is the best, or cannot be told from it, after {every} of SFT"
+    return f"differ within the noise: {each}; {told}"
 
 
 def _difference(one: Difference, main: str, found: TuningComparison) -> str:
