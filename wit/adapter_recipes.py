@@ -35,7 +35,6 @@ OTHERS = (
     *("ln_tuning", "loha", "lokr", "miss", "oft", "osf", "peanut", "psoft", "randlora"),
     *("road", "supertuning", "vera", "waveft"),
 )
-TOKENS_UNSET = ("tokens", None)  # as it was before there was that knob
 OF_ZERO = ("c3a", "fourierft")  # these begin at random unless they are told otherwise
 METHODS = (*DEFAULTS, *OTHERS)
 QUANTISED = ("qlora",)
@@ -140,10 +139,12 @@ Adapter = Annotated[AdapterKnobs | None, BeforeValidator(by_name)]  # None: all 
 def as_before(values: dict[str, Any]) -> dict[str, Any]:
     """What enters the fingerprint of a training.
 
-    Without an adapter that is what it was when LoRA was the only one: what was trained is found.
+    Without an adapter that is what it was when LoRA was the only one, and of one that trains no
+    tokens what it was before there was that knob: what was trained is found.
     """
     if (adapter := values["adapter"]) is not None:
-        known = {name: value for name, value in adapter.items() if (name, value) != TOKENS_UNSET}
+        trains_tokens = adapter["tokens"] == "template"
+        known = {name: v for name, v in adapter.items() if name != "tokens" or trains_tokens}
         return values | {"adapter": known}
     return {name: value for name, value in values.items() if name != "adapter"} | {"lora": None}
 

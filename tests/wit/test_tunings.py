@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from samples import ROOT
 
+from wit.alignment_recipes import DPOKnobs
 from wit.compatibility import check_together
 from wit.config import Cell, Runtime, Study
 from wit.display import plan_as_json, show_plan
@@ -197,6 +198,15 @@ def test_the_identity_of_a_tuning_is_that_of_its_knobs(epochs: int, adapter: str
     assert tuning_id(again) == tuning_id(knobs)
     other = knobs.model_copy(update={"num_epochs": epochs + 1})
     assert tuning_id(other) != tuning_id(knobs)
+
+
+def test_an_adapter_that_trains_no_tokens_is_what_it_was_before_there_was_that_knob() -> None:
+    """So what was trained with it is found; and an alignment, which trains none, may say so."""
+    for knobs in (SFTKnobs, DPOKnobs):
+        identity = knobs.model_validate({"adapter": LORA | {"tokens": "none"}}).identity()
+        assert "tokens" not in identity["adapter"]
+    assert SFTKnobs.model_validate({"adapter": LORA}).identity()["adapter"]["tokens"] == "template"
+    assert DPOKnobs.model_validate({"adapter": LORA}).identity() == identity
 
 
 @pytest.fixture(scope="module")
