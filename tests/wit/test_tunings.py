@@ -247,3 +247,11 @@ def test_a_cell_of_the_form_is_of_one_tuning(tmp_path: Path, folder: Path) -> No
     assert [cell.tuning for cell in first.cells] == ["full-e1"]
     with pytest.raises(ConfigError, match="no tuning 'lore'; it has full-e1"):
         CellRequest(study_file=str(file), tuning="lore").load_study()
+
+
+def test_the_identity_of_a_tuning_is_what_it_was() -> None:
+    """MLflow has it with every run; a new knob at its default is left out of ``identity``."""
+    adapter = {"rank": 4}
+    known = {"03fe83d6d36c": {}, "ee1acb337a5f": {"adapter": adapter}}
+    known["300a82137fa2"] = {"adapter": adapter | {"tokens": "none"}}
+    assert {tuning_id(SFTKnobs.model_validate(k)): k for k in known.values()} == known
