@@ -218,6 +218,7 @@ def test_columns_of_a_cell_are_read_from_its_name(more):
         "prompt_weight": more["prompt"],
         "response_weight": more["response"],
         "seed": 3,
+        "tuning": None,
     }
 
 
