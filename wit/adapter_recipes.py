@@ -149,6 +149,21 @@ def as_before(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != "adapter"} | {"lora": None}
 
 
+def as_now(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as a record has it, with the names that its knobs have now.
+
+    An older wit knew LoRA alone, and trained no embeddings of tokens.
+    """
+    values = {**recorded}
+    if "lora" in values:
+        lora = values.pop("lora")
+        values["adapter"] = {"method": "lora", **lora} if isinstance(lora, Mapping) else lora
+    adapter = values.get("adapter")
+    if isinstance(adapter, Mapping) and "tokens" in DEFAULTS.get(adapter.get("method", ""), {}):
+        values["adapter"] = {"tokens": "none", **adapter}
+    return values
+
+
 def with_own_rate(given: Any, default: float) -> Any:
     """Knobs of a training; one that has an adapter and names no learning rate has its own.
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
+from wit.adapter_recipes import as_now
 from wit.alignment_recipes import DPOKnobs, DPORecipe
 from wit.artifacts import RECORD, verify
 from wit.config import Study
@@ -158,8 +159,8 @@ def _belongs_to(model: Kept, study: Study) -> bool:
         ]
         rows = InstructionsRecipe.model_validate(data.recipe)
         # Validated, for the record of an older wit lacks the knobs that there were not yet.
-        trained = SFTRecipe.model_validate(sft.recipe)
-        own = DPORecipe.model_validate(model.recipe) if model.stage == "dpo" else None
+        trained = SFTRecipe.model_validate(as_now(sft.recipe))
+        own = DPORecipe.model_validate(as_now(model.recipe)) if model.stage == "dpo" else None
     except ValidationError as error:
         raise ArtifactError(f"{model.path}: a recipe cannot be read: {error}") from None
     return (

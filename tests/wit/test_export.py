@@ -293,6 +293,18 @@ def test_roles_come_from_the_studies_that_the_model_belongs_to(plan: Plan, own_r
     assert known_roles(model) == {}
 
 
+def test_a_record_of_an_older_wit_is_read(plan: Plan, own_root: Path):
+    """Which knew LoRA alone; of models without, fingerprints are the same."""
+    for stage, artifact in (("sft", plan.cells[0].sft), ("dpo", plan.cells[0].dpo)):
+        file = own_root / stage / artifact.fingerprint / "record.json"
+        record = json.loads(file.read_text())
+        assert record["recipe"].pop("adapter") is None
+        record["recipe"]["lora"] = None
+        file.write_text(json.dumps(record))
+    model = Kept.at(own_root / "dpo" / plan.cells[0].dpo.fingerprint)
+    assert known_roles(model) == {"wit_choice": "select", "wit_cloze": "report"}
+
+
 def test_the_command_says_what_it_wrote(plan: Plan, root: Path, tmp_path: Path):
     dpo = plan.cells[0].dpo
     where = ["--set-runtime", f"artifact_root={root}"]
