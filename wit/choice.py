@@ -111,13 +111,8 @@ def choose(
             says what is missing.
     """
     known, tunings = alignments_in(scores), tunings_in(scores)
-    for what, given, of_study in (
-        ("alignment", alignment, known),
-        ("tuning", tuning, tunings),
-    ):
-        if given is not None and given not in of_study:
-            names = ", ".join(of_study) or "none that it names"
-            raise InputError(f"study {study!r} has no {what} {given!r}; it has {names}")
+    _check_known(study, "alignment", alignment, known)
+    _check_known(study, "tuning", tuning, tunings)
     version = scores.attrs.get("version")
     scores = of_alignment(of_tuning(scores, tuning), alignment)
     found = recommend(scores)
@@ -153,6 +148,12 @@ def choose(
         is_instruction_tuning=best.weights == INSTRUCTION_TUNING,
         model=_chosen_model([r for r in dpo if r["weights"] == best.weights], names, root, uri),
     )
+
+
+def _check_known(study: str, what: str, given: str | None, known: Sequence[str]) -> None:
+    if given is not None and given not in known:
+        names = ", ".join(known) or "none that it names"
+        raise InputError(f"study {study!r} has no {what} {given!r}; it has {names}")
 
 
 def _what_is_missing(study: str, found: Recommendation, dpo: list[Row]) -> str:

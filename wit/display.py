@@ -1,7 +1,7 @@
 """Plans and comparisons on a terminal, and as JSON."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -16,7 +16,7 @@ from wit.progress import duration
 if TYPE_CHECKING:
     import pandas as pd
 
-    from wit.analysis.comparison import Measured
+    from wit.analysis.comparison import ComparedCell, Measured
     from wit.artifacts import Artifact
     from wit.config import Study
     from wit.estimate import Estimate
@@ -208,6 +208,24 @@ def show_comparison(console: Console, scores: "pd.DataFrame", study: "Study | No
     from wit.analysis.tunings_section import sentences_of
     from wit.analysis.wording import left_out
 
+    _show_cells(console, compare(scores))
+    main = of_tuning(scores)
+    if (tunings := compare_tunings(scores, study)) is not None:
+        for sentence in sentences_of(tunings):
+            console.print(sentence, highlight=False)
+        console.print(f"Of tuning {tunings_in(scores)[0]}:", highlight=False)
+    if (alignments := compare_alignments(main)) is not None:
+        first, *others = (result.name for result in alignments.results)
+        beside = ", ".join(others)
+        console.print(f"DPO is alignment {first}; below it: {beside}.", highlight=False)
+        console.print(alignments.sentence, highlight=False)
+    found = recommend(of_alignment(main))
+    console.print(found.sentence, highlight=False)
+    if found.best is not None and found.num_excluded:
+        console.print(f"{left_out(found.num_excluded)}.", highlight=False)
+
+
+def _show_cells(console: Console, cells: "Sequence[ComparedCell]") -> None:
     table = Table(
         box=box.SIMPLE_HEAD,
         title="Mean score of the select benchmarks, ± half of its 95 % interval",
@@ -216,7 +234,6 @@ def show_comparison(console: Console, scores: "pd.DataFrame", study: "Study | No
     # Eighty columns hold one line per cell, if its weights are not too long.
     for column in ("SFT", "DPO", "prompt\nNLL", "response\nNLL", "preference\naccuracy"):
         table.add_column(column, justify="right", overflow="fold")
-    cells = compare(scores)
     for cell in cells:
         before = cell.models.get("sft") or cell.models.get("base")
         after = cell.models.get("dpo")
@@ -240,20 +257,6 @@ def show_comparison(console: Console, scores: "pd.DataFrame", study: "Study | No
             if model is not None and model.collapse:
                 said = f"! {name} collapsed: its {'; its '.join(model.collapse)}."
                 console.print(said, highlight=False, markup=False)
-    main = of_tuning(scores)
-    if (tunings := compare_tunings(scores, study)) is not None:
-        for sentence in sentences_of(tunings):
-            console.print(sentence, highlight=False)
-        console.print(f"Of tuning {tunings_in(scores)[0]}:", highlight=False)
-    if (alignments := compare_alignments(main)) is not None:
-        first, *others = (result.name for result in alignments.results)
-        beside = ", ".join(others)
-        console.print(f"DPO is alignment {first}; below it: {beside}.", highlight=False)
-        console.print(alignments.sentence, highlight=False)
-    found = recommend(of_alignment(main))
-    console.print(found.sentence, highlight=False)
-    if found.best is not None and found.num_excluded:
-        console.print(f"{left_out(found.num_excluded)}.", highlight=False)
 
 
 def _score(measured: "Measured | None") -> str:

@@ -111,8 +111,7 @@ def _content(
     replicates = replicates_in(whole)
     shown = shown_grid(grid, replicates)
     figures = _figures(found, shown, rays, near, data)
-    for section in filter(None, (tuned, aligned)):
-        figures |= section.figures
+    figures |= (tuned.figures if tuned else {}) | (aligned.figures if aligned else {})
     return figures, {
         "subtitle": _subtitle(grid, study, roles["select"]),
         "recommendation": choice,
@@ -135,12 +134,9 @@ def _content(
         "num_replicates": len(replicates),
         "off_grid": sorted({c.weights for c in _all_cells(shown) if not c.is_on_grid}),
         "rays": rays_numbers(found, near_sft, decimals),
-        "is_seed_shared": "seeds" in {of.stage.replicates for of in rays.values() if of.rays},
-        "has_noise": {name: bool(of.noise.deviation) for name, of in rays.items()},
-        "has_halo": {"sft": bool(found.sft.from_usual), "dpo": bool(found.dpo.from_usual)},
+        **_noise_of(found, rays),
         **_before_and_after(found, decimals),
         **_what_makes_the_difference(found, rays),
-        "is_scale_seen": _is_scale_seen(rays["dpo"]) or _is_scale_seen(rays["sft"]),
         "select": roles["select"],
         "benchmarks": benchmarks,
         "without_overlap": without_sections(
@@ -152,6 +148,16 @@ def _content(
         "problems": problems(every),
         "num_excluded": {"SFT": grid.sft.num_excluded, "DPO": grid.dpo.num_excluded},
         **_how_it_was_made(every, study, extras),
+    }
+
+
+def _noise_of(found: StudyAnalysis, rays: dict[str, Rays]) -> dict[str, Any]:
+    """What the charts by objective have to say of noise and scale."""
+    return {
+        "is_seed_shared": "seeds" in {of.stage.replicates for of in rays.values() if of.rays},
+        "has_noise": {name: bool(of.noise.deviation) for name, of in rays.items()},
+        "has_halo": {"sft": bool(found.sft.from_usual), "dpo": bool(found.dpo.from_usual)},
+        "is_scale_seen": any(map(_is_scale_seen, rays.values())),
     }
 
 
