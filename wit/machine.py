@@ -7,6 +7,7 @@ from wit.adapter_recipes import QUANTISED
 from wit.artifact_store import check_store
 from wit.compatibility import FLASH, check_together
 from wit.config import Runtime, Study
+from wit.data.pairing import will_be_unpaired
 from wit.errors import ConfigError
 from wit.evaluation_recipes import JudgeEvaluation
 from wit.judging.settings import NO_JUDGE, check_judge
@@ -50,8 +51,6 @@ def check_pairs(plan: Plan) -> None:
     of_pairs = {name: wanted for name in study.aligned_by if (wanted := _of_pairs(study, name))}
     if not of_pairs or plan.is_made(preferences):
         return
-    from wit.data.prepare import will_be_unpaired  # takes a second
-
     if will_be_unpaired(study.preferences, row_files(preferences)):
         name, (loc, said, other) = next(iter(of_pairs.items()))
         place, key = study.places.of(loc) or study.places.of(("preferences",)), ".".join(loc)

@@ -6,7 +6,6 @@ are kept, and once to make tokens of those. So a set may be larger than memory.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from wit.data.encode import (
     last_response_start,
 )
 from wit.data.kinds import INSTRUCTIONS, PREFERENCES
+from wit.data.pairing import check_kinds
 from wit.data.preference_rows import read_preference
 from wit.data.processes import in_order
 from wit.data.rendering import ChatRenderer
-from wit.data.schema import Shape
-from wit.data.sets import Files, RowsOfSet, paths_by_source
-from wit.data.sources import ROWS_AT_ONCE, read_rows, survey
+from wit.data.sets import RowsOfSet
+from wit.data.sources import Files
 from wit.data.splits import HELD_OUT, TRAIN, SplitFiles, read_split, read_table
 from wit.data.templates import check_tokens, read_template, template_names
 from wit.errors import BaseModelError, DataError
@@ -54,7 +53,6 @@ __all__ = [
     "read_card",
     "read_split",
     "read_table",
-    "will_be_unpaired",
     "write_card",
 ]
 
@@ -146,7 +144,7 @@ def make_preferences(
     read = partial(read_preference, min_margin=recipe.min_margin)
     data = RowsOfSet(PREFERENCES._replace(read=read), recipe, files, sample_rows)
     shapes = {name: source.shape for name, source in data.sources.items()}
-    _check_kinds(shapes)
+    check_kinds(shapes)
     if recipe.min_margin and not any(shape.has_scores for shape in shapes.values()):
         raise DataError(
             f"{data.where}: min_margin = {recipe.min_margin:g}, but there are no scores. Name "
@@ -158,40 +156,6 @@ def make_preferences(
 def is_unpaired(folder: Path) -> bool:
     """Whether a ``preferences`` artifact holds single responses that are good or bad, not pairs."""
     return read_table(folder, TRAIN).schema.names == UNPAIRED_COLUMNS.names
-
-
-def will_be_unpaired(recipe: PreferencesRecipe, files: Files) -> bool | None:
-    """Whether preferences will be single responses, as their columns say before anything is made.
-
-    Args:
-        recipe: Of the stage.
-        files: Local files of its sources, by name; one path for a single place.
-
-    Returns:
-        None if all sources are on the hub, so that their columns are not known here. The first rows
-        alone are looked at; ``is_unpaired`` says for certain, afterwards.
-
-    Raises:
-        DataError: A source is unusable, or some hold pairs and others do not.
-    """
-    paths = paths_by_source(files)
-    shapes: dict[str, Shape] = {}
-    for name, source in recipe.by_source().items():
-        if path := paths.get(name):
-            first = survey(islice(read_rows(source, path), ROWS_AT_ONCE))
-            shapes[name] = Shape(first.columns, PREFERENCES.shapes, source.columns, str(path))
-    _check_kinds(shapes)
-    return next((shape.is_unpaired for shape in shapes.values()), None)
-
-
-def _check_kinds(shapes: Mapping[str, Shape]) -> None:
-    unpaired = [name for name, shape in shapes.items() if shape.is_unpaired]
-    pairs = [name for name in shapes if name not in unpaired]
-    if unpaired and pairs:
-        raise DataError(
-            f"sources: {', '.join(unpaired)} hold single responses with a label, "
-            f"{', '.join(pairs)} hold pairs; a training uses one of both: leave the others out"
-        )
 
 
 def _columns_of(data: RowsOfSet) -> pa.Schema:

@@ -9,12 +9,11 @@ from wit.data.kinds import Item, Kind, num_characters
 from wit.data.preference_rows import Unusable
 from wit.data.schema import Shape
 from wit.data.sieve import Choice, Sieve
-from wit.data.sources import Row, read_rows, survey
+from wit.data.sources import Files, Row, paths_by_source, read_rows, survey
 from wit.errors import DataError
 from wit.files import stamps_of
 from wit.recipes import DataRecipe, RowsRecipe
 
-Files = Path | Mapping[str, Path] | None  # of sources by name; one path is that of a single place
 MAX_BATCH_ROWS, MAX_BATCH_CHARACTERS = 256, 1_000_000
 
 
@@ -113,8 +112,3 @@ class RowsOfSet:
         for stamp in self._stamps:
             if stamp not in stamps_of([Path(stamp.file)]):
                 raise DataError(f"{stamp.file}: was changed while it was read. Run again")
-
-
-def paths_by_source(files: Files) -> Mapping[str, Path]:
-    """Local files of a set, by the name of the source."""
-    return {"": files} if isinstance(files, Path) else files or {}

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from wit.errors import DataError
 from wit.recipes import RowsRecipe
 
 Row = dict[str, Any]
+Files = Path | Mapping[str, Path] | None  # of sources by name; one path is that of a single place
 UTF8 = "utf-8-sig"  # with or without the mark that Excel writes in front
 ROWS_AT_ONCE = 256  # of formats that are read by batches
 MAX_CSV_FIELD = 2**30  # characters; Python's own limit of 131,072 is shorter than some documents
@@ -20,6 +21,11 @@ class Survey(NamedTuple):
 
     num_rows: int
     columns: tuple[str, ...]  # of any row
+
+
+def paths_by_source(files: Files) -> Mapping[str, Path]:
+    """Local files of a set, by the name of the source."""
+    return {"": files} if isinstance(files, Path) else files or {}
 
 
 def read_rows(recipe: RowsRecipe, path: Path | None) -> Iterator[Row]:

@@ -7,7 +7,8 @@ from functools import partial
 from wit.data.kinds import PREFERENCES
 from wit.data.preference_rows import read_preference
 from wit.data.schema import Messages
-from wit.data.sets import Files, RowsOfSet, RowsOfSource
+from wit.data.sets import RowsOfSet, RowsOfSource
+from wit.data.sources import Files
 from wit.errors import DataError
 from wit.recipes import PreferencesRecipe
 

@@ -8,6 +8,7 @@ from preference_data import Row, rendered, said
 from prepared import pairs, prepare
 from samples import write_jsonl
 
+from wit.data.pairing import will_be_unpaired
 from wit.data.prepare import (
     HELD_OUT,
     PREFERENCE_COLUMNS,
@@ -16,7 +17,6 @@ from wit.data.prepare import (
     is_unpaired,
     make_preferences,
     read_table,
-    will_be_unpaired,
 )
 from wit.errors import DataError
 from wit.recipes import PreferencesRecipe
