@@ -15,28 +15,45 @@ STOP_SECONDS = 5.0  # which Prefect gives its own
 
 
 @contextmanager
-def started_meanwhile() -> Iterator[None]:
+def started_meanwhile() -> Iterator["OwnServer | None"]:
     """Starts the server while the block does something else; it is up when the block has ended.
 
     Prefect, which takes seconds to import, is imported first by the server and then here: both can
     do so at the same time. It is Prefect's only server from then on, and ends with this process.
 
-    Nothing is started where Prefect's settings name a server.
+    Yields:
+        The server; None where Prefect's environment names one, and nothing is started.
 
     Raises:
         RuntimeError: It does not come up.
     """
     if os.environ.get("PREFECT_API_URL"):
-        yield
+        yield None
         return
     server = OwnServer()
     atexit.register(server.stop)
     try:
-        yield
+        yield server
         server.wait()
     except BaseException:
         server.stop(seconds=0)  # nobody has asked it anything
         raise
+
+
+@contextmanager
+def alone_with(server: "OwnServer | None") -> Iterator[None]:
+    """Where that server is the one which is asked, flow runs in the block send no heartbeats.
+
+    It ends with them, so nobody could miss one; and Prefect waits up to a second for the thread
+    that sends them.
+    """
+    if server is None or not server.is_asked:
+        yield
+        return
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 class OwnServer:
@@ -47,6 +64,7 @@ class OwnServer:
 
     def __init__(self) -> None:
         """Starts it; whoever asks from now on is answered once it is up."""
+        self.is_asked = False  # by Prefect, here
         with socket.create_server((HOST, 0)) as listening:
             self.port = listening.getsockname()[1]
             # Not from the folder that we are in, which may have ``tasks`` of its own.
@@ -81,6 +99,7 @@ class OwnServer:
             raise RuntimeError(f"Prefect's server did not come up in {seconds} s: {said}") from None
         os.environ["PREFECT_API_URL"] = url
         refresh_global_settings_context()
+        self.is_asked = True
 
     def _has_ended(self) -> bool:
         try:

@@ -67,9 +67,9 @@ def run_here(
     _check_prefect(runtime)
     keyed = with_secrets(plan, runtime)
     _guard_children()
-    from tasks.server import started_meanwhile
+    from tasks.server import alone_with, started_meanwhile
 
-    with started_meanwhile():
+    with started_meanwhile() as server:
         _import_early(plan, runtime)
         if runtime.execution == "local":
             check_machine(plan, keyed)  # as the flow does, but before anything is made
@@ -78,7 +78,7 @@ def run_here(
         _open_store(console, runtime)
 
     started = time.monotonic()
-    with _live(console, plan):
+    with _live(console, plan), alone_with(server):
         state = run_study(request, return_state=True)
     ended = state.result(raise_on_failure=False)
     outcome = ended.outcome if isinstance(ended, StudyFailedError) else ended

@@ -14,12 +14,14 @@ from wit.serving.environment import NAMES_DATABASE, PREFECT_DATABASE, one_connec
 from wit.serving.programs import PROJECT
 
 RUN = """
-from tasks.server import started_meanwhile
-with started_meanwhile():
+from tasks.server import alone_with, started_meanwhile
+with started_meanwhile() as server:
     pass
 import httpx
 from prefect.settings import get_current_settings
 url = get_current_settings().api.url
+with alone_with(server):
+    print(get_current_settings().flows.heartbeat_frequency)
 print(url, httpx.get(f"{url}/health").json() if "127.0.0.1" in url else "")
 """
 PROFILE = """
@@ -61,7 +63,9 @@ def test_a_database_that_the_user_names_stays() -> None:
 def test_prefect_asks_it_and_it_ends_with_its_run(tmp_path: Path) -> None:
     done = run_with(tmp_path)
     assert done.stdout.split()[-1] == "True", done.stderr
-    assert done.stdout.startswith("http://127.0.0.1:")
+    heartbeat, url, _ = done.stdout.split(maxsplit=2)
+    assert heartbeat == "None"  # nobody could miss it, and the run would end a second later
+    assert url.startswith("http://127.0.0.1:")
     assert (tmp_path / "prefect.db").exists()
     port = int(done.stdout.split("/api")[0].rsplit(":", 1)[1])
     probe = f"import socket; socket.create_server(('127.0.0.1', {port})).close()"
@@ -71,7 +75,8 @@ def test_prefect_asks_it_and_it_ends_with_its_run(tmp_path: Path) -> None:
 def test_a_server_that_a_profile_names_is_asked_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "profiles.toml").write_text(PROFILE)
     done = run_with(tmp_path)
-    assert done.stdout.strip() == "http://prefect.invalid/api", done.stderr
+    heartbeat, url = done.stdout.split()
+    assert (int(heartbeat) >= 30, url) == (True, "http://prefect.invalid/api"), done.stderr
     assert not (tmp_path / "prefect.db").exists()
 
 
