@@ -162,7 +162,8 @@ class Artifact(BaseModel):
         Raises:
             ArtifactError: The root cannot be written.
         """
-        lock = FileLock(self.path.with_name(f".{self.fingerprint}.lock"))
+        # Another thread may release it: the one that tells MLflow of the artifact.
+        lock = FileLock(self.path.with_name(f".{self.fingerprint}.lock"), thread_local=False)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             while True:

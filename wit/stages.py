@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +46,10 @@ _log = logging.getLogger(__name__)
 
 
 def make_artifact(
-    artifact: Artifact, runtime: Runtime, study: lineage.StudyRun | None = None
+    artifact: Artifact,
+    runtime: Runtime,
+    study: lineage.StudyRun | None = None,
+    telling: lineage.Telling | None = None,
 ) -> Outcome:
     """Makes the artifact unless it exists; of several processes one makes it, the others wait.
 
@@ -54,10 +58,19 @@ def make_artifact(
     ran out of memory the next one takes half as many rows at once. What the artifact store has is
     not made again, and what it lacks is uploaded.
 
+    Args:
+        artifact: What to make.
+        runtime: Where and how.
+        study: For whom.
+        telling: Who tells MLflow, and when; unset: at once. No other process makes the artifact or
+            tells of it before that is done.
+
     Raises:
         WitError: The stage failed, or a parent is damaged.
     """
-    with artifact.lock():
+    telling = telling or lineage.Telling()
+    with ExitStack() as held:
+        held.enter_context(artifact.lock())
         if is_stale(artifact):
             _log.warning("%s: is of weights that its policy had before", artifact.path)
             shutil.rmtree(artifact.path)
@@ -66,29 +79,39 @@ def make_artifact(
             return "reused"
         if sharing.reuse(artifact, runtime):
             return "reused"
-        sharing.bring_inputs(artifact, runtime)
-        for parent in sharing.read_by(artifact):
-            parent.verified()
-        uri = lineage.tracking_uri(runtime)
-        less = lessened(artifact, runtime)
-        if less != runtime:
-            _log.warning(
-                "%s %s: %s", artifact.stage, artifact.fingerprint, said_of(artifact, runtime)
-            )
+        _make(artifact, runtime, study, telling)
         try:
-            with lineage.tracked(artifact, study, uri) as run:
-                check_space(artifact)
-                with artifact.writing() as out:
-                    maker(artifact, less, run.log)(out)
-        except Exception as error:
-            failure = _after_failure(artifact, runtime, _as_ours(artifact, error))
-            if isinstance(failure, OutOfMemoryError):
-                release(error)
-            if failure is error:
-                raise
-            raise failure from error
-        sharing.upload(artifact, runtime, is_new=True)
+            sharing.upload(artifact, runtime, is_new=True)
+        finally:
+            telling.tell(held.pop_all().close)
     return "made"
+
+
+def _make(
+    artifact: Artifact,
+    runtime: Runtime,
+    study: lineage.StudyRun | None,
+    telling: lineage.Telling,
+) -> None:
+    sharing.bring_inputs(artifact, runtime)
+    for parent in sharing.read_by(artifact):
+        parent.verified()
+    uri = lineage.tracking_uri(runtime)
+    less = lessened(artifact, runtime)
+    if less != runtime:
+        _log.warning("%s %s: %s", artifact.stage, artifact.fingerprint, said_of(artifact, runtime))
+    try:
+        with lineage.tracked(artifact, study, uri, telling) as run:
+            check_space(artifact)
+            with artifact.writing() as out:
+                maker(artifact, less, run.log)(out)
+    except Exception as error:
+        failure = _after_failure(artifact, runtime, _as_ours(artifact, error))
+        if isinstance(failure, OutOfMemoryError):
+            release(error)
+        if failure is error:
+            raise
+        raise failure from error
 
 
 def _as_ours(artifact: Artifact, error: Exception) -> Exception:

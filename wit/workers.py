@@ -29,10 +29,10 @@ from wit.errors import RunEndedError, StageTimeoutError, WorkerDiedError
 from wit.evaluation_recipes import EvaluationRecipe, JudgeEvaluation
 from wit.forking import begin_importing, process_context
 from wit.lifeline import end_with_parent
-from wit.lineage import StudyRun
+from wit.lineage import StudyRun, TellingBeside
 from wit.outcome import study_folder
 from wit.progress import Progress, read_progress
-from wit.stages import Outcome, make_artifact
+from wit.stages import Outcome
 from wit.turns import Turns
 
 POLL_SECONDS = 1.0
@@ -108,7 +108,7 @@ class Workers:
                     pass
             deadline = time.monotonic() + (self.runtime.stage_timeout_seconds or math.inf)
             try:
-                future = executor.submit(make_artifact, artifact, self.runtime, study)
+                future = executor.submit(_make, artifact, self.runtime, study)
                 while not wait([future], timeout=_seconds_to_wait(deadline)).done:
                     if time.monotonic() >= deadline:
                         _kill(executor)
@@ -208,6 +208,18 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+_telling: list[TellingBeside] = []  # of a worker: one
+
+
+def _make(artifact: Artifact, runtime: Runtime, study: StudyRun | None) -> Outcome:
+    """In a worker: it makes the next artifact while MLflow is told of the last one."""
+    from wit import stages
+
+    if not _telling:
+        _telling.append(TellingBeside())
+    return stages.make_artifact(artifact, runtime, study, *_telling)
 
 
 def _import_stages() -> None:

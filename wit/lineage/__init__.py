@@ -6,6 +6,7 @@
   names its children by tags ``wit.child.FINGERPRINT``; every run names its parents by tags
   ``wit.parent.PART`` and ``wit.parent_run.PART``. What came of anything is one filter away:
   ``tags.`wit.ancestors` LIKE '%FINGERPRINT%'``.
+* ``Telling`` is when MLflow is told: at once, or beside the work, by a thread.
 * ``link`` says that a study uses artifacts that exist already: a tag, not a second run. What a
   store does not know (it is new, or it was down) is written from the artifact's own directory.
 * ``start_study`` is the run on top. It fixes which artifacts belong to the study as it is now.
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     from wit.lineage.score_table import table
     from wit.lineage.store import open_store
     from wit.lineage.studies import end_study, go_on, link, start_study, sync, unsent_note
+    from wit.lineage.telling import Telling, TellingBeside
     from wit.lineage.tracking import Tracker, scores_of_run, tracked
 
 __all__ = [
     "Node",
     "StudyRun",
     "StudyVersion",
+    "Telling",
+    "TellingBeside",
     "Tracker",
     "end_study",
     "go_on",
@@ -59,6 +63,7 @@ _MODULES = {
     "store": ("open_store",),
     "studies": ("end_study", "go_on", "link", "start_study", "sync", "unsent_note"),
     "known_studies": ("StudyVersion", "study_versions"),
+    "telling": ("Telling", "TellingBeside"),
     "tracking": ("Tracker", "scores_of_run", "tracked"),
 }
 

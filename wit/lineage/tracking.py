@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from wit.lineage.spool import (
     read_kept,
 )
 from wit.lineage.store import Store, open_store, translated
+from wit.lineage.telling import Telling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,22 +39,41 @@ _log = logging.getLogger(__name__)
 class Tracker:
     """The run of an artifact that is being made; what a training logs to."""
 
-    def __init__(self, artifact: Artifact, study: StudyRun | None, uri: str) -> None:
+    def __init__(
+        self, artifact: Artifact, study: StudyRun | None, uri: str, telling: Telling
+    ) -> None:
         self.run_id: str | None = None
+        self._artifact, self._study, self._uri, self._telling = artifact, study, uri, telling
+        self._began, self._handed_at = time.time(), time.monotonic()
+        self._new: list[Point] = []
+        # What follows belongs to whoever tells MLflow.
         self._run: Run | None = None  # as it was when it was opened
-        self._artifact, self._study, self._uri = artifact, study, uri
         self._waiting: list[Point] = []
         self._logged: set[tuple[str, int]] = set()
-        self._began, self._flushed_at = time.time(), time.monotonic()
         self._is_down = False
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Shows the metrics in MLflow, within seconds; a step that is there already is not new."""
-        fresh = [p for p in points(metrics, step, time.time()) if (p[0], p[2]) not in self._logged]
+        self._new += points(metrics, step, time.time())
+        if time.monotonic() - self._handed_at >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Has MLflow told what was logged."""
+        self._hand_on()
+        self._tell(self._flush)
+
+    def _tell(self, act: Callable[[Store], None]) -> None:
+        self._telling.tell(partial(self._attempt, act))
+
+    def _hand_on(self) -> None:
+        new, self._new, self._handed_at = self._new, [], time.monotonic()
+        self._telling.tell(partial(self._take, new))
+
+    def _take(self, new: Iterable[Point]) -> None:
+        fresh = [point for point in new if (point[0], point[2]) not in self._logged]
         self._waiting += fresh
-        self._logged.update((name, step) for name, *_ in fresh)
-        if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
-            self._attempt(self._flush)
+        self._logged.update((point[0], point[2]) for point in fresh)
 
     def _begin(self, store: Store) -> None:
         run = ensure_run(store, self._artifact, self._study)
@@ -68,7 +89,7 @@ class Tracker:
     def _flush(self, store: Store) -> None:
         if self.run_id is not None:
             store.write(self.run_id, metrics=self._waiting)
-        self._waiting, self._flushed_at = [], time.monotonic()
+        self._waiting = []
 
     def _fail(self, store: Store, status: Status, message: str) -> None:
         if self._run is not None:
@@ -130,31 +151,39 @@ class Tracker:
 
 
 @contextmanager
-def tracked(artifact: Artifact, study: StudyRun | None, uri: str) -> Iterator[Tracker]:
+def tracked(
+    artifact: Artifact, study: StudyRun | None, uri: str, telling: Telling | None = None
+) -> Iterator[Tracker]:
     """Surrounds the making of an artifact, outside ``writing``, with its MLflow run.
 
     Args:
-        artifact: What is made. Its lock is held, so that no other process has its run open.
+        artifact: What is made. Its lock is held until all is told, so that no other process has
+            its run open.
         study: The study that wants it, as ``start_study`` gives it; nothing outside of a study.
         uri: Tracking URI, as ``tracking_uri`` gives it.
+        telling: Who tells MLflow, and when; unset: at once. All is told of what was not made.
 
     Yields:
         What to log metrics to. The run ends FINISHED with all that the artifact's directory
         holds; or FAILED with the error as its tag ``wit.error``; or stays RUNNING after a kill.
         What MLflow does not take is kept on the disk for ``sync``.
     """
-    tracker = Tracker(artifact, study, uri)
-    tracker._attempt(tracker._begin)
+    telling = telling or Telling()
+    tracker = Tracker(artifact, study, uri, telling)
+    tracker._tell(tracker._begin)
     try:
         yield tracker
     except BaseException as error:
         message = str(error) if isinstance(error, WitError) else f"{type(error).__name__}: {error}"
         status: Status = "FAILED" if isinstance(error, Exception) else "KILLED"  # that is Ctrl-C
-        tracker._attempt(lambda store: tracker._fail(store, status, message))
-        tracker._keep(status, message)
+        tracker._hand_on()
+        tracker._tell(lambda store: tracker._fail(store, status, message))
+        telling.tell(lambda: tracker._keep(status, message))
+        telling.wait()
         raise
-    tracker._attempt(tracker._finish)
-    tracker._keep("FINISHED", None)
+    tracker._hand_on()
+    tracker._tell(tracker._finish)
+    telling.tell(lambda: tracker._keep("FINISHED", None))
 
 
 def scores_of_run(

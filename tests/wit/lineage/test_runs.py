@@ -116,7 +116,7 @@ def test_a_killed_stage_resumes_in_the_same_run_and_logs_no_step_twice(uri, tmp_
     tracker = killed.__enter__()
     for step in (1, 2, 3):
         tracker.log({"loss": 1 / step}, step)
-    tracker._attempt(tracker._flush)
+    tracker.flush()
     assert runs(uri)[artifact.fingerprint].info.status == "RUNNING"
 
     with lineage.tracked(artifact, None, uri) as resumed, artifact.writing() as directory:

@@ -163,15 +163,29 @@ def write(artifact: Artifact, directory: Path) -> None:
         (directory / "card.json").write_text(json.dumps(card))
 
 
-def make(artifact: Artifact, uri: str, study: lineage.StudyRun | None = None) -> None:
-    with lineage.tracked(artifact, study, uri) as tracker, artifact.writing() as directory:
+def make(
+    artifact: Artifact,
+    uri: str,
+    study: lineage.StudyRun | None = None,
+    telling: lineage.Telling | None = None,
+) -> None:
+    with (
+        lineage.tracked(artifact, study, uri, telling) as tracker,
+        artifact.writing() as directory,
+    ):
         write(artifact, directory)
         tracker.log({"loss": 1.0}, 1)
 
 
-def fail(artifact: Artifact, uri: str, message: str, study: lineage.StudyRun | None = None) -> None:
+def fail(
+    artifact: Artifact,
+    uri: str,
+    message: str,
+    study: lineage.StudyRun | None = None,
+    telling: lineage.Telling | None = None,
+) -> None:
     def attempt() -> None:
-        with lineage.tracked(artifact, study, uri) as tracker:
+        with lineage.tracked(artifact, study, uri, telling) as tracker:
             tracker.log({"loss": float("nan")}, 1)
             raise TrainingError(message)
 
