@@ -5,7 +5,6 @@ where and how fast it runs; changing it changes no fingerprint. A *study* is the
 YAML file: one base model, its data, a grid of loss weights, and the benchmarks that decide.
 """
 
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -30,6 +29,7 @@ from wit.evaluation_recipes import Benchmark, JudgedPrompts, Prompts, Sensitivit
 from wit.judging.settings import JudgeEndpoint, JudgeModel
 from wit.judging.suites import expand_judged
 from wit.objectives import check_rays, trained
+from wit.places import Places
 from wit.recipes import (
     BaseRecipe,
     InstructionsRecipe,
@@ -64,18 +64,6 @@ class Cell(Settings):
 
     def __str__(self) -> str:
         return cell_name(f"{self.weights}-s{self.seed}", self.tuning)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the keys of a study were set; no part of what it is, so any two are equal."""
-
-    by_key: dict[tuple[str | int, ...], str] = field(default_factory=dict, compare=False)
-
-    def of(self, key: tuple[str | int, ...]) -> str | None:
-        """``file:line`` of a key or of its nearest holder, or the override that set it."""
-        holders = (key[:end] for end in range(len(key), 0, -1))
-        return next((self.by_key[k] for k in holders if k in self.by_key), None)
 
 
 class Study(Settings):
@@ -114,11 +102,6 @@ class Study(Settings):
         """Where its keys were set; known of a study that was loaded from a file."""
         return self._places
 
-    def placed(self, places: Places) -> Self:
-        """Itself, once it knows where its keys were set."""
-        self._places = places
-        return self
-
     @property
     def tuned_by(self) -> dict[str | None, SFTKnobs]:
         """Every way of SFT by its name, the main one first; the only one may have none."""
@@ -138,7 +121,9 @@ class Study(Settings):
     def key_of_sft(self, tuning: str | None, knob: str) -> tuple[str, ...]:
         """The key that sets a knob of a tuning: its own, or that of all of them."""
         is_shared = getattr(self.tuned_by[tuning], knob) == getattr(self.sft, knob)
-        return ("sft", knob) if tuning is None or is_shared else ("tunings", tuning, knob)
+        if tuning is None or is_shared:
+            return ("sft", knob)
+        return (*map(str, self.places.as_written(("tunings", tuning))), knob)
 
     @model_validator(mode="before")
     @classmethod
@@ -219,7 +204,7 @@ class Study(Settings):
     @classmethod
     def _rays_are_objectives(cls, dedupe: str, info: ValidationInfo) -> str:
         if dedupe == "rays":
-            check_rays(info.data)
+            check_rays(info.data, info.context or Places())
         return dedupe
 
     @field_validator("weights", "seeds", "benchmarks", "judged")
@@ -239,7 +224,9 @@ class Study(Settings):
         return benchmarks
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _goes_together(self, info: ValidationInfo) -> Self:
+        if info.context is not None:
+            self._places = info.context
         check_names(self)
         check_adapters(self)
         check_judge(self)

@@ -14,14 +14,15 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wit.config import BUILTIN, Places, Runtime, Settings, Study
+from wit.config import BUILTIN, Runtime, Settings, Study
 from wit.errors import ConfigError
 from wit.evaluation.suites import expand_suites, places_after
 from wit.judging.suites import expand_judged
 from wit.lineage.addresses import shown
+from wit.places import Key, Places
+from wit.tuning_grid import EPOCHS, written_tunings
 from wit.weights import PRESETS
 
-Loc = tuple[str | int, ...]
 T = TypeVar("T", bound=Settings)
 OPTIONS: dict[type[Settings], str] = {Study: "--set", Runtime: "--set-runtime"}
 # Lists in which a suite may stand for several.
@@ -54,7 +55,7 @@ class Override(NamedTuple):
 
 class _Document(NamedTuple):
     values: dict[str, Any]
-    places: dict[Loc, str]  # where a key stands: "file:line", or the override that set it
+    places: dict[Key, str]  # where a key stands: "file:line", or the override that set it
 
 
 def load_study(path: Path, overrides: Iterable[str | Override] = ()) -> Study:
@@ -67,8 +68,7 @@ def load_study(path: Path, overrides: Iterable[str | Override] = ()) -> Study:
     Raises:
         ConfigError: Naming every wrong key at once, with its place and what is allowed.
     """
-    study, places = _load(Study, path, overrides)
-    return study.placed(places)
+    return _load(Study, path, overrides)
 
 
 def load_runtime(path: Path | None, overrides: Iterable[str | Override] = ()) -> Runtime:
@@ -77,33 +77,52 @@ def load_runtime(path: Path | None, overrides: Iterable[str | Override] = ()) ->
     Raises:
         ConfigError: As ``load_study``.
     """
-    return _load(Runtime, path, overrides)[0]
+    return _load(Runtime, path, overrides)
 
 
-def _load(
-    kind: type[T], path: Path | None, overrides: Iterable[str | Override]
-) -> tuple[T, Places]:
+def _load(kind: type[T], path: Path | None, overrides: Iterable[str | Override]) -> T:
     document = _Document({}, {}) if path is None else _read_yaml(path)
     option = OPTIONS[kind]
     for given in overrides:
         override = Override(given, f"{option} {given}") if isinstance(given, str) else given
         _refuse_password(override)
         _apply(override, document)
-    document = document._replace(
-        places=dict(places_after(EXPANSIONS, document.values, document.places))
-    )
+    places = _places_in(kind, document)
     try:
-        return kind.model_validate(document.values), Places(document.places)
+        return kind.model_validate(document.values, context=places)
     except ValidationError as error:
-        complaints = [_explain(kind, e, document, str(path or option)) for e in _causes(error)]
+        causes = _causes(error, places)
+        complaints = [_explain(kind, e, places, str(path or option)) for e in causes]
         raise ConfigError("\n".join(complaints)) from None
 
 
-def _causes(error: ValidationError) -> list[Any]:
-    """What is wrong; not that a list is too short because an item of it was refused."""
+def _places_in(kind: type[Settings], document: _Document) -> Places:
+    if kind is not Study:
+        return Places(document.places)
+    # A search stands under the weights that it replaces.
+    written: dict[Key, Key] = {("search",): ("weights", "search")}
+    written |= written_tunings(document.values)
+    return Places(places_after(EXPANSIONS, document.values, document.places), written)
+
+
+def _causes(error: ValidationError, places: Places) -> Iterable[Any]:
+    """What is wrong, once each.
+
+    Not that a list is too short because an item of it was refused, nor that a name is none because
+    of the number of epochs in it.
+    """
     found = error.errors()
-    refused = {tuple(e["loc"][:end]) for e in found for end in range(len(e["loc"]))}
-    return [e for e in found if e["type"] != "too_short" or tuple(e["loc"]) not in refused]
+    refused = {tuple(e["loc"]) for e in found}
+    holders = {loc[:end] for loc in refused for end in range(len(loc))}
+    numbers = refused & places.written.keys()
+    causes: dict[tuple[Key, str], Any] = {}
+    for e in found:
+        loc: Key = tuple(e["loc"])
+        is_emptied = e["type"] == "too_short" and loc in holders
+        is_misnamed = loc[-1:] == (KEY_ITSELF,) and (*loc[:-1], EPOCHS) in numbers
+        if not (is_emptied or is_misnamed):
+            causes.setdefault((places.as_written(loc), e["type"]), e)
+    return causes.values()
 
 
 def _read_yaml(path: Path) -> _Document:
@@ -134,8 +153,8 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 
-def _places_of(root: yaml.Node, path: Path) -> dict[Loc, str]:
-    places: dict[Loc, str] = {}
+def _places_of(root: yaml.Node, path: Path) -> dict[Key, str]:
+    places: dict[Key, str] = {}
     for loc, line in _lines_of(root, ()):
         if loc in places:
             raise ConfigError(f"{path}:{line}: {_dotted(loc)} stands there twice; keep one")
@@ -143,7 +162,7 @@ def _places_of(root: yaml.Node, path: Path) -> dict[Loc, str]:
     return places
 
 
-def _lines_of(node: yaml.Node, loc: Loc) -> Iterator[tuple[Loc, int]]:
+def _lines_of(node: yaml.Node, loc: Key) -> Iterator[tuple[Key, int]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*loc, key.value), key.start_mark.line + 1
@@ -189,7 +208,7 @@ def _apply(override: Override, document: _Document) -> None:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         raise ConfigError(f"{place}: {text!r} is not a YAML value") from None
-    loc: Loc = tuple(int(k) if k.isdecimal() else k for k in dotted.strip().split("."))
+    loc: Key = tuple(int(k) if k.isdecimal() else k for k in dotted.strip().split("."))
     holder: Any = document.values
     for key in loc[:-1]:
         if isinstance(holder, dict):
@@ -210,12 +229,10 @@ def _apply(override: Override, document: _Document) -> None:
         document.places.setdefault(loc[:end], place)
 
 
-def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str) -> str:
-    loc: Loc = tuple(error["loc"])
-    # A search stands under the weights that it replaces.
-    written = ("weights", *loc) if kind is Study and loc[:1] == ("search",) else loc
-    place = Places(document.places).of(written) or origin
-    key = _dotted(written)
+def _explain(kind: type[BaseModel], error: Any, places: Places, origin: str) -> str:
+    loc: Key = tuple(error["loc"])
+    place = places.of(loc) or origin
+    key = _dotted(places.as_written(loc))
     is_secret = kind is Runtime and loc[:1] == ("judge",)  # somebody may have put the key there
     if is_secret:
         place = place.partition("=")[0]
@@ -242,7 +259,7 @@ def _explain(kind: type[BaseModel], error: Any, document: _Document, origin: str
     return f"{place}: {key} = {value}: {said}"
 
 
-def _allowed(error: Any, loc: Loc) -> str:
+def _allowed(error: Any, loc: Key) -> str:
     """What pydantic says is allowed there, in words of YAML; in ours where those say more."""
     name = next((key for key in reversed(loc) if isinstance(key, str)), "")
     name = "name" if name == KEY_ITSELF else name
@@ -254,7 +271,7 @@ def _allowed(error: Any, loc: Loc) -> str:
     )
 
 
-def _keys_at(kind: type[BaseModel], loc: Loc) -> list[str]:
+def _keys_at(kind: type[BaseModel], loc: Key) -> list[str]:
     model: Any = kind
     is_name = False  # one that the user gave, in a mapping of names
     for key in loc:
@@ -274,5 +291,5 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _dotted(loc: Loc) -> str:
+def _dotted(loc: Key) -> str:
     return ".".join(str(key) for key in loc if key != KEY_ITSELF)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wit.places import Places
 from wit.recipes import InstructionsRecipe, SFTKnobs
 from wit.settings import Settings
 from wit.weights import TokenWeights, up_to_a_factor
@@ -81,11 +82,12 @@ def trained(study: "Study") -> list[TokenWeights]:
     return [weights for weights in study.weights if str(weights) not in others]
 
 
-def check_rays(study: Mapping[str, Any]) -> None:
+def check_rays(study: Mapping[str, Any], places: Places) -> None:
     """Passes if one training can stand for all weights of a ray.
 
     Args:
         study: Its checked fields; one that is wrong itself is not there, and nothing is said.
+        places: By which key a tuning is set.
 
     Raises:
         ValueError: The recipe sees the scale of the weights; with the knob and the remedy.
@@ -93,7 +95,8 @@ def check_rays(study: Mapping[str, Any]) -> None:
     if not {"weights", "sft", "tunings", "instructions"} <= study.keys():
         return
     for name, knobs in study["tunings"].items() or [("", study["sft"])]:
-        _check_rays(study, knobs, f"tunings.{name}" if name else "sft")
+        key = places.as_written(("tunings", name)) if name else ("sft",)
+        _check_rays(study, knobs, ".".join(map(str, key)))
 
 
 def _check_rays(study: Mapping[str, Any], knobs: SFTKnobs, key: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wit.adapter_recipes import FASTER, by_name
+from wit.places import Key
 from wit.recipes import SFTKnobs
 from wit.study_checks import check_differ
 
@@ -24,7 +25,7 @@ def with_shared_sft(study: Mapping[str, Any]) -> dict[str, Any]:
     complained of once.
 
     Raises:
-        ValueError: Two tunings would have one name, or a list of epochs is none.
+        ValueError: Two tunings would have one name, or a list of epochs is none, or has one twice.
     """
     tunings = study.get("tunings")
     if not isinstance(tunings, dict):
@@ -42,15 +43,43 @@ def with_shared_sft(study: Mapping[str, Any]) -> dict[str, Any]:
     return {**study, "tunings": whole}
 
 
+def written_tunings(study: Mapping[str, Any]) -> dict[Key, Key]:
+    """By the key of a tuning that a list of epochs stands for, and of its epochs: what is written.
+
+    Args:
+        study: As its file has it.
+    """
+    found: dict[Key, Key] = {}
+    tunings = study.get("tunings")
+    for name, own in tunings.items() if isinstance(tunings, dict) else ():
+        for place, number in enumerate(_epochs_of(own) or ()):
+            made = ("tunings", _called(name, number))
+            found[made] = ("tunings", name)
+            found[(*made, EPOCHS)] = ("tunings", name, EPOCHS, place)
+    return found
+
+
 def _by_epochs(name: str, own: Any) -> Iterator[tuple[str, Any]]:
-    epochs = own.get(EPOCHS) if isinstance(own, dict) else None
-    if not isinstance(epochs, list):
+    epochs = _epochs_of(own)
+    if epochs is None:
         yield name, own
         return
     if not epochs:
         raise ValueError(f"tunings.{name}.{EPOCHS} names no number; such as [1, 2, 4]")
     for number in epochs:
-        yield f"{name}-e{number}", {**own, EPOCHS: number}
+        if epochs.count(number) > 1:
+            raise ValueError(f"tunings.{name}.{EPOCHS} names {number} twice; once is enough")
+        yield _called(name, number), {**own, EPOCHS: number}
+
+
+def _epochs_of(own: Any) -> list[Any] | None:
+    """Of a tuning that stands for several."""
+    epochs = own.get(EPOCHS) if isinstance(own, dict) else None
+    return epochs if isinstance(epochs, list) else None
+
+
+def _called(name: str, num_epochs: Any) -> str:
+    return f"{name}-e{num_epochs}"
 
 
 def _shared_with(own: Mapping[str, Any], shared: SFTKnobs) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_the_name_of_a_cell_says_what_it_is(prompt: float, seed: int, name: str)
     [
         ({"tunings": {"a": {}, "b": {}}}, "'a' and 'b' have the same knobs"),
         ({"tunings": {"a": {"num_epochs": []}}}, "tunings.a.num_epochs names no number"),
-        ({"tunings": {"a": {"num_epochs": [1, 1]}}}, "'a-e1' is there twice"),
+        ({"tunings": {"a": {"num_epochs": [1, 1]}}}, "names 1 twice"),
         ({"tunings": {"a-e1": {}, "a": {"num_epochs": [1]}}}, "'a-e1' is there twice"),
         ({"tunings": {"a": {"num_epochs": [1, 0]}}}, "greater than 0"),
         ({"tunings": {"dpo": {"num_epochs": 9}}}, "'dpo' is a tuning and an alignment"),
