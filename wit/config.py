@@ -155,7 +155,8 @@ class Study(Settings):
             raise ValueError(
                 "a search is of one way of SFT; leave 'tunings' out, or name weights in its place"
             )
-        check_tunings(tunings)
+        if "sft" in info.data:  # else it is wrong, and they do not have what it says
+            check_tunings(tunings)
         return tunings
 
     @field_validator("alignments")

@@ -33,7 +33,7 @@ def with_shared_sft(study: Mapping[str, Any]) -> dict[str, Any]:
     try:
         shared = SFTKnobs.model_validate(study.get("sft") or {})
     except ValidationError:
-        return {**study}
+        shared = None
     whole: dict[str, Any] = {}
     for name, own in (one for tuning in tunings.items() for one in _by_epochs(*tuning)):
         if name in whole:
@@ -82,11 +82,13 @@ def _called(name: str, num_epochs: Any) -> str:
     return f"{name}-e{num_epochs}"
 
 
-def _shared_with(own: Mapping[str, Any], shared: SFTKnobs) -> dict[str, Any]:
-    """What a tuning takes over.
+def _shared_with(own: Mapping[str, Any], shared: SFTKnobs | None) -> dict[str, Any]:
+    """What a tuning takes over; nothing of an ``sft`` that is wrong.
 
     Stated or not: a study that is stored and read again says every knob.
     """
+    if shared is None:
+        return {}
     values = shared.model_dump(mode="json")
     is_adapted = by_name(own.get("adapter", shared.adapter)) is not None
     if is_adapted != (shared.adapter is not None):

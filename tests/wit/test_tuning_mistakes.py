@@ -109,6 +109,14 @@ def test_a_wrong_name_is_said_beside_what_is_wrong_under_it(file: Path) -> None:
         assert len(complaints(file)) == 2
 
 
+def test_a_wrong_sft_is_all_that_is_said(file: Path) -> None:
+    """And not that a list is no number, nor that tunings are alike that differ by what it says."""
+    wrong = {"learning_rate": -1, "num_epochs": 3}
+    write(file, {"num_epochs": [1, 2]}, sft=wrong)
+    [found] = complaints(file)
+    assert f"{place_of(file, '-1')}: sft.learning_rate = -1: " in found
+
+
 def test_what_does_not_go_together_is_said_of_the_key_that_can_be_set(file: Path) -> None:
     epochs = {"num_epochs": [1, 4]}
     write(file, {"max_grad_norm": 1.0} | epochs, dedupe="rays")
