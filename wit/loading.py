@@ -3,25 +3,23 @@
 Every complaint names the key, the value, what is allowed, and the file and line where it stands.
 """
 
-import difflib
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from wit.complaints import complaints, dotted
 from wit.config import BUILTIN, Runtime, Settings, Study
 from wit.errors import ConfigError
 from wit.evaluation.suites import expand_suites, places_after
 from wit.judging.suites import expand_judged
 from wit.lineage.addresses import shown
 from wit.places import Key, Places
-from wit.tuning_grid import EPOCHS, written_tunings
-from wit.weights import PRESETS
+from wit.tuning_grid import written_tunings
 
 T = TypeVar("T", bound=Settings)
 OPTIONS: dict[type[Settings], str] = {Study: "--set", Runtime: "--set-runtime"}
@@ -30,20 +28,8 @@ EXPANSIONS = {"benchmarks": expand_suites, "judged": expand_judged}
 
 # Ten times as fast, where there is one; it has other words for errors.
 FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-MAX_UNHINTED = 4  # allowed values that a person sees at a glance
 # Keys that hold a path; a relative one is meant from the folder of the file that names it.
 PATH_KEYS = {"path", "data", "references", "artifact_root"}
-MAX_SHOWN = 100  # characters of a wrong value
-# What pydantic's words do not say.
-ALLOWED = {
-    "weights": "write a list of pairs such as {prompt: 0.2, response: 1}, a grid such as "
-    f"{{prompt: [0, 0.5], response: [1]}}, a search such as {{search: {{budget: 10}}}}, or a list "
-    f"of names: {', '.join(PRESETS)}",
-    "revision": "write the 40 hex digits of a commit, in quotes",
-    "name": "write at most 80 letters, digits, '_', '.' and '-', the first a letter or digit",
-}
-KEY_ITSELF = "[key]"  # how pydantic says that a name is wrong, not what it names
-WRONG_KINDS = ("tuple_type", "model_type", "string_type", "string_pattern_mismatch")
 
 
 class Override(NamedTuple):
@@ -91,9 +77,8 @@ def _load(kind: type[T], path: Path | None, overrides: Iterable[str | Override])
     try:
         return kind.model_validate(document.values, context=places)
     except ValidationError as error:
-        causes = _causes(error, places)
-        complaints = [_explain(kind, e, places, str(path or option)) for e in causes]
-        raise ConfigError("\n".join(complaints)) from None
+        said = complaints(kind, error, places, str(path or option))
+        raise ConfigError("\n".join(said)) from None
 
 
 def _places_in(kind: type[Settings], document: _Document) -> Places:
@@ -103,26 +88,6 @@ def _places_in(kind: type[Settings], document: _Document) -> Places:
     written: dict[Key, Key] = {("search",): ("weights", "search")}
     written |= written_tunings(document.values)
     return Places(places_after(EXPANSIONS, document.values, document.places), written)
-
-
-def _causes(error: ValidationError, places: Places) -> Iterable[Any]:
-    """What is wrong, once each.
-
-    Not that a list is too short because an item of it was refused, nor that a name is none because
-    of the number of epochs in it.
-    """
-    found = error.errors()
-    refused = {tuple(e["loc"]) for e in found}
-    holders = {loc[:end] for loc in refused for end in range(len(loc))}
-    numbers = refused & places.written.keys()
-    causes: dict[tuple[Key, str], Any] = {}
-    for e in found:
-        loc: Key = tuple(e["loc"])
-        is_emptied = e["type"] == "too_short" and loc in holders
-        is_misnamed = loc[-1:] == (KEY_ITSELF,) and (*loc[:-1], EPOCHS) in numbers
-        if not (is_emptied or is_misnamed):
-            causes.setdefault((places.as_written(loc), e["type"]), e)
-    return causes.values()
 
 
 def _read_yaml(path: Path) -> _Document:
@@ -157,7 +122,7 @@ def _places_of(root: yaml.Node, path: Path) -> dict[Key, str]:
     places: dict[Key, str] = {}
     for loc, line in _lines_of(root, ()):
         if loc in places:
-            raise ConfigError(f"{path}:{line}: {_dotted(loc)} stands there twice; keep one")
+            raise ConfigError(f"{path}:{line}: {dotted(loc)} stands there twice; keep one")
         places[loc] = f"{path}:{line}"
     return places
 
@@ -227,69 +192,3 @@ def _apply(override: Override, document: _Document) -> None:
         del document.places[replaced]
     for end in range(1, len(loc) + 1):  # the holders that it made, too
         document.places.setdefault(loc[:end], place)
-
-
-def _explain(kind: type[BaseModel], error: Any, places: Places, origin: str) -> str:
-    loc: Key = tuple(error["loc"])
-    place = places.of(loc) or origin
-    key = _dotted(places.as_written(loc))
-    is_secret = kind is Runtime and loc[:1] == ("judge",)  # somebody may have put the key there
-    if is_secret:
-        place = place.partition("=")[0]
-    if error["type"] == "extra_forbidden":
-        allowed = _keys_at(kind, loc[:-1])
-        close = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        return f"{place}: {key}: unknown key. Allowed here: {', '.join(allowed)}.{hint}"
-    if error["type"] == "missing":
-        allowed = ", ".join(_keys_at(kind, loc[:-1]))
-        return f"{place}: {key} is missing." + (f" Keys here: {allowed}." if allowed else "")
-    if is_secret:
-        return f"{place}: {key}: {_allowed(error, loc)}"
-    said = _allowed(error, loc)
-    if isinstance(error["input"], dict):  # it says what does not go together
-        return f"{place}: {key}: {said}" if key else f"{place}: {said}"
-    value = repr(error["input"])
-    if error["type"] == "literal_error":
-        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        is_long = len(allowed) > MAX_UNHINTED
-        close = difflib.get_close_matches(str(error["input"]), allowed, n=1) if is_long else []
-        said += f". Did you mean {close[0]!r}?" if close else ""
-    value = value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
-    return f"{place}: {key} = {value}: {said}"
-
-
-def _allowed(error: Any, loc: Key) -> str:
-    """What pydantic says is allowed there, in words of YAML; in ours where those say more."""
-    name = next((key for key in reversed(loc) if isinstance(key, str)), "")
-    name = "name" if name == KEY_ITSELF else name
-    if name in ALLOWED and error["type"] in WRONG_KINDS:
-        return ALLOWED[name]
-    message = re.sub(r"^Value error, | or instance of \w+", "", error["msg"])
-    return (
-        message.replace("tuple", "list").replace("Tuple", "List").replace("dictionary", "mapping")
-    )
-
-
-def _keys_at(kind: type[BaseModel], loc: Key) -> list[str]:
-    model: Any = kind
-    is_name = False  # one that the user gave, in a mapping of names
-    for key in loc:
-        if is_name:
-            is_name = False
-        elif isinstance(key, str) and key in model.model_fields:
-            annotation = model.model_fields[key].annotation
-            is_name = get_origin(annotation) is dict
-            nested = [a for a in (annotation, *get_args(annotation)) if _is_model(a)]
-            if not nested:
-                return []
-            model = nested[0]
-    return list(model.model_fields)
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _dotted(loc: Key) -> str:
-    return ".".join(str(key) for key in loc if key != KEY_ITSELF)
