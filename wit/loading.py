@@ -6,12 +6,14 @@ Every complaint names the key, the value, what is allowed, and the file and line
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
+from wit.adapter_recipes import by_name
 from wit.complaints import complaints, dotted
 from wit.config import BUILTIN, Runtime, Settings, Study
 from wit.errors import ConfigError
@@ -20,6 +22,7 @@ from wit.judging.suites import expand_judged
 from wit.lineage.addresses import shown
 from wit.places import Key, Places
 from wit.tuning_grid import written_tunings
+from wit.weights import PRESETS
 
 T = TypeVar("T", bound=Settings)
 OPTIONS: dict[type[Settings], str] = {Study: "--set", Runtime: "--set-runtime"}
@@ -166,29 +169,42 @@ def _refuse_password(override: Override) -> None:
 def _apply(override: Override, document: _Document) -> None:
     """Set ``a.b.0.c=value`` in the document; the value is read as YAML, paths from here."""
     place = override.place
-    dotted, equals, text = override.text.partition("=")
-    if not equals or not dotted.strip():
+    keys, equals, text = override.text.partition("=")
+    if not equals or not keys.strip():
         raise ConfigError(f"{place}: write it as key.path=value, such as sft.num_epochs=3")
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         raise ConfigError(f"{place}: {text!r} is not a YAML value") from None
-    loc: Key = tuple(int(k) if k.isdecimal() else k for k in dotted.strip().split("."))
+    loc: Key = tuple(int(k) if k.isdecimal() else k for k in keys.strip().split("."))
     holder: Any = document.values
-    for key in loc[:-1]:
-        if isinstance(holder, dict):
-            holder = holder.setdefault(key, {})
-        elif isinstance(holder, list) and isinstance(key, int) and key < len(holder):
-            holder = holder[key]
-        else:
+    for end, key in enumerate(loc[:-1], start=1):
+        if not _can_be_set(holder, key):
             raise ConfigError(f"{place}: there is no {key!r} to set something in")
+        found = holder.get(key) if isinstance(holder, dict) else holder[key]
+        # A copy, because what a name or an alias stands for may stand elsewhere too.
+        holder[key] = copy(_written_out(found, loc[:end]))
+        holder = holder[key]
+    if not _can_be_set(holder, loc[-1]):
+        raise ConfigError(f"{place}: there is no {loc[-1]!r} to set")
     wrapped = {loc[-1]: value}
     _resolve_paths(wrapped, Path.cwd())
-    try:
-        holder[loc[-1]] = wrapped[loc[-1]]
-    except (TypeError, IndexError):
-        raise ConfigError(f"{place}: there is no {loc[-1]!r} to set") from None
+    holder[loc[-1]] = wrapped[loc[-1]]
     for replaced in [place for place in document.places if place[: len(loc)] == loc]:
         del document.places[replaced]
     for end in range(1, len(loc) + 1):  # the holders that it made, too
         document.places.setdefault(loc[:end], place)
+
+
+def _can_be_set(holder: Any, key: str | int) -> bool:
+    is_item = isinstance(holder, list) and isinstance(key, int) and key < len(holder)
+    return is_item or isinstance(holder, dict)
+
+
+def _written_out(value: Any, loc: Key) -> Any:
+    """What a short form stands for; of what is unset, a mapping without keys."""
+    if loc[-1] == "adapter":
+        value = by_name(value)
+    if loc[:-1] == ("weights",) and isinstance(value, str):
+        value = PRESETS.get(value, value)
+    return {} if value is None else value

@@ -89,6 +89,66 @@ def test_overrides_reach_any_depth(file: Path, override: str, found: Any) -> Non
     assert found(load_study(file, [override]))
 
 
+@pytest.mark.parametrize(
+    ("short", "long", "override"),
+    [
+        ("sft: {adapter: lora}", "sft: {adapter: {method: lora}}", "sft.adapter.rank=8"),
+        ("sft: {adapter: mora}", "sft: {adapter: {method: mora}}", "sft.adapter.rank=8"),
+        ("sft: {adapter: vera}", "sft: {adapter: {method: vera}}", "sft.adapter.config.r=8"),
+        ("sft: {adapter: none}", "sft: {}", "sft.adapter.rank=8"),
+        ("sft: {adapter: }", "sft: {}", "sft.adapter.rank=8"),
+        ("sft: ", "sft: {}", "sft.num_epochs=8"),
+        ("dpo: {adapter: lora}", "dpo: {adapter: {method: lora}}", "dpo.adapter.rank=8"),
+        (
+            "tunings: {a: , b: {adapter: mora}}",
+            "tunings: {a: {}, b: {adapter: {method: mora}}}",
+            "tunings.b.adapter.type=sharing",
+        ),
+        ("tunings: {a: }", "tunings: {a: {}}", "tunings.a.num_epochs=9"),
+        ("alignments: {a: }", "alignments: {a: {}}", "alignments.a.adapter.rank=8"),
+        (
+            "weights: [instruction-modelling]",
+            "weights: [{prompt: 1, response: 1, template: 0, boilerplate: 0}]",
+            "weights.0.prompt=0.5",
+        ),
+    ],
+)
+def test_in_a_short_form_is_set_what_is_set_in_the_long_one(
+    tmp_path: Path, short: str, long: str, override: str
+) -> None:
+    files = tmp_path / "short.yaml", tmp_path / "long.yaml"
+    for file, text in zip(files, (short, long), strict=True):
+        file.write_text(yaml.safe_dump(yaml.safe_load(STUDY) | yaml.safe_load(text)))
+    study = load_study(files[1], [override])
+    assert load_study(files[0], [override]) == study
+    assert load_study(files[1]) != study
+
+
+def test_a_name_stands_for_the_same_weights_after_an_override_as_before(file: Path) -> None:
+    named = "weights=[continual-pretraining, instruction-modelling]"
+    study = load_study(file, [named, "weights.0.prompt=0.5"])
+    assert str(study.weights[0]) == "p0.5-r1"
+    assert str(load_study(file, [named]).weights[0]) == "p1-r1"
+
+
+def test_what_an_alias_repeats_is_set_in_one_place_only(file: Path) -> None:
+    adapters = "tunings:\n  a: {adapter: &its {rank: 2}}\n  b: {adapter: *its, num_epochs: 9}\n"
+    file.write_text(STUDY + adapters)
+    found = load_study(file, ["tunings.a.adapter.rank=8"]).tunings
+    assert [knobs.adapter.rank for knobs in found.values() if knobs.adapter] == [8, 2]
+
+
+def test_a_complaint_of_a_short_form_quotes_the_override(file: Path) -> None:
+    file.write_text(STUDY.replace("sft:\n", "sft:\n  adapter: lora\n"))
+    with pytest.raises(InputError, match=r"^--set sft\.adapter\.rnk=8: sft\.adapter\.rnk: unknown"):
+        load_study(file, ["sft.adapter.rnk=8"])
+    file.write_text(STUDY.replace("sft:\n", "sft:\n  adapter: lore\n"))
+    with pytest.raises(InputError) as caught:
+        load_study(file, ["sft.adapter.rank=8"])
+    place = f"{file}:{line_of(file, 'lore')}"
+    assert str(caught.value).startswith(f"{place}: sft.adapter.method = 'lore': Input should be")
+
+
 def test_the_first_equals_sign_ends_the_key(file: Path) -> None:
     assert load_study(file, ["instructions.columns={prompt: a=b}"]).instructions.columns == {
         "prompt": "a=b"
