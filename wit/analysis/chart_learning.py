@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from wit.analysis.charts import Figure, axis, error_bars
 from wit.analysis.digits import decimals_of, plus_minus
 from wit.analysis.tunings import Learning, Score, TuningComparison
+from wit.analysis.wording import seeds_in_words
 
 # Okabe and Ito's colours: safe for colour-blind readers, on light and on dark.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
@@ -83,4 +84,5 @@ def _hover_text(point: Learning) -> str:
     for name, score in (("learned", point.learned), ("kept", point.kept)):
         if score is not None:
             lines.append(f"{name} {plus_minus(score.value, score.half_width, decimals)}")
-    return "<br>".join([*lines, f"{point.num_seeds} seed{'s' * (point.num_seeds != 1)}"])
+    seeds = seeds_in_words(point.learned.num_seeds, point.kept and point.kept.num_seeds)
+    return "<br>".join([*lines, seeds])

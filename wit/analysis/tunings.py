@@ -36,6 +36,7 @@ class Score(Result):
 
     value: float  # more is better
     half_width: float | None  # of its 95 % interval; None: there is one seed, and no item's error
+    num_seeds: int
 
 
 class Learning(Result):
@@ -45,7 +46,6 @@ class Learning(Result):
     curve: str  # of tunings that differ in epochs alone
     num_epochs: int | None  # None: nobody says
     stage: str  # sft or dpo
-    num_seeds: int
     learned: Score
     kept: Score | None  # None: it was not measured
 
@@ -60,7 +60,6 @@ class Difference(Result):
     curve: str
     stage: str
     epochs: tuple[int | None, ...]
-    num_seeds: int
     learned: Score
     kept: Score | None
 
@@ -157,13 +156,12 @@ def _base(table: pd.DataFrame, learned: Sequence[str], kept: Sequence[str]) -> L
     if not scores[0]:
         return None
     # Plain text costs the base what it costs the base.
-    drift = Score(value=0.0, half_width=None) if [*kept] == [TEXT_DRIFT] else None
+    drift = Score(value=0.0, half_width=None, num_seeds=1) if [*kept] == [TEXT_DRIFT] else None
     return Learning(
         tuning="base",
         curve="base",
         num_epochs=0,
         stage="base",
-        num_seeds=1,
         learned=_score(scores[0], None),
         kept=_score(scores[1], None) if scores[1] else drift,
     )
@@ -194,7 +192,6 @@ def _points(
                         curve=curve,
                         num_epochs=_epochs(tuning, study),
                         stage=stage,
-                        num_seeds=len(learned),
                         learned=_score(list(learned.values()), spreads[0]),
                         kept=_score(list(kept.values()), spreads[1]) if kept else None,
                     )
@@ -228,7 +225,8 @@ def _score(models: Sequence[ModelScore], spread: tuple[float, int] | None) -> Sc
     items = None if any(map(math.isnan, stderrs)) else fmean(stderrs)
     seeds = deviation / math.sqrt(len(models)) or None
     value = fmean([model.score for model in models])
-    return Score(value=value, half_width=half_width(seeds, items, freedom))
+    width = half_width(seeds, items, freedom)
+    return Score(value=value, half_width=width, num_seeds=len(models))
 
 
 def _differences(
@@ -245,12 +243,10 @@ def _differences(
             }
             learned, kept = (_paired(of, stage, pairs.values(), len(others)) for of in found)
             if learned is not None:
-                seeds = _shared_seeds(found.learned, stage, pairs.values())
                 yield Difference(
                     curve=curve,
                     stage=stage,
                     epochs=tuple(pairs),
-                    num_seeds=len(seeds),
                     learned=learned,
                     kept=kept,
                 )
@@ -282,18 +278,18 @@ def _paired(
     # Where all seeds agree to the last digit, nothing is known of how they vary.
     stderr = (stdev(gains) / math.sqrt(len(gains)) or None) if len(gains) > 1 else None
     width = half_width(stderr, None, len(gains) - 1, num_comparisons)
-    return Score(value=fmean(gains), half_width=width)
+    return Score(value=fmean(gains), half_width=width, num_seeds=len(gains))
 
 
 def _best_weights(tables: Mapping[str, pd.DataFrame]) -> Iterable[BestWeights]:
     for name, table in tables.items():
         found = recommend(table)
         if found.num_rays > 1 and found.best is not None and found.ray is not None:
-            best = Score(value=found.best.score, half_width=found.best.half_width)
+            best = found.best
             yield BestWeights(
                 tuning=name,
-                weights=found.best.weights,
+                weights=best.weights,
                 objective=found.ray.ray,
-                score=best,
+                score=Score(value=best.score, half_width=best.half_width, num_seeds=best.num_seeds),
                 within_noise=found.within_noise,
             )

@@ -19,6 +19,7 @@ from wit.analysis.tunings import (
     TuningComparison,
     compare_tunings,
 )
+from wit.analysis.wording import seeds_in_words
 from wit.config import Study
 
 
@@ -90,7 +91,7 @@ def _difference(one: Difference, main: str, found: TuningComparison) -> str:
         parts.append(_more_or_less("kept", one.kept, decimals))
     epochs = [str(epochs) for epochs in one.epochs if epochs is not None]
     over = f", mean over {_listed(epochs)} epochs" if len(epochs) > 1 else ""
-    seeds = f"{one.num_seeds} seed{'s' * (one.num_seeds != 1)}"
+    seeds = seeds_in_words(one.learned.num_seeds, one.kept and one.kept.num_seeds)
     return (
         f"After {one.stage.upper()}, beside {main}, {one.curve} {' and '.join(parts)} "
         f"({seeds}{over})."
@@ -129,7 +130,15 @@ def _row(name: str, points: Sequence[Learning | None], found: TuningComparison) 
         values.append(_shown(point and point.kept, kept))
     is_base = first.stage == "base"
     epochs = "" if first.num_epochs is None or is_base else str(first.num_epochs)
-    return name, epochs, "" if is_base else str(first.num_seeds), *values
+    return name, epochs, "" if is_base else _num_seeds(points), *values
+
+
+def _num_seeds(points: Sequence[Learning | None]) -> str:
+    """How many seeds its scores are means of; of some a benchmark may have failed."""
+    scores = [score for point in points if point for score in (point.learned, point.kept)]
+    counts = {score.num_seeds for score in scores if score}
+    least, most = min(counts), max(counts)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _best_weights(found: TuningComparison) -> Numbers:

@@ -27,6 +27,12 @@ def left_out(num_excluded: int) -> str:
     return f"{models} no complete select scores after DPO, and no part in this"
 
 
+def seeds_in_words(learned: int, kept: int | None) -> str:
+    """How many seeds what was learned and what was kept are means of; None: nothing of it is."""
+    counts = [f"{number} seed{'s' * (number != 1)}" for number in (learned, kept or learned)]
+    return counts[0] if kept in (learned, None) else f"learned: {counts[0]}, kept: {counts[1]}"
+
+
 def in_words(cell: CellScore) -> str:
     """The pair of weights as a person calls it."""
     if cell.weights == INSTRUCTION_TUNING:
