@@ -11,7 +11,7 @@ from wit.analysis.grid import stage_scores
 from wit.analysis.report_diagnostics import is_uncut
 from wit.analysis.report_tables import NONE, Numbers
 from wit.analysis.score_labels import in_order, signal_name
-from wit.analysis.scores import of_alignment
+from wit.analysis.scores import by_tuning, of_alignment, of_tuning
 from wit.score_names import ALIGNMENT, PREFERENCE_ACCURACY
 
 STAGES = ("sft", "dpo")
@@ -19,18 +19,19 @@ MARK = "\N{BLACK DOWN-POINTING SMALL TRIANGLE}"  # of what collapsed
 
 
 def alignment_changes(table: pd.DataFrame, weights: list[str]) -> dict[str, Any]:
-    """What the page shows of it: collapses after every alignment, and figures of the main one.
+    """What the page shows of it: collapses of all models, and figures of the main ones.
 
     Args:
-        table: Of one study, with all of its alignments.
+        table: Of one study, with all of its tunings and alignments.
         weights: Whose figures are shown; those without any are left out.
     """
     found = collapses(table)
+    main = next(iter(by_tuning(table)))
     return {
-        "collapsed": found,
+        "collapsed": [one for one in found if one.tuning == main],
         "collapse_sentence": collapse_sentence(found),
         "collapse_mark": MARK,
-        "alignment": alignment_numbers(of_alignment(table), weights),
+        "alignment": alignment_numbers(of_alignment(of_tuning(table)), weights),
     }
 
 
@@ -64,7 +65,7 @@ def marked(cells: Numbers, found: list[Collapse], replicates: Mapping[str, str])
 
     Args:
         cells: As ``cells_of`` gives them.
-        found: What collapsed.
+        found: What collapsed, of the same way of SFT.
         replicates: Weights whose scores are those of others, and these.
     """
     collapsed = {one.weights for one in found if one.alignment is None}

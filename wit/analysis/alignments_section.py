@@ -46,7 +46,8 @@ def alignments_section(
     """The section; None for a study of one alignment.
 
     Args:
-        table: Of one study, as ``wit.lineage.table`` gives it, with its objectives.
+        table: Of one study and one way of SFT, as ``wit.lineage.table`` gives it, with its
+            objectives.
         collapsed: Its models that collapsed, after any alignment.
     """
     found = compare_alignments(table)

@@ -8,11 +8,11 @@ Two signs, either of which is enough:
   is no sign: alignment makes responses longer, and longer ones can be better.
 
 Each only where the 95 % interval of the difference leaves 0 out, for all differences of the study
-together, whatever the alignment (Bonferroni; scores and shares have half of the error each): of
-many models that did not change, some look worse. The intervals are those of items or prompts. Both
-models have the same ones, and mostly fail on the same; a table does not say how far, so the
-intervals are those of different ones, which are wider: a small collapse on few items is not seen.
-Scores without standard errors say nothing.
+together, whatever the way of SFT and the alignment (Bonferroni; scores and shares have half of the
+error each): of many models that did not change, some look worse. The intervals are those of items
+or prompts. Both models have the same ones, and mostly fail on the same; a table does not say how
+far, so the intervals are those of different ones, which are wider: a small collapse on few items is
+not seen. Scores without standard errors say nothing.
 """
 
 import math
@@ -29,10 +29,12 @@ from wit.analysis.scores import (
     Result,
     Row,
     alignments_in,
+    by_tuning,
     of_alignment,
     rows_of,
     select_benchmarks,
 )
+from wit.config import cell_name
 from wit.score_names import EMPTY_RESPONSES, SAMPLED_EMPTY
 
 MIN_DROP = 0.1  # of the SFT model's score
@@ -45,13 +47,14 @@ class Collapse(Result):
 
     weights: str
     seed: int
+    tuning: str | None  # None: the study names none
     alignment: str | None  # None: the main one
     reasons: tuple[str, ...]  # such as "score fell from 0.52 to 0.21 (...)"
 
     @property
     def cell(self) -> str:
         """As cells are called, with the alignment if it is another than the main one."""
-        cell = f"{self.weights}-s{self.seed}"
+        cell = cell_name(f"{self.weights}-s{self.seed}", self.tuning)
         return cell if self.alignment is None else f"{cell} {self.alignment}"
 
 
@@ -69,30 +72,40 @@ class _Change(NamedTuple):
 
 
 def collapses(table: pd.DataFrame) -> list[Collapse]:
-    """Models that collapsed, those of the main alignment first.
+    """Models that collapsed, those of the main tuning and of its main alignment first.
 
     Args:
-        table: Of one study, with all of its alignments, as ``wit.lineage.table`` gives it.
+        table: Of one study, with all of its tunings and alignments, as ``wit.lineage.table`` gives
+            it.
     """
-    names = (None, *alignments_in(table)[1:])
-    tables = {name: of_alignment(table, name) for name in names}
+    tables = {
+        (tuning, alignment): of_alignment(of_one, alignment)
+        for tuning, of_one in by_tuning(table).items()
+        for alignment in (None, *alignments_in(of_one)[1:])
+    }
     by_kind = (
-        [(name, change) for name, of_one in tables.items() for change in changes(of_one)]
+        [(made_by, change) for made_by, of_one in tables.items() for change in changes(of_one)]
         for changes in (_of_scores, _of_shares)
     )
     kinds = [found for found in by_kind if found]
-    reasons: dict[tuple[str | None, str, int], list[str]] = {}
+    reasons: dict[tuple[tuple[str | None, str | None], str, int], list[str]] = {}
     for kind in kinds:
-        for name, change in kind:
+        for made_by, change in kind:
             width = half_width(None, change.stderr, 0, len(kind) * len(kinds))
             if width is not None and change.worse > max(change.least, width):
                 reason = _reason(change, width)
-                reasons.setdefault((name, change.weights, change.seed), []).append(reason)
+                reasons.setdefault((made_by, change.weights, change.seed), []).append(reason)
     return [
-        Collapse(weights=weights, seed=seed, alignment=name, reasons=tuple(of_model))
-        for name in names
+        Collapse(
+            weights=weights,
+            seed=seed,
+            tuning=tuning,
+            alignment=alignment,
+            reasons=tuple(of_model),
+        )
+        for tuning, alignment in tables
         for (its, weights, seed), of_model in reasons.items()
-        if its == name
+        if its == (tuning, alignment)
     ]
 
 

@@ -24,8 +24,8 @@ from wit.analysis.scores import (
 )
 from wit.config import cell_name
 
-# Why a model collapsed, by alignment (None: the main one), weights and seed.
-Reasons = dict[tuple[str | None, str, int], tuple[str, ...]]
+# Why a model collapsed, by tuning, alignment (None: the main one), weights and seed.
+Reasons = dict[tuple[str | None, str | None, str, int], tuple[str, ...]]
 
 
 class Measured(Result):
@@ -72,18 +72,19 @@ def compare(table: pd.DataFrame) -> list[ComparedCell]:
     Args:
         table: Of one study, as ``wit.lineage.table`` gives it.
     """
+    collapsed = collapses(table)
+    reasons: Reasons = {(c.tuning, c.alignment, c.weights, c.seed): c.reasons for c in collapsed}
     found: list[ComparedCell] = []
     for tuning, of_one in by_tuning(table).items():
-        cells = _compared(of_one, tuning)
+        cells = _compared(of_one, tuning, reasons)
         found += [cell for cell in cells if not found or cell.weights != "base"]
     return found
 
 
-def _compared(table: pd.DataFrame, tuning: str | None) -> list[ComparedCell]:
-    reasons: Reasons = {(c.alignment, c.weights, c.seed): c.reasons for c in collapses(table)}
-    cells = _measured_models(table, None, reasons)
+def _compared(table: pd.DataFrame, tuning: str | None, reasons: Reasons) -> list[ComparedCell]:
+    cells = _measured_models(table, (tuning, None), reasons)
     others = alignments_in(table)[1:]
-    beside = {name: _measured_models(table, name, reasons) for name in others}
+    beside = {name: _measured_models(table, (tuning, name), reasons) for name in others}
     compared = []
     for (weights, seed), (row, models) in cells.items():
         is_base = weights == "base"
@@ -120,10 +121,16 @@ def _with_replicates(
 
 
 def _measured_models(
-    whole: pd.DataFrame, alignment: str | None, reasons: Reasons
+    whole: pd.DataFrame, made_by: tuple[str | None, str | None], reasons: Reasons
 ) -> dict[tuple[str, int], tuple[Row, dict[str, Measured]]]:
-    """By weights and seed: a row of the cell, and its models by stage; of one alignment."""
-    table = of_alignment(whole, alignment)
+    """By weights and seed: a row of the cell, and its models by stage; of one alignment.
+
+    Args:
+        whole: Of one tuning.
+        made_by: Its name and that of the alignment, as ``reasons`` have them.
+        reasons: Of every collapse.
+    """
+    table = of_alignment(whole, made_by[1])
     scores = {
         (stage, model.weights, model.seed): model
         for stage in STAGES
@@ -135,7 +142,7 @@ def _measured_models(
         stages.setdefault(row["stage"], []).append(row)
 
     def measured(cell: tuple[str, int], stage: str) -> Measured:
-        collapse = reasons.get((alignment, *cell), ()) if stage == "dpo" else ()
+        collapse = reasons.get((*made_by, *cell), ()) if stage == "dpo" else ()
         return _measured(cells[cell][stage], scores.get((stage, *cell)), collapse)
 
     return {

@@ -102,7 +102,7 @@ def _content(
     near_sft = [ray.ray for ray in within_noise(rays["sft"])]
     near = {"sft": near_sft, "dpo": [*choice.within_noise]}
     data, drawn = data_section(extras.data), extras.data.pairs if extras.data else ()
-    changes = alignment_changes(whole, shown_weights(choice))
+    changes = alignment_changes(every, shown_weights(choice))
     decimals = decimals_of(charts.scores_of(grid))
     roles = {role: select_benchmarks(table, role) for role in ("select", "report", "part")}
     benchmarks = figures_of(table, [name for names in roles.values() for name in names], choice)

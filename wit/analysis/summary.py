@@ -37,7 +37,7 @@ def markdown_summary(
     whole = of_tuning(every)
     table = of_alignment(whole)
     lines = [plain(recommend(table).sentence), ""]
-    if collapsed := collapse_sentence(collapses(whole)):
+    if collapsed := collapse_sentence(collapses(every)):
         lines += [plain(collapsed), ""]
     lines += [*_picture(table), *_rays(table)]
     if replicates_in(whole):

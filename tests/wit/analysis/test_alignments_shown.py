@@ -105,7 +105,7 @@ def test_figures_of_every_alignment_stand_beside_each_other(
         ("ipo (ipo, beta 0.3)", "0 of 6", "3.50", "1.50 \N{RIGHTWARDS ARROW} 4.00"),
         ("simpo (simpo, beta 2)", "0 of 6", "\N{EN DASH}", "1.50 \N{RIGHTWARDS ARROW} 2.00"),
     ]
-    of_main = Collapse(weights="p0-r1", seed=0, alignment=None, reasons=("it fell",))
+    of_main = Collapse(weights="p0-r1", seed=0, tuning=None, alignment=None, reasons=("it fell",))
     marked = alignments_section(table, [of_main])
     assert marked is not None
     assert [row[1] for row in marked.changes.rows] == [f"1 of 6 {MARK}", "0 of 6", "0 of 6"]
