@@ -161,8 +161,11 @@ class Study(Settings):
 
     @field_validator("alignments")
     @classmethod
-    def _alignments_differ(cls, alignments: dict[str, DPOKnobs]) -> dict[str, DPOKnobs]:
-        check_alignments(alignments)
+    def _alignments_differ(
+        cls, alignments: dict[str, DPOKnobs], info: ValidationInfo
+    ) -> dict[str, DPOKnobs]:
+        if "dpo" in info.data:
+            check_alignments(alignments)
         return alignments
 
     @field_validator("weights")

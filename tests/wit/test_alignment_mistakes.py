@@ -34,3 +34,13 @@ def test_a_mistake_is_one_line_without_what_else_was_given(
         load_study(folder / "mistaken.yaml", [setting])
     [line] = str(caught.value).splitlines()
     assert re.search(said, line), line
+
+
+def test_alignments_are_not_called_alike_where_what_they_share_is_wrong(folder: Path) -> None:
+    wrong = {"learning_rate": -1, "num_epochs": 3}
+    given = study_in(folder) | {"dpo": wrong, "alignments": {"a": {}, "b": {"num_epochs": 2}}}
+    (folder / "mistaken.yaml").write_text(yaml.safe_dump(given))
+    with pytest.raises(ConfigError) as caught:
+        load_study(folder / "mistaken.yaml")
+    [line] = str(caught.value).splitlines()
+    assert "dpo.learning_rate = -1" in line
