@@ -19,7 +19,7 @@ from wit.errors import InputError
 from wit.forms import StudyRequest
 from wit.plan import Plan
 from wit.settings import Settings
-from wit.workers import visible_gpus
+from wit.worker_environment import visible_gpus
 
 T = TypeVar("T", bound=Settings)
 REQUEST = "request"  # the only parameter of every deployed flow

@@ -17,7 +17,7 @@ from wit.on_policy.recipes import PairsRecipe
 from wit.plan import Plan
 from wit.recipes import DataRecipe, RungRecipe, TrainingKnobs
 from wit.space import bytes_of_model, bytes_while_training
-from wit.workers import threads_per_worker
+from wit.worker_environment import threads_per_worker
 
 ADAPTER = "adapter"  # the knob
 SAMPLE_ROWS = 200  # prepared for the estimate when a data set is not prepared yet

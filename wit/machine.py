@@ -14,7 +14,7 @@ from wit.judging.settings import NO_JUDGE, check_judge
 from wit.on_policy.recipes import PairsRecipe
 from wit.plan import Plan
 from wit.study_sources import row_files
-from wit.workers import visible_gpus
+from wit.worker_environment import visible_gpus
 
 
 def asks_the_judge(plan: Plan) -> bool:

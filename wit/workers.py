@@ -12,11 +12,10 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from wit.artifacts import Artifact
-from wit.config import WORKER_GPUS, Runtime
+from wit.config import Runtime
 from wit.errors import RunEndedError, StageTimeoutError, WorkerDiedError
 from wit.evaluation_recipes import EvaluationRecipe, JudgeEvaluation
 from wit.forking import begin_importing, process_context
@@ -34,19 +33,9 @@ from wit.outcome import study_folder
 from wit.progress import Progress, read_progress
 from wit.stages import Outcome
 from wit.turns import Turns
+from wit.worker_environment import gpus_of_worker, read_when_loaded, visible_gpus
 
 POLL_SECONDS = 1.0
-# Nothing that we start phones home or draws progress bars.
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets counts at amazonaws.com, local files too
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",
-}
 
 
 class Workers:
@@ -158,18 +147,18 @@ class Workers:
 
     def _start(self, number: int) -> ProcessPoolExecutor:
         self.log_folder.mkdir(parents=True, exist_ok=True)
-        threads = threads_per_worker(self.runtime)
         is_judging = number >= self.runtime.num_workers
         gpus = [] if is_judging else self._gpus
         gpus = gpus_of_worker(number, gpus, self.runtime.num_processes)
+        environment = read_when_loaded(self.runtime, gpus)
         with self._starting:
             self._check_goes_on()  # a retry may come too late
             executor = ProcessPoolExecutor(
                 max_workers=1,
                 # Never forked from this one: a fork of a process with threads can deadlock.
-                mp_context=process_context(_read_when_loaded(threads, gpus)),
+                mp_context=process_context(environment),
                 initializer=begin_worker,
-                initargs=(self._log_file(number), threads, gpus),
+                initargs=(self._log_file(number), environment),
             )
             with _without_main():
                 executor.submit(os.getpid)  # which starts the process
@@ -255,48 +244,14 @@ def import_early(runtime: Runtime) -> None:
     That takes longer than a short stage, and a core has nothing else to do while a run begins.
     """
     if runtime.device == "cpu" or not visible_gpus():
-        begin_importing(_read_when_loaded(threads_per_worker(runtime), []))
+        begin_importing(read_when_loaded(runtime, []))
 
 
-def _read_when_loaded(num_threads: int, gpus: list[str]) -> dict[str, str]:
-    """What libraries look for in their environment when they are loaded, and never again."""
-    threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    # A trainer that saw several would use them all; ranks are given theirs.
-    seen = {"CUDA_VISIBLE_DEVICES": gpus[0], WORKER_GPUS: ",".join(gpus)} if gpus else {}
-    return {**QUIET, **threads, **seen}
-
-
-def threads_per_worker(runtime: Runtime) -> int:
-    """CPU threads of one worker."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return runtime.threads_per_worker or max(1, (cores or 1) // runtime.num_workers)
-
-
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process may use, without importing torch."""
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is not None:
-        return [name.strip() for name in allowed.split(",") if name.strip()]
-    try:
-        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.split()
-
-
-def gpus_of_worker(number: int, gpus: list[str], num_processes: int = 1) -> list[str]:
-    """The GPUs of a worker, in turn: as many as its trainings have ranks, if there are so many."""
-    num_places = max(1, len(gpus) // num_processes)
-    start = number % num_places * num_processes
-    return gpus[start : start + num_processes]
-
-
-def begin_worker(log_file: Path, num_threads: int, gpus: list[str]) -> None:
+def begin_worker(log_file: Path, environment: Mapping[str, str]) -> None:
     """What each worker does first; it ends with this process, and says what it says to a file."""
     end_with_parent()  # no orphan holds a GPU
     atexit.register(gc.freeze)  # to look for cycles among all that was imported takes seconds
-    os.environ.update(_read_when_loaded(num_threads, gpus))
+    os.environ.update(environment)
     # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

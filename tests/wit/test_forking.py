@@ -17,7 +17,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from wit import forking
 from wit.config import Runtime
-from wit.workers import _read_when_loaded, import_early, workers_for
+from wit.worker_environment import read_when_loaded
+from wit.workers import import_early, workers_for
 
 SEEN = '''dict(
     parent=__import__("os").getppid(),
@@ -45,7 +46,7 @@ if __name__ == "__main__":
         parent = workers._start(0).submit(os.getppid).result()
     os.kill(forked[0]["parent"], signal.SIGKILL)
     os.waitid(os.P_PID, forked[0]["parent"], os.WEXITED | os.WNOWAIT)
-    forking.process_context(_read_when_loaded(1, []))
+    forking.process_context(read_when_loaded(cpu, []))
     again = forkserver._forkserver._forkserver_pid
     while not (given := Path(f"/proc/{again}/environ").read_text()):
         pass  # it has not begun
@@ -79,6 +80,9 @@ def test_forked_workers_are_as_spawned_ones_but_have_imported_all(tmp_path: Path
     stages = {"wit.training.sft", "wit.training.dpo", "wit.evaluation.harness"}
     assert stages <= set(first["modules"]) & set(second["modules"])
     assert not {"this", "prefect"} & set(first["modules"]), "our main module has run"
+    assert "torch._inductor.lowering" not in first["modules"], (
+        "it takes a second, and no one compiles"
+    )
     for worker in (first, second):
         assert (worker["threads"], worker["later"]) == (1, "told")
         assert not worker["has_device"]

@@ -21,7 +21,8 @@ from wit.guard import MARK
 from wit.loading import load_study
 from wit.plan import Plan, make_plan
 from wit.stages import make_artifact
-from wit.workers import Workers, gpus_of_worker, visible_gpus, workers_for
+from wit.worker_environment import DYNAMO, gpus_of_worker, read_when_loaded, visible_gpus
+from wit.workers import Workers, workers_for
 
 
 @pytest.fixture
@@ -193,3 +194,16 @@ def test_the_guard_ends_what_is_marked_and_nothing_else() -> None:
         for process in (marked, other, guard):
             process.kill()
             process.wait()
+
+
+def test_only_what_is_asked_to_compile_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_off(attention: str, *gpus: str) -> str | None:
+        runtime = Runtime.model_validate({"device": "cpu", "attention": attention})
+        return read_when_loaded(runtime, list(gpus)).get(DYNAMO)
+
+    monkeypatch.delenv(DYNAMO, raising=False)
+    assert is_off("auto") == "1"
+    assert is_off("flex_attention") is None
+    assert is_off("auto", "0") is None
+    monkeypatch.setenv(DYNAMO, "0")
+    assert is_off("auto") == "0", "the user knows better"

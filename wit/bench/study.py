@@ -22,7 +22,7 @@ from wit.lineage.spool import Packed
 from wit.loading import load_runtime, load_study
 from wit.plan import Plan, make_plan
 from wit.records import MODEL, MODELS
-from wit.workers import QUIET
+from wit.worker_environment import QUIET
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 QUICKSTART = CONFIGS / "studies" / "quickstart.yaml"

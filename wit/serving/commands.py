@@ -7,7 +7,7 @@ from wit.deployments import GPU_POOL, WORK_POOL
 from wit.serving.access import Access
 from wit.serving.programs import WORKER
 from wit.serving.standing import Worker
-from wit.workers import gpus_of_worker, visible_gpus
+from wit.worker_environment import gpus_of_worker, visible_gpus
 
 GUARDED_SERVER = "tasks.guarded_server:app"  # as uvicorn finds it
 PARENTS = 6  # runs at a time of the worker whose runs wait for others; 4 of them are studies
