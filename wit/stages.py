@@ -11,29 +11,12 @@ from typing import Any, Literal
 from wit import lineage, resident, rungs, sharing
 from wit.alignment.policy import check_policy, is_stale, note_policy
 from wit.alignment_recipes import DPORecipe, ReferenceRecipe
-from wit.artifacts import CHECKPOINTS, Artifact, Source
+from wit.artifacts import Artifact, Source
 from wit.config import Runtime
-from wit.errors import (
-    ArtifactError,
-    DiskFullError,
-    HandOverError,
-    OutOfMemoryError,
-    StageError,
-    TrainingError,
-    WitError,
-    first_line,
-)
+from wit.errors import ArtifactError, OutOfMemoryError
 from wit.evaluation_recipes import EvaluationRecipe, ItemsRecipe, JudgeEvaluation, OverlapRecipe
-from wit.files import is_full, is_unwritable
-from wit.memory import (
-    halvings_of,
-    is_out_of_memory,
-    keep_halvings,
-    lessened,
-    release,
-    said_of,
-    with_less,
-)
+from wit.failed_attempt import after_failure
+from wit.memory import lessened, release, said_of
 from wit.on_policy.recipes import PairsRecipe
 from wit.recipes import InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
 from wit.records import MODEL
@@ -106,59 +89,12 @@ def _make(
             with artifact.writing() as out:
                 maker(artifact, less, run.log)(out)
     except Exception as error:
-        failure = _after_failure(artifact, runtime, _as_ours(artifact, error))
+        failure = after_failure(artifact, runtime, error)
         if isinstance(failure, OutOfMemoryError):
             release(error)
         if failure is error:
             raise
         raise failure from error
-
-
-def _as_ours(artifact: Artifact, error: Exception) -> Exception:
-    """What a stage raised; where that is known, as what it means."""
-    if is_out_of_memory(error):
-        return OutOfMemoryError(first_line(error))
-    if isinstance(error, WitError):
-        return error
-    said = f"{artifact.scratch}: cannot be written: {first_line(error)}"
-    if is_full(artifact.root, error):
-        return DiskFullError(f"{said}. 'wit gc' lists what no study needs")
-    return ArtifactError(said) if is_unwritable(artifact.root, error) else error
-
-
-def _after_failure(artifact: Artifact, runtime: Runtime, failure: Exception) -> Exception:
-    """Keeps what the next attempt can go on from and nothing else; says what there is to say."""
-    # A wrong device, a full disk or a rank that was killed says nothing against hours of training
-    # before it.
-    is_at_fault = isinstance(failure, TrainingError | HandOverError)
-    is_resumable = not is_at_fault and _keep_checkpoint(artifact)
-    num_halvings = halvings_of(artifact)
-    if not is_resumable:
-        shutil.rmtree(artifact.scratch, ignore_errors=True)
-    if isinstance(failure, OutOfMemoryError):
-        return with_less(artifact, runtime, failure, num_halvings)
-    if num_halvings and not is_at_fault:
-        keep_halvings(artifact, num_halvings)
-    is_ours = isinstance(failure, WitError) and type(failure) is not StageError
-    return failure if is_ours or not is_resumable else _resumable(artifact, failure)
-
-
-def _keep_checkpoint(artifact: Artifact) -> bool:
-    """Deletes all checkpoints but the last complete one; whether there is one."""
-    if not artifact.is_resumable():
-        return False
-    from wit.training.checkpoints import resumable_checkpoint
-
-    newest, _ = resumable_checkpoint(artifact.scratch)
-    return newest is not None
-
-
-def _resumable(artifact: Artifact, error: Exception) -> StageError:
-    """What failed, and what to do: nobody knows whether the checkpoint is at fault."""
-    return StageError(
-        f"{first_line(error)}. Run again to go on from {artifact.scratch / CHECKPOINTS}; if it "
-        "fails again, delete that folder to begin anew"
-    )
 
 
 def maker(artifact: Artifact, runtime: Runtime, log: Log) -> Callable[[Path], Any]:
