@@ -37,7 +37,11 @@ def with_shared_sft(study: Mapping[str, Any]) -> dict[str, Any]:
     whole: dict[str, Any] = {}
     for name, own in (one for tuning in tunings.items() for one in _by_epochs(*tuning)):
         if name in whole:
-            raise ValueError(f"tunings: {name!r} is there twice; name one of them otherwise")
+            _, holder = written_tunings(study)["tunings", name]
+            raise ValueError(
+                f"tunings: {name!r} is there twice: 'tunings.{holder}.{EPOCHS}' stands for one of "
+                "that name; name the other one otherwise, or leave it out"
+            )
         is_settings = own is None or isinstance(own, dict)
         whole[name] = _shared_with(own or {}, shared) | (own or {}) if is_settings else own
     return {**study, "tunings": whole}

@@ -96,6 +96,13 @@ def test_an_override_of_it_is_quoted(file: Path) -> None:
         assert found.startswith(f"--set {given}: tunings.lora-2.{key} = 0: ")
 
 
+def test_one_of_a_list_of_epochs_cannot_be_overridden_and_what_can_is_named(file: Path) -> None:
+    write(file, {"adapter": LORA, "num_epochs": [1, 2]})
+    [found] = complaints(file, "tunings.lora-2-e1.schedule=linear")
+    assert "'tunings.lora-2.num_epochs' stands for one of that name" in found
+    assert load_study(file, ["tunings.lora-2.schedule=linear"])
+
+
 def test_a_name_that_cannot_be_one_is_said_once(file: Path) -> None:
     text = yaml.safe_dump(STUDY | {"tunings": {"lora 2": {"num_epochs": [1, 2]}}})
     file.write_text(text)
