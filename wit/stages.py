@@ -64,6 +64,9 @@ def make_artifact(
             return "reused"
         _make(artifact, runtime, study, telling)
         try:
+            if runtime.artifact_store is not None:
+                # Whoever finds it there may tell of it, too; and what is there may take its place.
+                telling.wait()
             sharing.upload(artifact, runtime, is_new=True)
         finally:
             telling.tell(held.pop_all().close)

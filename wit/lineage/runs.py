@@ -114,7 +114,9 @@ def _parent_tags(store: Store, artifact: Artifact, study: StudyRun | None) -> di
         if not isinstance(parent, Artifact):
             continue
         run = store.finished.get(parent.fingerprint) or store.find(parent.fingerprint)
-        if run is None and parent.exists():  # made under another store
+        is_told = run is not None and run.info.status == "FINISHED"
+        if not is_told and parent.exists():
+            # Made under another store; or told by a process that was killed, or is not done yet.
             run = ensure_finished_run(store, parent, study)
         if run is None:
             continue

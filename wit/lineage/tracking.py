@@ -46,6 +46,8 @@ class Tracker:
         self._artifact, self._study, self._uri, self._telling = artifact, study, uri, telling
         self._began, self._handed_at = time.time(), time.monotonic()
         self._new: list[Point] = []
+        # Else it starts anew, and so does its history; asked now, for soon the directory is there.
+        self._is_resumed = artifact.scratch.exists()
         # What follows belongs to whoever tells MLflow.
         self._run: Run | None = None  # as it was when it was opened
         self._waiting: list[Point] = []
@@ -76,12 +78,11 @@ class Tracker:
         self._logged.update((point[0], point[2]) for point in fresh)
 
     def _begin(self, store: Store) -> None:
-        run = ensure_run(store, self._artifact, self._study)
+        run = ensure_run(store, self._artifact, self._study, self._began)
         if run.info.status == "FINISHED":  # made before, or elsewhere, as it is made here
             return
         self._run, self.run_id = run, run.info.run_id
-        is_resumed = self._artifact.scratch.exists()  # else it starts anew, and so does its history
-        if run.data.metrics and is_resumed:
+        if run.data.metrics and self._is_resumed:
             self._logged = store.logged_points(run)
         if run.info.status != "RUNNING":
             store.client.update_run(self.run_id, status="RUNNING")
@@ -91,21 +92,21 @@ class Tracker:
             store.write(self.run_id, metrics=self._waiting)
         self._waiting = []
 
-    def _fail(self, store: Store, status: Status, message: str) -> None:
+    def _fail(self, store: Store, status: Status, message: str, ended: float) -> None:
         if self._run is not None:
-            end_badly(store, self._run, status, message, self._waiting)
+            end_badly(store, self._run, status, message, self._waiting, ended)
 
-    def _keep(self, status: Status, message: str | None) -> None:
+    def _keep(self, status: Status, message: str | None, ended: float) -> None:
         """Has it sent later; what exists and belongs to a study is sent with the study."""
         try:
-            self._keep_file(artifact_file(self._artifact), status, message)
+            self._keep_file(artifact_file(self._artifact), status, message, ended)
         except (
             ArtifactError,
             OSError,
         ) as error:  # the disk may be full; the artifact is worth more
             _log.warning("how %s ended may be lost: %s", run_name(self._artifact), error)
 
-    def _keep_file(self, file: Path, status: Status, message: str | None) -> None:
+    def _keep_file(self, file: Path, status: Status, message: str | None, ended: float) -> None:
         if not self._is_down:
             file.unlink(missing_ok=True)  # an earlier attempt's
         if not self._is_down or (message is None and self._study is not None):
@@ -124,15 +125,15 @@ class Tracker:
             status=status,
             error=message,
             began=self._began,
-            ended=time.time(),
+            ended=ended,
             points=tuple(self._waiting) if message is not None else (),
         )
         keep(file, unsent)
 
-    def _finish(self, store: Store) -> None:
+    def _finish(self, store: Store, ended: float) -> None:
         if self._run is not None:
             self._flush(store)
-            complete(store, self._artifact, self._run, self._logged, time.time())
+            complete(store, self._artifact, self._run, self._logged, ended)
 
     def _attempt(self, act: Callable[[Store], None]) -> None:
         """Does ``act``; after MLflow has failed once, nothing, for ``link`` will mend it.
@@ -176,14 +177,16 @@ def tracked(
     except BaseException as error:
         message = str(error) if isinstance(error, WitError) else f"{type(error).__name__}: {error}"
         status: Status = "FAILED" if isinstance(error, Exception) else "KILLED"  # that is Ctrl-C
+        failed = time.time()
         tracker._hand_on()
-        tracker._tell(lambda store: tracker._fail(store, status, message))
-        telling.tell(lambda: tracker._keep(status, message))
+        tracker._tell(lambda store: tracker._fail(store, status, message, failed))
+        telling.tell(lambda: tracker._keep(status, message, failed))
         telling.wait()
         raise
+    ended = time.time()
     tracker._hand_on()
-    tracker._tell(tracker._finish)
-    telling.tell(lambda: tracker._keep("FINISHED", None))
+    tracker._tell(lambda store: tracker._finish(store, ended))
+    telling.tell(lambda: tracker._keep("FINISHED", None, ended))
 
 
 def scores_of_run(
