@@ -3,7 +3,9 @@
 # Prefect's annotation of `submit` does not know `wait_for`.
 # pyright: reportCallIssue=false
 
-from prefect import flow
+from typing import Any
+
+from prefect import allow_failure, flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
@@ -13,7 +15,7 @@ from tasks.parts import hand_back, handed_part
 from tasks.report import begin, conclude, ended, outcomes
 from tasks.requests import as_deployed, refused, run_name
 from tasks.secrets import with_judge_key
-from tasks.training import tune
+from tasks.training import tune, tune_together
 from wit.artifacts import Artifact
 from wit.cell_plan import CellPlan
 from wit.config import Runtime
@@ -23,6 +25,7 @@ from wit.forms import CellRequest
 from wit.lineage import StudyRun
 from wit.machine import check_machine
 from wit.plan import Plan, make_plan
+from wit.together import Group
 from wit.workers import Workers, workers_for
 
 Futures = dict[str, PrefectFuture]  # by fingerprint
@@ -61,15 +64,39 @@ def submit_evaluations(
     return made
 
 
-def submit_cell(cell: CellPlan, study: StudyRun, data: Futures, workers: Workers) -> Futures:
-    """SFT, every alignment of it, and the evaluations of all; nothing that is in ``data``."""
+def submit_together(group: Group, study: StudyRun, data: Futures, workers: Workers) -> Futures:
+    """SFT of several cells at once; the one future is that of each."""
+    label, waits = ", ".join(str(cell.cell) for cell in group), parents_of(group[0].sft, data)
+    future = tune_together.submit(group, label, study, workers, wait_for=waits)
+    return {cell.sft.fingerprint: future for cell in group}
+
+
+def submit_cell(
+    cell: CellPlan,
+    study: StudyRun,
+    data: Futures,
+    workers: Workers,
+    together: PrefectFuture | None = None,
+) -> Futures:
+    """SFT, every alignment of it, and the evaluations of all; nothing that is in ``data``.
+
+    Args:
+        cell: Which one.
+        study: For whom.
+        data: What is made already, or is being made.
+        workers: Who makes it.
+        together: What may make its SFT beside others; however it ends, the cell goes on then.
+    """
     futures, labels = dict(data), cell.labels
     before: Artifact | None = None
     for artifact in (*cell.trainings, *cell.alignment_steps):
         if artifact.fingerprint not in futures:
-            label, waits = labels[artifact.fingerprint], parents_of(artifact, futures)
+            label = labels[artifact.fingerprint]
+            waits: list[Any] = [*parents_of(artifact, futures)]
             if before in cell.rungs:  # from which it goes on
                 waits.append(futures[before.fingerprint])
+            if artifact is cell.sft and together is not None:
+                waits.append(allow_failure(together))
             made = tune.submit(artifact, label, study, workers, wait_for=waits)
             futures[artifact.fingerprint] = made
         before = artifact

@@ -6,7 +6,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 
-from flows.cell import Futures, submit_cell, submit_data, submit_evaluations
+from flows.cell import (
+    Futures,
+    submit_cell,
+    submit_data,
+    submit_evaluations,
+    submit_together,
+)
 from tasks.handing_out import check_deployed, hand_out
 from tasks.report import begin, conclude, import_after, next_round, outcomes, undecided
 from tasks.requests import as_deployed, check_place, refused, run_name
@@ -17,6 +23,7 @@ from wit.forms import StudyRequest
 from wit.lineage import StudyRun
 from wit.outcome import StageOutcome
 from wit.plan import Plan, make_plan
+from wit.together import groups_of
 from wit.workers import Workers, workers_for
 
 
@@ -63,10 +70,17 @@ def _run_cells(plan: Plan, study: StudyRun, data: Futures, workers: Workers) -> 
     """All cells, a few at a time: a thousand waiting tasks would help nobody."""
     done: Futures = {}
     open_cells: deque[list[PrefectFuture]] = deque()
+    groups = {
+        cell.sft.fingerprint: group for group in groups_of(plan, workers.runtime) for cell in group
+    }
+    together: Futures = {}
     for cell in plan.cells:
         if len(open_cells) > 2 * workers.runtime.num_workers:
             wait(open_cells.popleft())
-        futures = submit_cell(cell, study, data, workers)
+        sft = cell.sft.fingerprint
+        if sft in groups and sft not in together:
+            together |= submit_together(groups[sft], study, data, workers)
+        futures = submit_cell(cell, study, data, workers, together.get(sft))
         if cell is plan.cells[0]:
             import_after(futures[cell.trainings[0].fingerprint])
         # Judges are asked beside the models, and may be slow.

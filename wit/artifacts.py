@@ -38,12 +38,13 @@ COMPLETE = "complete"  # marks a checkpoint that was written to its end
 # What a stage keeps only to resume, and what it says while it runs; not part of the artifact.
 JOB = "job.json"  # of a training on several processes
 HALVINGS = "halvings"  # of the rows that are taken at once, since memory ran out
+TOGETHER = "together"  # of cells that are trained at once; checkpoints are with the first of them
 PAUSED = "paused"  # marks what a search has begun and has not decided to go on with
 DOWNLOAD = "download"  # of what another machine has made, until it is complete
 REPLACED = "replaced"  # by that
 HOW = "how.json"  # what of this machine or this attempt the record shall say
 SCRATCH_ONLY = (
-    *(CHECKPOINTS, JOB, PAUSED, DOWNLOAD, REPLACED, RECORD, HOW),
+    *(CHECKPOINTS, JOB, TOGETHER, PAUSED, DOWNLOAD, REPLACED, RECORD, HOW),
     *(f"{name}{suffix}" for name in (PROGRESS, HALVINGS) for suffix in ("", ".new")),
 )
 

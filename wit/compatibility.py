@@ -1,8 +1,11 @@
 """Whether a study and a runtime can be had together; each alone is right."""
 
+from wit.adapter_recipes import AdapterKnobs
 from wit.config import Runtime, Study
 from wit.errors import ConfigError
+from wit.recipes import SFTKnobs
 
+AT_ONCE = ("lora", "mora")  # methods of which several adapters go through one base
 FLASH = "flash_attention_2"  # as an attention: what asks for a GPU and a package
 
 
@@ -18,6 +21,7 @@ def check_together(study: Study, runtime: Runtime) -> None:
         _check_sft(study, tuning, runtime)
     for name, knobs in study.aligned_by.items():
         precisions[study.key_of(name, "precision")] = knobs.precision
+    _check_at_once(study, runtime)
     if runtime.device != "cpu":
         return
     if runtime.attention == FLASH:
@@ -53,3 +57,53 @@ def _check_sft(study: Study, tuning: str | None, runtime: Runtime) -> None:
 def _refused(study: Study, key: tuple[str, ...], value: str, why: str) -> ConfigError:
     place = study.places.of(key)
     return ConfigError(f"{f'{place}: ' if place else ''}{'.'.join(key)} = {value}: {why}")
+
+
+def _check_at_once(study: Study, runtime: Runtime) -> None:
+    """Refuses cells at once where there can be none: all would be trained one by one unnoticed."""
+    if runtime.cells_at_once == 1:
+        return
+    said, remedy = f"runtime cells_at_once = {runtime.cells_at_once}", "cells_at_once=1"
+    if runtime.num_processes > 1:
+        why = f"they are not spread over ranks; --set-runtime {remedy} or num_processes=1"
+        raise ConfigError(f"{said}: {why}")
+    if runtime.execution == "deployments":
+        why = f"every cell is a run of its own; --set-runtime {remedy} or execution=local"
+        raise ConfigError(f"{said}: {why}")
+    if study.search is not None:
+        why = f"a search begins and stops them one by one; --set-runtime {remedy}"
+        raise ConfigError(f"{said}: {why}")
+    problems = {tuning: why_alone(knobs) for tuning, knobs in study.tuned_by.items()}
+    tuning, problem = next(iter(problems.items()))
+    if problem is not None and all(problems.values()):
+        key = study.key_of_sft(tuning, problem[0])
+        place = study.places.of(key)
+        raise ConfigError(
+            f"{f'{place}: ' if place else ''}{'.'.join(key)}: {problem[1]}. So there is nothing "
+            f"for {said}; --set-runtime {remedy}"
+        )
+
+
+def why_alone(knobs: SFTKnobs) -> tuple[str, str] | None:
+    """Why cells of such an SFT cannot be trained at once: a knob, and what of it."""
+    if problem := _problem_with(knobs.adapter):
+        return "adapter", problem
+    if knobs.precision == "float16":
+        why = "float16 leaves out a step of all cells where one of them overflows; set bfloat16"
+        return "precision", why
+    return None
+
+
+def _problem_with(adapter: AdapterKnobs | None) -> str | None:
+    """Why adapters cannot be trained at once on one base."""
+    if adapter is None:
+        return "none trains all weights, so that every cell has a base of its own"
+    if adapter.method not in AT_ONCE:
+        return f"{adapter.method} is not computed for several cells; {' and '.join(AT_ONCE)} are"
+    if adapter.dora:
+        return "dora takes lengths of the sum of base and adapter, which each cell has its own of"
+    if adapter.trains_tokens:
+        return "tokens = template trains rows of the LM head, which is one for all cells; set none"
+    if adapter.takes_from_weights:
+        return f"init = {adapter.init} changes the base, differently with every seed"
+    return None

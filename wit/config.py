@@ -264,6 +264,7 @@ class Runtime(Settings):
     attention: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2"] = "auto"
     gradient_checkpointing: bool = False  # less memory, about a third more time
     num_processes: PositiveInt = 1  # ranks of one SFT, one GPU each
+    cells_at_once: PositiveInt = 1  # of SFT, on one base; adapters alone, see ``why_alone``
     sharding: Literal["none", "fsdp"] = "none"  # of weights and optimizer over the ranks
     checkpoint_seconds: PositiveFloat = 300.0  # between the trainer's checkpoints
     stage_timeout_seconds: PositiveFloat | None = None  # after which its process is ended

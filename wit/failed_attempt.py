@@ -29,7 +29,7 @@ def after_failure(artifact: Artifact, runtime: Runtime, error: Exception) -> Exc
     Returns:
         What to raise; ``error`` itself where there is no more to say.
     """
-    failure = _as_ours(artifact, error)
+    failure = as_ours(artifact, error)
     # A wrong device, a full disk or a rank that was killed says nothing against hours of training
     # before it.
     is_at_fault = isinstance(failure, TrainingError | HandOverError)
@@ -45,7 +45,7 @@ def after_failure(artifact: Artifact, runtime: Runtime, error: Exception) -> Exc
     return failure if is_ours or not is_resumable else _resumable(artifact, failure)
 
 
-def _as_ours(artifact: Artifact, error: Exception) -> Exception:
+def as_ours(artifact: Artifact, error: Exception) -> Exception:
     """What a stage raised; where that is known, as what it means."""
     if is_out_of_memory(error):
         return OutOfMemoryError(first_line(error))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from wit.artifacts import CHECKPOINTS, PAUSED, Artifact
+from wit.artifacts import CHECKPOINTS, PAUSED, TOGETHER, Artifact
 from wit.config import Runtime
 from wit.errors import ArtifactError
 from wit.recipes import RungRecipe, SFTRecipe
@@ -22,12 +22,17 @@ CARD = "card.json"
 HISTORY = "history.jsonl"
 
 
-class _HeldError(Exception):
+class HeldError(Exception):
     """Another study trains the SFT, which may take hours: nobody waits for that here."""
 
 
-def _leave() -> None:
-    raise _HeldError
+def leave() -> None:
+    """What a lock does between two attempts to get it: there is one.
+
+    Raises:
+        HeldError: Always.
+    """
+    raise HeldError
 
 
 def sft_of(rung: Artifact) -> Artifact:
@@ -65,6 +70,8 @@ def tune(artifact: Artifact, out: Path, runtime: Runtime, log: Callable[..., Non
 
     if not isinstance(recipe, RungRecipe):
         (out / PAUSED).unlink(missing_ok=True)
+        # Its history begins anew, so those whom it was trained with cannot go on together.
+        shutil.rmtree(out / TOGETHER, ignore_errors=True)
         train()
         return
     sft = sft_of(artifact)
@@ -90,7 +97,7 @@ def drop(sft: Artifact) -> None:
     """Deletes what was begun of a training that a search has ended, unless somebody went on."""
     if not sft.is_paused():
         return
-    with suppress(_HeldError), sft.lock(pause=_leave):
+    with suppress(HeldError), sft.lock(pause=leave):
         if sft.is_paused():
             _delete(sft.scratch)
 
@@ -99,7 +106,7 @@ def _take(sft: Artifact, out: Path, step: int) -> None:
     """Goes on from an earlier rung, if its checkpoint is there still."""
     if not sft.is_paused():
         return
-    with suppress(_HeldError), sft.lock(pause=_leave):
+    with suppress(HeldError), sft.lock(pause=leave):
         if sft.is_paused() and _step_in(out) < _step_in(sft.scratch) < step:
             _move(sft.scratch, out)
             _delete(sft.scratch)
@@ -107,7 +114,7 @@ def _take(sft: Artifact, out: Path, step: int) -> None:
 
 def _hand_over(out: Path, sft: Artifact) -> None:
     """Moves the checkpoint, and what was logged up to it, to where SFT goes on from it."""
-    with suppress(_HeldError), sft.lock(pause=_leave):
+    with suppress(HeldError), sft.lock(pause=leave):
         if not sft.exists() and _step_in(sft.scratch) < _step_in(out):
             is_new = not sft.is_resumable()
             sft.scratch.mkdir(parents=True, exist_ok=True)

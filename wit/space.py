@@ -20,11 +20,15 @@ GROWTH = {".parquet": 10}
 USUAL_GROWTH = 2
 
 
-def check_space(artifact: Artifact) -> None:
+def check_space(artifact: Artifact, num_alike: int = 1) -> None:
     """Refuses to begin a stage that would fill the disk of the artifact root.
 
     Stages that leave little are never refused: a full disk says so itself, and some file systems
     do not say how full they are.
+
+    Args:
+        artifact: That is made.
+        num_alike: How many are made at once, it among them.
 
     Raises:
         DiskFullError: Says what the stage needs, what is free, and the remedy.
@@ -32,7 +36,7 @@ def check_space(artifact: Artifact) -> None:
     wanted = peak_bytes(artifact)
     if wanted is None:
         return
-    missing = wanted - _written(artifact.scratch)
+    missing = wanted * num_alike - _written(artifact.scratch)
     free = free_bytes(artifact.root)
     if missing < LEAST_FREE_BYTES or free is None or missing <= free:
         return

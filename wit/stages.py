@@ -16,15 +16,14 @@ from wit.config import Runtime
 from wit.errors import ArtifactError, OutOfMemoryError
 from wit.evaluation_recipes import EvaluationRecipe, ItemsRecipe, JudgeEvaluation, OverlapRecipe
 from wit.failed_attempt import after_failure
+from wit.making import Log, bring_parents, making, share
 from wit.memory import lessened, release, said_of
 from wit.on_policy.recipes import PairsRecipe
 from wit.recipes import InstructionsRecipe, PreferencesRecipe, SFTRecipe, TokenizerRecipe
 from wit.records import MODEL
-from wit.space import check_space
 from wit.study_sources import row_files
 
 Outcome = Literal["made", "reused"]
-Log = Callable[[dict[str, float], int], None]
 _log = logging.getLogger(__name__)
 
 
@@ -63,13 +62,7 @@ def make_artifact(
         if sharing.reuse(artifact, runtime):
             return "reused"
         _make(artifact, runtime, study, telling)
-        try:
-            if runtime.artifact_store is not None:
-                # Whoever finds it there may tell of it, too; and what is there may take its place.
-                telling.wait()
-            sharing.upload(artifact, runtime, is_new=True)
-        finally:
-            telling.tell(held.pop_all().close)
+        share(artifact, runtime, telling, held)
     return "made"
 
 
@@ -79,18 +72,13 @@ def _make(
     study: lineage.StudyRun | None,
     telling: lineage.Telling,
 ) -> None:
-    sharing.bring_inputs(artifact, runtime)
-    for parent in sharing.read_by(artifact):
-        parent.verified()
-    uri = lineage.tracking_uri(runtime)
+    bring_parents(artifact, runtime)
     less = lessened(artifact, runtime)
     if less != runtime:
         _log.warning("%s %s: %s", artifact.stage, artifact.fingerprint, said_of(artifact, runtime))
     try:
-        with lineage.tracked(artifact, study, uri, telling) as run:
-            check_space(artifact)
-            with artifact.writing() as out:
-                maker(artifact, less, run.log)(out)
+        with making(artifact, runtime, study, telling) as (out, log):
+            maker(artifact, less, log)(out)
     except Exception as error:
         failure = after_failure(artifact, runtime, error)
         if isinstance(failure, OutOfMemoryError):

@@ -15,20 +15,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
+from wit import worker_calls
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.errors import RunEndedError, StageTimeoutError, WorkerDiedError
 from wit.evaluation_recipes import EvaluationRecipe, JudgeEvaluation
 from wit.forking import begin_importing, process_context
 from wit.lifeline import end_with_parent
-from wit.lineage import StudyRun, TellingBeside
+from wit.lineage import StudyRun
 from wit.outcome import study_folder
 from wit.progress import Progress, read_progress
 from wit.stages import Outcome
@@ -36,6 +39,7 @@ from wit.turns import Turns
 from wit.worker_environment import gpus_of_worker, read_when_loaded, visible_gpus
 
 POLL_SECONDS = 1.0
+T = TypeVar("T")
 
 
 class Workers:
@@ -61,6 +65,7 @@ class Workers:
         self._judging = Turns(1, first=runtime.num_workers)
         self._executors: dict[int, ProcessPoolExecutor] = {}
         self._is_stopped = threading.Event()
+        self.made_together: dict[str, str] = {}  # by fingerprint, the cells that it was made with
 
     def warm_up(self) -> None:
         """Has the first worker import what stages need, while the run is still being prepared.
@@ -68,7 +73,7 @@ class Workers:
         That takes longer than a short stage.
         """
         with self._turns.worker() as number:
-            (self._executors.get(number) or self._start(number)).submit(_import_stages)
+            (self._executors.get(number) or self._start(number)).submit(worker_calls.import_stages)
 
     def make(
         self,
@@ -90,36 +95,82 @@ class Workers:
         """
         turns = self._judging if isinstance(artifact.recipe, JudgeEvaluation) else self._turns
         with turns.worker(_subject(artifact)) as number:
-            executor = self._executors.get(number) or self._start(number)
             if self.runtime.stage_timeout_seconds:
                 # The time for which another process makes it does not count.
                 with artifact.lock(pause=lambda: self.pause(POLL_SECONDS)):
                     pass
-            deadline = time.monotonic() + (self.runtime.stage_timeout_seconds or math.inf)
-            try:
-                future = executor.submit(_make, artifact, self.runtime, study)
-                while not wait([future], timeout=_seconds_to_wait(deadline)).done:
-                    if time.monotonic() >= deadline:
-                        _kill(executor)
-                        continue  # until it is told that it broke
-                    progress = read_progress(artifact.scratch)
-                    if on_progress and progress:
-                        on_progress(progress)
-                return future.result()
-            except BrokenProcessPool:
-                executor.shutdown(wait=False)
-                self._executors.pop(number, None)
-                self._check_goes_on()
+
+            def look() -> None:
+                progress = read_progress(artifact.scratch)
+                if on_progress and progress:
+                    on_progress(progress)
+
+            name = f"{artifact.stage} {artifact.fingerprint}"
+            call = partial(worker_calls.make, artifact, self.runtime, study)
+            return self._answer(number, call, name, look, self.runtime.stage_timeout_seconds)
+
+    def make_together(self, group: Sequence[Artifact], study: StudyRun | None = None) -> list[str]:
+        """Trains SFT models at once in the next free worker; see ``wit.together``.
+
+        It may take as long as all of them by themselves.
+
+        Args:
+            group: What to make.
+            study: For whom.
+
+        Raises:
+            WorkerDiedError: As of ``make``.
+            StageTimeoutError: As of ``make``.
+            WitError: None could be made.
+        """
+        with self._turns.worker() as number:
+            limit = self.runtime.stage_timeout_seconds
+            names = ", ".join(artifact.fingerprint for artifact in group)
+            call = partial(worker_calls.make_together, group, self.runtime, study)
+            return self._answer(
+                number, call, f"sft {names}", lambda: None, limit and limit * len(group)
+            )
+
+    def _answer(
+        self,
+        number: int,
+        call: Callable[[], T],
+        name: str,
+        look: Callable[[], None],
+        limit: float | None,
+    ) -> T:
+        """What a worker returns of a call.
+
+        Args:
+            number: Of the worker.
+            call: What it does.
+            name: Of what it makes.
+            look: Called every second or so meanwhile.
+            limit: Seconds after which it is killed.
+        """
+        executor = self._executors.get(number) or self._start(number)
+        deadline = time.monotonic() + (limit or math.inf)
+        try:
+            future = executor.submit(call)
+            while not wait([future], timeout=_seconds_to_wait(deadline)).done:
                 if time.monotonic() >= deadline:
-                    raise StageTimeoutError(
-                        f"{artifact.stage} {artifact.fingerprint} was not done after "
-                        f"{self.runtime.stage_timeout_seconds:g} seconds (runtime "
-                        f"stage_timeout_seconds); it said: {self._log_file(number)}"
-                    ) from None
-                raise WorkerDiedError(
-                    f"the process that made {artifact.stage} {artifact.fingerprint} died (out of "
-                    f"memory, or killed); it said: {self._log_file(number)}. Run again to resume"
+                    _kill(executor)
+                    continue  # until it is told that it broke
+                look()
+            return future.result()
+        except BrokenProcessPool:
+            executor.shutdown(wait=False)
+            self._executors.pop(number, None)
+            self._check_goes_on()
+            if time.monotonic() >= deadline:
+                raise StageTimeoutError(
+                    f"{name} was not done after {limit:g} seconds (runtime "
+                    f"stage_timeout_seconds); it said: {self._log_file(number)}"
                 ) from None
+            raise WorkerDiedError(
+                f"the process that made {name} died (out of memory, or killed); it said: "
+                f"{self._log_file(number)}. Run again to resume"
+            ) from None
 
     def pause(self, seconds: float) -> None:
         """Waits, without a worker.
@@ -197,22 +248,6 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-_telling: list[TellingBeside] = []  # of a worker: one
-
-
-def _make(artifact: Artifact, runtime: Runtime, study: StudyRun | None) -> Outcome:
-    """In a worker: it makes the next artifact while MLflow is told of the last one."""
-    from wit import stages
-
-    if not _telling:
-        _telling.append(TellingBeside())
-    return stages.make_artifact(artifact, runtime, study, *_telling)
-
-
-def _import_stages() -> None:
-    import wit.preloaded  # noqa: F401
 
 
 def _seconds_to_wait(deadline: float) -> float:

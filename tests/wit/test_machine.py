@@ -98,6 +98,45 @@ def test_tokens_that_an_adapter_trains_cannot_be_sharded(file: Path) -> None:
     make_plan(load_study(file, ["sft.adapter.tokens=none"]), sharded)
 
 
+@pytest.mark.parametrize(
+    ("adapter", "says"),
+    [
+        ("null", ":7: sft.adapter: none trains all weights"),
+        ("{rslora: true}", ":7: sft.adapter: tokens = template trains .* set none"),
+        ("{dora: true, tokens: none}", ":7: sft.adapter: dora takes"),
+        ("miss", ":7: sft.adapter: miss is not computed"),
+    ],
+)
+def test_cells_at_once_are_refused_where_none_can_be(file: Path, adapter: str, says: str) -> None:
+    """They would be trained one by one, and nobody would know."""
+    file.write_text(file.read_text().replace("precision: float32", f"adapter: {adapter}"))
+    make_plan(load_study(file), Runtime())
+    with pytest.raises(ConfigError, match=rf"{says}.*cells_at_once = 4; .*cells_at_once=1$"):
+        make_plan(load_study(file), Runtime(cells_at_once=4))
+    others = "tunings={a: {}, b: {adapter: {tokens: none}}}"
+    make_plan(load_study(file, [others]), Runtime(cells_at_once=4))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "says"),
+    [
+        ({"num_processes": 2}, "not spread over ranks; .*cells_at_once=1 or num_processes=1"),
+        ({"execution": "deployments"}, "a run of its own; .*cells_at_once=1 or execution=local"),
+    ],
+)
+def test_cells_at_once_are_refused_with_what_keeps_them_apart(
+    file: Path, knobs: dict[str, object], says: str
+) -> None:
+    study = load_study(file, ["sft.adapter={tokens: none}"])
+    runtime = Runtime.model_validate({**knobs, "cells_at_once": 4})
+    make_plan(study, runtime.model_copy(update={"cells_at_once": 1}))
+    with pytest.raises(ConfigError, match=rf"^runtime cells_at_once = 4: .*{says}"):
+        make_plan(study, runtime)
+    searched = ["weights={search: {budget: 3}}", "sft.adapter={tokens: none}"]
+    with pytest.raises(ConfigError, match=r"cells_at_once = 4: a search begins"):
+        make_plan(load_study(file, searched), Runtime(cells_at_once=4))
+
+
 def test_where_an_unset_precision_would_stand_is_said_without_a_line(file: Path) -> None:
     file.write_text(file.read_text().replace("sft:\n  precision: float32\n", ""))
     with pytest.raises(ConfigError, match=r"^sft.precision = float32: flash_attention_2 needs"):

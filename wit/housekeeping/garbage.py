@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from wit.artifacts import CHECKPOINTS, COMPLETE
+from wit.artifacts import CHECKPOINTS, COMPLETE, TOGETHER
 from wit.config import Runtime
 from wit.errors import ArtifactError, InputError
 from wit.housekeeping.contents import OF_STUDIES, Thing, things_in
@@ -197,7 +197,8 @@ def _why_kept(
         return "its study has not ended" if thing.owner in running else None
     if thing.kind == "lock":
         return "its artifact is there" if has_artifact(thing) else None
-    is_resumable = any((thing.path / CHECKPOINTS).glob(f"*/{COMPLETE}"))
+    places = (CHECKPOINTS, f"{TOGETHER}/*/{CHECKPOINTS}")
+    is_resumable = any(any(thing.path.glob(f"{place}/*/{COMPLETE}")) for place in places)
     return "a study can go on from it" if thing.owner in needed and is_resumable else None
 
 

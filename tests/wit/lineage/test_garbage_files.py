@@ -57,9 +57,9 @@ def test_what_is_locked_after_it_was_found_is_spared(root: Path) -> None:
 # --- what is no artifact ------------------------------------------------------------------------
 
 
-def begin(artifact: Artifact, *, has_checkpoint: bool) -> Path:
-    """An attempt that was killed."""
-    checkpoint = artifact.scratch / "checkpoints" / "checkpoint-3"
+def begin(artifact: Artifact, *, has_checkpoint: bool, beside: str = "") -> Path:
+    """An attempt that was killed; beside others it has their checkpoints in a folder."""
+    checkpoint = artifact.scratch / beside / "checkpoints" / "checkpoint-3"
     checkpoint.mkdir(parents=True)
     (checkpoint / "weights").write_bytes(bytes(100))
     if has_checkpoint:
@@ -83,6 +83,8 @@ def test_of_attempts_stays_what_a_study_can_go_on_from(root: Path, uri: str) -> 
     delete(found(root))
     assert resumable.is_resumable()
     assert not useless.scratch.exists()
+    begin(useless, has_checkpoint=True, beside="together/0123456789ab")
+    assert paths(found(root)) == set()
     assert list((root / "sft").glob(".*")) == []
 
 
