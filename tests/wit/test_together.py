@@ -112,8 +112,10 @@ def test_what_is_there_or_begun_or_being_made_is_left_out(study_file: Path, tmp_
     make_artifact(made, runtime)
     record = (made.path / "record.json").read_bytes()
     assert group_of(plan, runtime) == others
+    names = [sft.fingerprint for sft in others[1:]]
     with others[0].lock():
-        assert make_together(group, runtime) == [sft.fingerprint for sft in others[1:]]
+        assert make_together(group, runtime) == names
+    assert others[1].record()["made"]["how"] == {"trained_together": names}
     assert (made.path / "record.json").read_bytes() == record
     assert not others[0].scratch.exists()
 
