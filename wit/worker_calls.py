@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 
+from wit import stages
 from wit.artifacts import Artifact
 from wit.config import Runtime
 from wit.lineage import StudyRun, TellingBeside
-from wit.stages import Outcome, make_artifact
+from wit.stages import Outcome
 
 _telling: list[TellingBeside] = []  # of a worker: one
 
 
 def make(artifact: Artifact, runtime: Runtime, study: StudyRun | None) -> Outcome:
     """See ``wit.stages``."""
-    return make_artifact(artifact, runtime, study, _telling_beside())
+    return stages.make_artifact(artifact, runtime, study, _telling_beside())
 
 
 def make_together(group: Sequence[Artifact], runtime: Runtime, study: StudyRun | None) -> list[str]:

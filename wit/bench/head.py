@@ -22,7 +22,7 @@ from wit.training.one_pass_head import weighted_head
 HIDDEN = 256
 VOCABULARIES = (32_000, 128_256)
 NUM_TOKENS = (512, 2048)  # both more than are scored at once
-TURNS = 2  # in a process, after one that warms it up; the faster counts
+TURNS = 4  # in a process, after one that warms it up; the fastest counts
 MAX_GROWTH = 1.1  # of memory with the number of tokens
 PRODUCTS = 3  # with the head's weights: logits, gradient of states, gradient of weights
 LIGER = "liger_kernel.ops.fused_linear_cross_entropy"
