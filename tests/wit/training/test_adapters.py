@@ -23,6 +23,7 @@ from wit.training.adapters import (
 )
 from wit.training.head import add_head
 from wit.training.one_pass_head import add_one_pass_head
+from wit.training.quantised import load_quantised, merge
 
 # Sizes that a model of 32 features has room for.
 SMALL: dict[str, dict[str, Any]] = {
@@ -208,6 +209,25 @@ def test_embeddings_of_tokens_are_trained_kept_and_merged_with_it(
     ):
         changed = (now != was).any(1).nonzero().flatten().tolist()
         assert changed == list(TOKENS)
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_embeddings_of_tokens_are_merged_with_adapters_of_quantised_weights(
+    is_tied: bool, rows: Tensor, tmp_path: Path
+) -> None:
+    base = make_tiny_base(tmp_path / "base", is_tied=is_tied)
+    knobs = AdapterKnobs.model_validate({"method": "qlora", "rank": 4})
+    plain = load_quantised(base, knobs, "cpu")
+    rows = torch.cat([rows, rows.new_tensor([TOKENS * 6])])
+    before = logits_of(plain, rows)
+    model = train(with_adapters(plain, knobs, "sft.adapter", TOKENS), rows)
+    after = logits_of(model, rows)
+    whole = merge(model, base, knobs)
+    torch.testing.assert_close(logits_of(whole, rows), after, rtol=0, atol=1e-5)
+    assert (after - before).abs().max() > 0.1
+    models: list[Any] = [whole, load_model(base)]
+    now, was = (one.get_input_embeddings().weight for one in models)
+    assert (now != was).any(1).nonzero().flatten().tolist() == list(TOKENS)
 
 
 @pytest.mark.parametrize("is_tied", [False, True])
